@@ -50,16 +50,16 @@ const char *weir_quote(const char *text, size_t length, char *quoted, size_t siz
 {
 	static const char digits[] = "0123456789abcdef";
 	size_t used = 0;
+	size_t cut = 0;         /* where dots can still go; never inside an escape */
 
 	for (size_t i = 0; i < length; i++) {
 		unsigned char byte = (unsigned char)text[i];
 		bool plain = byte >= 0x20 && byte < 0x7f && byte != '\\';
-		size_t wanted = plain ? 1 : 4;
-		/* The last one needs no room for dots behind it. */
-		size_t reserved = i + 1 < length ? sizeof(ellipsis) : 1;
 
-		if (used + wanted + reserved > size) {
-			memcpy(quoted + used, ellipsis, sizeof(ellipsis));
+		if (used + sizeof(ellipsis) <= size)
+			cut = used;
+		if (used + (plain ? 1 : 4) >= size) {
+			memcpy(quoted + cut, ellipsis, sizeof(ellipsis));
 			return quoted;
 		}
 		if (plain) {
