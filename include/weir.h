@@ -383,7 +383,7 @@ struct weir_bucket {
 	char policy[WEIR_NAME_MAX + 1]; /* "" if the policy is gone */
 	uint32_t limit_index;
 	enum weir_algorithm algorithm;
-	uint8_t fingerprint[16];
+	uint8_t fingerprint[16];        /* bytes 8 and 9 are 0: the slot's place has them */
 	uint32_t key_length;            /* 0 if the key is not known */
 	uint32_t key_stored;            /* bytes of it in key */
 	uint8_t key[1024];

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "src/error.h"
+#include "shm/error.h"
 
 #include <errno.h>
 #include <stdarg.h>

@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * bucket.c - a bucket changes by one compare-and-swap.
+ *
+ * What.  Reads the state, lets the algorithm judge it, and publishes the state
+ * after.  What must agree (the time, the tokens consumed, the owner) is in the
+ * 16 bytes that one CAS replaces.
+ *
+ * Invariant.  A charge lands only in the state that was judged: the owner's
+ * generation is part of what is compared, so a process that was stopped before
+ * its CAS can neither charge the slot's next owner nor bring back an old state.
+ *
+ * Readers and writers.  Any process.  A denial stores nothing.
+ *
+ * Crash.  Before the CAS nothing happened; after it the charge is whole.
+ *
+ * Ordering.  E2: each successful CAS -> the loads of bucket_read.  A denial is
+ * judged on two 8-byte loads (a 16-byte load would write the line): the second
+ * word is read again behind the first, and equal readings mean that the two
+ * stood in the bucket together, since charges move the second word.  Only a
+ * charge and its own refund between the readings can hide there: the denial
+ * then saw a charge that was in the bucket for that moment.
+ */
+#include "shm/bucket.h"
+
+#include "shm/gcra.h"
+#include "shm/window.h"
+
+#define CHANGE_ATTEMPTS 4096
+#define READ_ATTEMPTS 64
+
+static bool is_owner(const struct bucket_ref *ref, uint64_t state_second)
+{
+	return (state_second & (GENERATION_MASK | STATE_LIVE)) == (ref->generation | STATE_LIVE);
+}
+
+/* Claimed but not confirmed: what is in the state is the last owner's. */
+static bool is_unconfirmed(const struct bucket_ref *ref, uint64_t state_second)
+{
+	return ref->tentative && (state_second & (GENERATION_MASK | STATE_LIVE)) ==
+					 ((ref->generation - 1) & GENERATION_MASK);
+}
+
+bool bucket_read(const struct bucket_ref *ref, struct word_pair *state)
+{
+	uint64_t again = atomic_load_acquire(&ref->slot->state.second);         /* E2 */
+
+	for (int attempt = 0; attempt < READ_ATTEMPTS; attempt++) {
+		state->second = again;
+		state->first = atomic_load_acquire(&ref->slot->state.first);    /* E2 */
+		/* Ordered behind the first word by its acquire. */
+		again = atomic_load_acquire(&ref->slot->state.second);
+		if (again == state->second)
+			break;
+	}
+	return is_owner(ref, state->second) || is_unconfirmed(ref, state->second);
+}
+
+static struct bucket_state decode(const struct bucket_ref *ref, struct word_pair state)
+{
+	struct bucket_state decoded = { 0, 0 };
+
+	if (is_owner(ref, state.second)) {
+		decoded.time_ns = state.first;
+		decoded.used = state_used(state);
+	}
+	return decoded;
+}
+
+static struct word_pair encode(const struct bucket_ref *ref, const struct bucket_state *state)
+{
+	return (struct word_pair){
+		.first = state->time_ns,
+		.second = state->used << STATE_USED_SHIFT | STATE_LIVE | ref->generation,
+	};
+}
+
+/* A concurrency limit is only looked at here; hold.c changes it. */
+static struct verdict concurrency_peek(const struct limit *limit, const struct bucket_state *state,
+				       uint64_t cost)
+{
+	uint64_t room = state->used < limit->limit ? limit->limit - state->used : 0;
+	struct verdict verdict = {
+		.allowed = cost <= room,
+		.never = cost > limit->limit,
+		.remaining = room,
+	};
+
+	/* When a hold will be released is not known. */
+	verdict.retry_after_ns = verdict.never ? WEIR_NEVER : 0;
+	return verdict;
+}
+
+static struct verdict spend(const struct limit *limit, const struct bucket_state *before,
+			    const struct bucket_request *request, struct bucket_state *after)
+{
+	bool force = request->operation == BUCKET_FORCE;
+
+	switch (limit->algorithm) {
+	case WEIR_SLIDING_WINDOW:
+		return sliding_window_spend(limit, before, request->now_ns, request->cost, force,
+					    after);
+	case WEIR_FIXED_WINDOW:
+		return fixed_window_spend(limit, before, request->now_ns, request->cost, force,
+					  after);
+	case WEIR_CONCURRENCY:
+		*after = *before;
+		return concurrency_peek(limit, before, request->cost);
+	case WEIR_TOKEN_BUCKET:
+		break;
+	}
+	return gcra_spend(limit, before, request->now_ns, request->cost, force, after);
+}
+
+static void refund(const struct limit *limit, const struct bucket_state *before,
+		   const struct bucket_request *request, struct bucket_state *after)
+{
+	switch (limit->algorithm) {
+	case WEIR_SLIDING_WINDOW:
+		sliding_window_refund(limit, before, request->now_ns, request->cost, after);
+		return;
+	case WEIR_FIXED_WINDOW:
+		fixed_window_refund(limit, before, request->now_ns, request->cost, after);
+		return;
+	case WEIR_CONCURRENCY:
+		*after = *before;
+		return;
+	case WEIR_TOKEN_BUCKET:
+		break;
+	}
+	gcra_refund(limit, before, request->now_ns, request->cost, after);
+}
+
+/* Full again.  What a token bucket consumed stays known. */
+static void reset(const struct limit *limit, const struct bucket_state *before,
+		  struct bucket_state *after)
+{
+	*after = *before;
+	if (limit->algorithm == WEIR_CONCURRENCY)
+		return;
+	after->time_ns = 0;
+	if (limit->algorithm != WEIR_TOKEN_BUCKET)
+		after->used = 0;
+}
+
+/* The verdict, and in *after the state that REQUEST leaves. */
+static struct verdict judge(const struct limit *limit, const struct bucket_state *before,
+			    const struct bucket_request *request, struct bucket_state *after)
+{
+	struct bucket_request look = { .operation = BUCKET_PEEK, .now_ns = request->now_ns };
+	struct bucket_state unchanged;
+
+	switch (request->operation) {
+	case BUCKET_SPEND:
+	case BUCKET_PEEK:
+	case BUCKET_FORCE:
+		return spend(limit, before, request, after);
+	case BUCKET_REFUND:
+		refund(limit, before, request, after);
+		break;
+	case BUCKET_RESET:
+		reset(limit, before, after);
+		break;
+	}
+	return spend(limit, after, &look, &unchanged);
+}
+
+/* A token bucket's remaining costs a division: only where it is asked for. */
+static void add_remaining(const struct limit *limit, const struct bucket_state *state,
+			  const struct bucket_request *request, struct verdict *verdict)
+{
+	if (!request->detail || limit->algorithm != WEIR_TOKEN_BUCKET)
+		return;
+	verdict->remaining = gcra_remaining(limit, gcra_phase(limit, state->used),
+					    gcra_debt_ns(state, request->now_ns));
+}
+
+struct verdict bucket_judge_absent(const struct limit *limit, const struct bucket_request *request,
+				   uint64_t *debt_ns)
+{
+	struct bucket_state empty = { 0, 0 }, after;
+	struct verdict verdict = judge(limit, &empty, request, &after);
+
+	*debt_ns = after.time_ns > request->now_ns ? after.time_ns - request->now_ns : 0;
+	if (limit->algorithm == WEIR_CONCURRENCY)
+		*debt_ns = UINT64_MAX;
+	add_remaining(limit, &empty, request, &verdict);
+	return verdict;
+}
+
+enum bucket_result bucket_apply(const struct bucket_ref *ref, const struct limit *limit,
+				const struct bucket_request *request, struct verdict *verdict)
+{
+	for (int attempt = 0; attempt < CHANGE_ATTEMPTS; attempt++) {
+		struct bucket_state before, after;
+		struct word_pair state;
+
+		if (!bucket_read(ref, &state))
+			return BUCKET_GONE;
+		before = decode(ref, state);
+		*verdict = judge(limit, &before, request, &after);
+		if (request->operation == BUCKET_PEEK ||
+		    (after.time_ns == before.time_ns && after.used == before.used)) {
+			add_remaining(limit, &before, request, verdict);
+			return BUCKET_DONE;
+		}
+		if (atomic_load_acquire(request->version) != request->version_seen)     /* E4 */
+			return BUCKET_POLICY_CHANGED;
+		if (atomic_cas_pair_full(&ref->slot->state, state, encode(ref, &after))) { /* E2 */
+			add_remaining(limit, &after, request, verdict);
+			return BUCKET_DONE;
+		}
+	}
+	return BUCKET_CONTENDED;
+}

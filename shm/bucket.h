@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* bucket.h - one change of one bucket: one compare-and-swap. */
+#ifndef WEIR_SHM_BUCKET_H
+#define WEIR_SHM_BUCKET_H
+
+#include "shm/limit.h"
+#include "shm/table.h"
+
+enum bucket_operation {
+	BUCKET_SPEND,           /* if the limit allows it */
+	BUCKET_PEEK,            /* judge as SPEND would, change nothing */
+	BUCKET_FORCE,           /* whether or not the limit allows it */
+	BUCKET_REFUND,
+	BUCKET_RESET,
+};
+
+struct bucket_request {
+	enum bucket_operation operation;
+	uint64_t cost;
+	uint64_t now_ns;
+	bool detail;                    /* is verdict.remaining wanted? */
+	const uint64_t *version;        /* of the policies: the change is made only */
+	uint64_t version_seen;          /* while *version is version_seen */
+};
+
+enum bucket_result {
+	BUCKET_DONE,                    /* see the verdict */
+	BUCKET_GONE,                    /* the slot has another owner now: look again */
+	BUCKET_POLICY_CHANGED,
+	BUCKET_CONTENDED,               /* bounded attempts used up */
+};
+
+/* Make the change that REQUEST asks for in the bucket of REF. */
+enum bucket_result bucket_apply(const struct bucket_ref *ref, const struct limit *limit,
+				const struct bucket_request *request, struct verdict *verdict);
+
+/* What bucket_apply() would find for a key without a bucket.  *debt_ns is the
+ * debt that the request would leave there. */
+struct verdict bucket_judge_absent(const struct limit *limit, const struct bucket_request *request,
+				   uint64_t *debt_ns);
+
+/* Read the bucket; false if the slot has another owner now. */
+bool bucket_read(const struct bucket_ref *ref, struct word_pair *state);
+
+static inline uint64_t state_used(struct word_pair state)
+{
+	return state.second >> STATE_USED_SHIFT;
+}
+
+#endif

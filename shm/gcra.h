@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * gcra.h - the token bucket, as pure arithmetic: no atomics, no clock.
+ *
+ * What.  The generic cell rate algorithm keeps one time per bucket, the time at
+ * which it will be full again (theoretical arrival time, here time_ns).  The
+ * debt is max(time_ns - now, 0); a request of c tokens passes if the debt it
+ * would leave is at most burst x T, where T = period / limit is the time of one
+ * token.
+ *
+ * Exactness.  T need not be a whole number of nanoseconds (3 per 10 s).  Let
+ * T = token_ns + token_part / parts in lowest terms, and F(n) = floor(n x T).
+ * A charge of c tokens, when n have been consumed before, adds the whole number
+ * F(n + c) - F(n) to time_ns.  The sum of any run of charges telescopes: it is
+ * within one nanosecond of the exact product, however long the run, with no
+ * remainder to store but the count of tokens, which the bucket keeps anyway.
+ *
+ * A cost c passes iff debt <= F(n) - F(n - (burst - c)).  With the exact debt
+ * this would be the rational rule  debt <= (burst - c) x T.  Both sides are
+ * rounded from the same n, so that
+ *   - a request that the exact rule allows is always allowed, and
+ *   - one that is allowed exceeds the exact rule by less than one nanosecond.
+ * Proof.  Let the bucket have been full at t0, k tokens ago, and m = burst - c.
+ * time_ns = t0 + F(n) - F(n - k), so the rule reads
+ *   F(n - m) - F(n - k) <= now - t0.
+ * Let f be the fraction of (n - k) x T.  The left side is floor(f + (k - m)T).
+ * If (k - m)T <= now - t0, a whole number, then so is its floor with f < 1
+ * added.  If it is allowed, then (k - m)T < now - t0 + 1 - f.
+ * Where T is whole, all of this is the exact rule itself.
+ *
+ * References: ITU-T I.371, annex A (GCRA, virtual scheduling); J. Bresenham,
+ * 1965, for a slope kept exact by integer error terms.
+ */
+#ifndef WEIR_SHM_GCRA_H
+#define WEIR_SHM_GCRA_H
+
+#include "shm/limit.h"
+
+/* More debt than this is not a bucket's, but damage or a clock that restarted. */
+#define GCRA_DEBT_MAX_NS (2 * WEIR_DEBT_MAX_NS)
+
+typedef unsigned __int128 gcra_wide;
+
+/* (n x token_part) mod parts: where token n stands between two nanoseconds. */
+static inline uint64_t gcra_phase(const struct limit *limit, uint64_t n)
+{
+	if (limit->token_part == 0)
+		return 0;
+	return (uint64_t)((gcra_wide)n * limit->token_part % limit->parts);
+}
+
+/* F(n + c) - F(n), for n at PHASE.  Saturates. */
+static inline uint64_t gcra_charge_ns(const struct limit *limit, uint64_t phase, uint64_t c)
+{
+	if (limit->token_part == 0) {
+		uint64_t charge;
+
+		return __builtin_mul_overflow(c, limit->token_ns, &charge) ? UINT64_MAX : charge;
+	}
+	if (c == 1)
+		return limit->token_ns + (limit->parts - phase <= limit->token_part);
+	gcra_wide charge = (gcra_wide)c * limit->token_ns +
+			   ((gcra_wide)c * limit->token_part + phase) / limit->parts;
+	return charge > UINT64_MAX ? UINT64_MAX : (uint64_t)charge;
+}
+
+/* F(n) - F(n - c), for n at PHASE.  Saturates. */
+static inline uint64_t gcra_return_ns(const struct limit *limit, uint64_t phase, uint64_t c)
+{
+	gcra_wide ns = (gcra_wide)c * limit->token_ns;
+	gcra_wide part = (gcra_wide)c * limit->token_part;
+
+	if (part > phase)
+		ns += (part - phase + limit->parts - 1) / limit->parts;
+	return ns > UINT64_MAX ? UINT64_MAX : (uint64_t)ns;
+}
+
+/* The debt that still lets COST tokens pass: F(n) - F(n - (burst - cost)). */
+static inline uint64_t gcra_tolerance_ns(const struct limit *limit, uint64_t phase, uint64_t cost)
+{
+	if (cost == 1)
+		return limit->tolerance_ns + (limit->tolerance_part > phase);
+	return gcra_return_ns(limit, phase, limit->burst - cost);
+}
+
+/* How many tokens would pass: the largest c <= burst whose tolerance is at
+ * least DEBT. */
+static inline uint64_t gcra_remaining(const struct limit *limit, uint64_t phase, uint64_t debt_ns)
+{
+	if (debt_ns == 0)
+		return limit->burst;
+
+	/* The least m with m x T - phase / parts > debt - 1. */
+	gcra_wide token = (gcra_wide)limit->token_ns * limit->parts + limit->token_part;
+	gcra_wide least = ((gcra_wide)(debt_ns - 1) * limit->parts + phase) / token + 1;
+
+	return least > limit->burst ? 0 : limit->burst - (uint64_t)least;
+}
+
+static inline uint64_t gcra_debt_ns(const struct bucket_state *state, uint64_t now_ns)
+{
+	uint64_t debt = state->time_ns > now_ns ? state->time_ns - now_ns : 0;
+
+	return debt > GCRA_DEBT_MAX_NS ? 0 : debt;
+}
+
+/*
+ * Judge a request of COST tokens at NOW.  If it may spend (allowed, cost above
+ * 0), *after is the state to publish; otherwise it is left as *before.
+ * FORCE spends whatever the debt, up to GCRA_DEBT_MAX_NS.
+ */
+static inline struct verdict gcra_spend(const struct limit *limit, const struct bucket_state *before,
+					uint64_t now_ns, uint64_t cost, bool force,
+					struct bucket_state *after)
+{
+	struct verdict verdict = { .allowed = true };
+	uint64_t debt = gcra_debt_ns(before, now_ns);
+	uint64_t phase = gcra_phase(limit, before->used);
+
+	*after = *before;
+	if (cost > limit->burst && !force) {
+		verdict.allowed = false;
+		verdict.never = true;
+		verdict.retry_after_ns = WEIR_NEVER;
+	} else if (!force && debt > gcra_tolerance_ns(limit, phase, cost)) {
+		verdict.allowed = false;
+		verdict.retry_after_ns = debt - gcra_tolerance_ns(limit, phase, cost);
+	} else if (cost > 0) {
+		uint64_t charge = gcra_charge_ns(limit, phase, cost);
+
+		if (charge > GCRA_DEBT_MAX_NS - debt) {
+			verdict.allowed = false;
+			verdict.never = charge > GCRA_DEBT_MAX_NS;
+			verdict.retry_after_ns = verdict.never ? WEIR_NEVER :
+						 charge - (GCRA_DEBT_MAX_NS - debt);
+		} else {
+			after->time_ns = now_ns + debt + charge;
+			after->used = (before->used + cost) & WEIR_COUNT_MAX;
+			debt += charge;
+		}
+	}
+	verdict.reset_after_ns = debt;
+	return verdict;
+}
+
+/* Give COST tokens back. */
+static inline void gcra_refund(const struct limit *limit, const struct bucket_state *before,
+			       uint64_t now_ns, uint64_t cost, struct bucket_state *after)
+{
+	uint64_t debt = gcra_debt_ns(before, now_ns);
+	uint64_t back = gcra_return_ns(limit, gcra_phase(limit, before->used), cost);
+
+	after->time_ns = debt > back ? now_ns + debt - back : now_ns;
+	after->used = before->used > cost ? before->used - cost : 0;
+}
+
+#endif

@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * layout.h - every byte of a segment.  For the files of shm/ only; docs/layout.md
+ * is the same in prose.  The segment holds offsets and indexes, never pointers.
+ *
+ *	header | policies | counters | participants | holds | slots | notes | sync
+ *
+ * Any change here is a new WEIR_LAYOUT_VERSION, which is part of the file's
+ * name: processes of two layouts never map the same file.
+ */
+#ifndef WEIR_SHM_LAYOUT_H
+#define WEIR_SHM_LAYOUT_H
+
+#include "weir.h"
+#include "shm/atomic.h"
+
+#define WEIR_LAYOUT_VERSION 1u
+#define WEIR_MAGIC 0x31524945574d4853ull        /* also tells the byte order */
+
+#define CACHE_LINE 64u
+#define PAGE_ALIGN 4096u
+
+/* ---- Slots ------------------------------------------------------------- */
+
+/* A key can live in two groups of slots: a window of 16 lines. */
+#ifndef GROUP_SLOTS
+#define GROUP_SLOTS 8u
+#endif
+#define WINDOW_SLOTS (2u * GROUP_SLOTS)
+
+/*
+ * identity: which key has the slot.  One CAS publishes it.
+ *   first         bits 0-63 of the fingerprint
+ *   second 16-63  bits 80-127 of the fingerprint
+ *   second 0-15   generation: counts the owners that the slot has had
+ * Bits 64-79 are not stored: they choose the group, so the slot's place tells
+ * log2(groups) of them.
+ *
+ * state: the bucket.  One CAS changes it.
+ *   first         time_ns; what it means depends on the algorithm (bucket.c).
+ *                 At or before now, there is nothing to remember.
+ *   second 17-63  used: tokens consumed by this owner
+ *   second 16     LIVE
+ *   second 0-15   generation of the owner whose state this is
+ *
+ * Which key the slot has and whether it counts follows from both words:
+ *
+ *   state.generation    LIVE   the slot is
+ *   == identity's       1      live: charges go to the identity's key
+ *   == identity's       0      dead: anyone may give it to a new owner
+ *   == identity's - 1   0      tentative: claimed, but never charged
+ *   anything else              damaged: treated as dead, and counted
+ *
+ * All-zero bytes are a dead slot.
+ */
+struct slot {
+	struct word_pair identity;
+	struct word_pair state;
+	uint64_t merged;        /* sync: state.second at the last merge; what it says
+	                         * holds only if its generation is the state's */
+	uint64_t credit_ns;     /* sync: charge allowed beyond merged */
+	uint64_t owner;         /* whose: 0-15 generation, 16-31 policy index, 32-39
+	                         * limit index, 40-63 low bits of the policy serial */
+	uint64_t view;          /* sync: generation of the view from Redis */
+} __attribute__((aligned(CACHE_LINE)));
+_Static_assert(sizeof(struct slot) == CACHE_LINE, "a decision touches one line");
+
+#define GENERATION_MASK 0xffffull
+#define STATE_LIVE (1ull << 16)
+#define STATE_USED_SHIFT 17
+
+/* What only listing needs, in a line that decisions do not touch. */
+struct note {
+	uint64_t stamp;         /* keyed checksum of generation, length and key: a
+	                         * note that was torn or is another owner's is
+	                         * recognised, so it needs no ordering */
+	uint64_t about;         /* 0-31 length of the whole key, 32-47 generation */
+	uint64_t denied;        /* sampled: 0-15 generation, 16-63 count */
+	uint64_t key[];         /* key_bytes of it */
+};
+
+/* Per slot, for segments that sync: see docs/layout.md. */
+struct slot_sync {
+	struct word_pair sent;
+	uint64_t acked;
+	uint64_t base_ns;
+	uint64_t fingerprint_rest;
+	uint64_t reserved[3];
+};
+_Static_assert(sizeof(struct slot_sync) == CACHE_LINE, "");
+
+/* ---- Policies ---------------------------------------------------------- */
+
+/* A limit as the decision path wants it: 16 words, copied word by word. */
+struct limit_record {
+	uint64_t limit;
+	uint64_t period_ns;
+	uint64_t burst;
+	uint64_t kind;                  /* 0-7 algorithm, 8-15 action */
+	uint64_t key[2];                /* SipHash key of this limit's fingerprints */
+	/* period / limit = token_ns + token_part / parts, in lowest terms */
+	uint64_t token_ns;
+	uint64_t token_part;
+	uint64_t parts;
+	/* (burst - 1) x period / limit, likewise */
+	uint64_t tolerance_ns;
+	uint64_t tolerance_part;
+	uint64_t reserved[5];
+};
+_Static_assert(sizeof(struct limit_record) == 2 * CACHE_LINE, "");
+
+struct policy_record {
+	uint64_t serial;                /* 0: none here.  Never used twice */
+	uint64_t flags;                 /* 0-7 limits, 8-15 fail mode, 16-23
+	                                 * consistency, 24 shadow */
+	uint64_t name[8];               /* NUL-padded */
+	uint64_t reserved[6];
+	struct limit_record limits[WEIR_LIMITS_MAX];
+};
+_Static_assert(sizeof(struct policy_record) == 10 * CACHE_LINE, "");
+_Static_assert(sizeof(((struct policy_record *)0)->name) == WEIR_NAME_MAX + 1, "");
+
+/* What changes at run time, outside of the two banks: the fail mode that was
+ * set, as serial << 8 | 0x80 | mode; anything else means the policy's own. */
+struct policy_switch {
+	uint64_t fail_mode;
+};
+
+/* ---- Participants and holds -------------------------------------------- */
+
+/* A process that has the segment open.  It is alive while the kernel holds its
+ * byte-range lock on byte LOCK_PARTICIPANTS + index of the file. */
+struct participant {
+	uint64_t id;                    /* random, but for its index in bits 0-11;
+	                                 * 0: free */
+	uint64_t pid;                   /* for show only: namespaces make it lie */
+};
+
+#define PARTICIPANTS_MAX 4096u
+
+/* Byte-range locks, far beyond any file's end. */
+#define LOCK_BASE (1ll << 60)
+#define LOCK_CONTROL (LOCK_BASE + 0)
+#define LOCK_PARTICIPANTS (LOCK_BASE + 16)
+
+/* One hold of a concurrency limit; hold.c says who may do what. */
+struct hold_record {
+	struct word_pair word;          /* first: sequence << 8 | state; second: the
+	                                 * owner's participant id */
+	uint64_t slot;                  /* index << 16 | generation */
+	uint64_t count;                 /* units */
+};
+_Static_assert(sizeof(struct hold_record) == 32, "");
+
+/* A concurrency limit's bucket has bit 63 of time_ns set: the rest names the
+ * last operation, as sequence << 24 | record. */
+#define TIME_HELD (1ull << 63)
+
+/* ---- Counters ---------------------------------------------------------- */
+
+#define COUNTERS_PER_LINE 8u
+#define COUNTER_LINES_GLOBAL 4u         /* per shard */
+
+/* ---- Header ------------------------------------------------------------ */
+
+struct segment_header {
+	/* Never changes; covered by the checksum. */
+	uint64_t magic;
+	uint32_t layout_version;
+	uint32_t header_size;
+	uint64_t total_size;
+	uint64_t incarnation;
+	uint8_t boot_id[16];
+	uint64_t time_namespace;        /* inode of /proc/self/ns/time */
+	uint64_t secret[2];
+	uint64_t slots;
+	uint32_t key_bytes;
+	uint32_t note_size;
+	uint32_t policies;
+	uint32_t holds;
+	uint32_t shards;                /* of the counters; a power of two */
+	uint32_t participants;
+	uint32_t clock;
+	uint32_t page_size;
+	int64_t wall_offset_ns;         /* wall clock - CLOCK_BOOTTIME at creation */
+	uint64_t policies_offset;       /* two banks, then the switches */
+	uint64_t counters_offset;
+	uint64_t participants_offset;
+	uint64_t holds_offset;
+	uint64_t slots_offset;
+	uint64_t notes_offset;
+	uint64_t sync_offset;           /* 0: this segment does not sync */
+	uint64_t checksum;
+
+	/* Changes; one line each, since different processes write them. */
+	struct {
+		uint64_t version;       /* bit 0: which bank; the rest counts up */
+		uint64_t next_serial;
+	} policy __attribute__((aligned(CACHE_LINE)));
+	struct {
+		uint64_t offset_ns;     /* only grows: see bucket.c, fixed window */
+	} wall __attribute__((aligned(CACHE_LINE)));
+	struct {
+		uint64_t next;          /* where to look for a free record */
+	} hold __attribute__((aligned(CACHE_LINE)));
+	struct {
+		uint64_t control_pid;   /* who holds LOCK_CONTROL; for messages */
+		uint64_t reserved[7];   /* leader, term, heartbeat; successor */
+	} shared __attribute__((aligned(CACHE_LINE)));
+	struct word_pair leader __attribute__((aligned(CACHE_LINE)));
+	uint64_t sync_reserved[6];
+	uint64_t successor[8] __attribute__((aligned(CACHE_LINE)));
+};
+_Static_assert(sizeof(struct segment_header) <= PAGE_ALIGN, "the header is one page");
+
+#endif

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * limit.h - a limit compiled for the decision path, and the state it judges.
+ */
+#ifndef WEIR_SHM_LIMIT_H
+#define WEIR_SHM_LIMIT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "weir.h"
+
+/* The same fields as struct limit_record, out of the segment and safe to
+ * compute with: parts is never 0. */
+struct limit {
+	uint64_t limit;
+	uint64_t period_ns;
+	uint64_t burst;
+	enum weir_algorithm algorithm;
+	enum weir_action action;
+	uint64_t key[2];
+	uint64_t token_ns;
+	uint64_t token_part;
+	uint64_t parts;
+	uint64_t tolerance_ns;
+	uint64_t tolerance_part;
+	int64_t aligned_offset_ns;      /* fixed window: aligned time - now */
+	int64_t stored_offset_ns;       /* fixed window: aligned time - stored time */
+};
+
+/* A bucket's state, decoded. */
+struct bucket_state {
+	uint64_t time_ns;
+	uint64_t used;
+};
+
+/* What an algorithm says of one request. */
+struct verdict {
+	bool allowed;
+	bool never;             /* the cost is above what the limit can ever allow */
+	bool flagged;
+	uint64_t remaining;     /* tokens, after the request if it was allowed */
+	uint64_t retry_after_ns;
+	uint64_t reset_after_ns;
+};
+
+#endif

@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * policy_table.c - policies, published as a whole.
+ *
+ * What.  Two banks of records.  A writer copies the bank in force into the other
+ * one, changes it there, and switches with one store of the version, whose low
+ * bit says which bank is in force.
+ *
+ * Invariant.  The bank in force is complete.  Writers exclude each other with
+ * the segment's control lock, which the kernel drops when its holder dies.
+ *
+ * Readers.  Read the version, copy what they need, and read the version again
+ * before they act on it: a writer reuses a bank only after the version moved on.
+ * No reader keeps a writer waiting, nor the other way round.  RCU could not do
+ * this: its grace periods end at the process.
+ *
+ * Crash.  A writer killed before the switch changed nothing; the next one
+ * overwrites its half-made bank.  After the switch the change is whole.
+ *
+ * Ordering.  E4: the version's release store -> the acquire loads of the version.
+ * E6: a record's words are stored with release and loaded with acquire, so that
+ * whoever sees a word of a bank that is being rewritten also sees, when it reads
+ * the version again, that the version has moved on.
+ *
+ * References: H. Boehm, "Can seqlocks get along with programming language memory
+ * models?", 2012.
+ */
+#include "shm/policy_table.h"
+
+#include <string.h>
+
+#include "shm/hash.h"
+#include "shm/error.h"
+
+#define SWITCH_SET 0x80u
+#define SERIAL_MAX (1ull << 51)
+
+static struct policy_record *record_at(const struct segment *segment, uint64_t version,
+				       uint32_t index)
+{
+	return &segment->banks[version & 1][index];
+}
+
+static uint64_t record_word(const uint64_t *word)
+{
+	return atomic_load_acquire(word);       /* E6 */
+}
+
+/* ---- Reading ----------------------------------------------------------- */
+
+bool policy_head(const struct segment *segment, uint64_t version, weir_policy_id id,
+		 struct policy_head *head)
+{
+	const struct policy_record *record;
+	uint64_t flags, set;
+
+	head->index = policy_index(id);
+	head->serial = id >> 12;
+	if (head->serial == 0 || head->index >= segment->policies)
+		return false;
+	record = record_at(segment, version, head->index);
+	if (record_word(&record->serial) != head->serial)
+		return false;
+	flags = record_word(&record->flags);
+	head->limit_count = flags & 0xff;
+	head->fail_mode = (enum weir_fail_mode)(flags >> 8 & 0xff);
+	head->shadow = flags >> 24 & 1;
+	/* Complete in itself: nothing is ordered by it. */
+	set = atomic_load_relaxed(&segment->switches[head->index].fail_mode);
+	if (set >> 8 == head->serial && (set & SWITCH_SET))
+		head->fail_mode = (enum weir_fail_mode)(set & 0x7f);
+	return head->limit_count >= 1 && head->limit_count <= WEIR_LIMITS_MAX;
+}
+
+/* Whatever bytes a hostile writer put there, no division by zero follows. */
+static void make_computable(struct limit *limit)
+{
+	if (limit->period_ns == 0)
+		limit->period_ns = 1;
+	if (limit->token_ns == 0)
+		limit->token_ns = 1;
+	if (limit->parts == 0 || limit->token_part >= limit->parts) {
+		limit->parts = 1;
+		limit->token_part = 0;
+	}
+}
+
+void policy_limit(const struct segment *segment, uint64_t version, uint32_t index, uint32_t i,
+		  struct limit *limit)
+{
+	const struct limit_record *record = &record_at(segment, version, index)->limits[i];
+	uint64_t kind = record_word(&record->kind);
+
+	limit->limit = record_word(&record->limit);
+	limit->period_ns = record_word(&record->period_ns);
+	limit->burst = record_word(&record->burst);
+	limit->algorithm = (enum weir_algorithm)(kind & 3);
+	limit->action = (enum weir_action)(kind >> 8 & 1);
+	limit->key[0] = record_word(&record->key[0]);
+	limit->key[1] = record_word(&record->key[1]);
+	limit->token_ns = record_word(&record->token_ns);
+	limit->token_part = record_word(&record->token_part);
+	limit->parts = record_word(&record->parts);
+	limit->tolerance_ns = record_word(&record->tolerance_ns);
+	limit->tolerance_part = record_word(&record->tolerance_part);
+	limit->aligned_offset_ns = 0;
+	limit->stored_offset_ns = 0;
+	make_computable(limit);
+}
+
+static void name_decode(const struct policy_record *record, char name[WEIR_NAME_MAX + 1])
+{
+	for (unsigned i = 0; i < 8; i++) {
+		uint64_t word = record_word(&record->name[i]);
+
+		memcpy(name + 8 * i, &word, 8);
+	}
+	name[WEIR_NAME_MAX] = '\0';
+}
+
+bool policy_decode(const struct segment *segment, uint64_t version, uint32_t index,
+		   struct weir_policy *policy, uint64_t *serial)
+{
+	const struct policy_record *record = record_at(segment, version, index);
+	uint64_t flags = record_word(&record->flags);
+
+	memset(policy, 0, sizeof(*policy));
+	*serial = record_word(&record->serial);
+	if (*serial == 0)
+		return false;
+	name_decode(record, policy->name);
+	policy->limit_count = flags & 0xff;
+	policy->fail_mode = (enum weir_fail_mode)(flags >> 8 & 0xff);
+	policy->consistency = (enum weir_consistency)(flags >> 16 & 0xff);
+	policy->shadow = flags >> 24 & 1;
+	if (policy->limit_count > WEIR_LIMITS_MAX)
+		return false;
+	for (uint32_t i = 0; i < policy->limit_count; i++) {
+		const struct limit_record *from = &record->limits[i];
+		uint64_t kind = record_word(&from->kind);
+
+		policy->limits[i].limit = record_word(&from->limit);
+		policy->limits[i].period_ns = record_word(&from->period_ns);
+		policy->limits[i].burst = record_word(&from->burst);
+		policy->limits[i].algorithm = (enum weir_algorithm)(kind & 0xff);
+		policy->limits[i].action = (enum weir_action)(kind >> 8 & 0xff);
+	}
+	return weir_policy_check(policy, NULL) == 0;
+}
+
+static void name_encode(const char *name, uint64_t words[8])
+{
+	char padded[WEIR_NAME_MAX + 1] = "";
+
+	memcpy(padded, name, strnlen(name, WEIR_NAME_MAX));
+	memcpy(words, padded, sizeof(padded));
+}
+
+weir_policy_id policy_lookup(const struct segment *segment, uint64_t version, const char *name)
+{
+	uint64_t words[8];
+
+	if (!name || strnlen(name, WEIR_NAME_MAX + 1) > WEIR_NAME_MAX)
+		return WEIR_NO_POLICY;
+	name_encode(name, words);
+	for (uint32_t index = 0; index < segment->policies; index++) {
+		const struct policy_record *record = record_at(segment, version, index);
+		uint64_t serial = record_word(&record->serial);
+		unsigned i = 0;
+
+		while (serial != 0 && i < 8 && record_word(&record->name[i]) == words[i])
+			i++;
+		if (i == 8)
+			return policy_id(serial, index);
+	}
+	return WEIR_NO_POLICY;
+}
+
+/* ---- Compiling --------------------------------------------------------- */
+
+static uint64_t greatest_common_divisor(uint64_t a, uint64_t b)
+{
+	while (b) {
+		uint64_t rest = a % b;
+
+		a = b;
+		b = rest;
+	}
+	return a;
+}
+
+/*
+ * The key of a limit's fingerprints.  Hosts that share the secret and the
+ * policy's name derive the same one.  A window of another period counts
+ * something else and gets buckets of its own; a token bucket's debt is a time,
+ * which stays what it is when the rate changes.
+ */
+static struct fingerprint derive_key(const struct segment *segment, const struct weir_policy *policy,
+				     uint32_t i)
+{
+	const struct weir_limit *limit = &policy->limits[i];
+	bool windowed = limit->algorithm == WEIR_SLIDING_WINDOW ||
+			limit->algorithm == WEIR_FIXED_WINDOW;
+	uint64_t material[11];
+
+	name_encode(policy->name, material);
+	material[8] = i;
+	material[9] = limit->algorithm;
+	material[10] = windowed ? limit->period_ns : 0;
+	return hash_strong(segment->secret, material, sizeof(material));
+}
+
+static void compile_limit(const struct segment *segment, const struct weir_policy *policy,
+			  uint32_t i, struct limit_record *record)
+{
+	const struct weir_limit *limit = &policy->limits[i];
+	struct fingerprint key = derive_key(segment, policy, i);
+	uint64_t divisor = greatest_common_divisor(limit->period_ns, limit->limit);
+	unsigned __int128 part;
+
+	memset(record, 0, sizeof(*record));
+	record->limit = limit->limit;
+	record->period_ns = limit->period_ns;
+	record->burst = limit->burst ? limit->burst : limit->limit;
+	record->kind = (uint64_t)limit->algorithm | (uint64_t)limit->action << 8;
+	record->key[0] = key.low;
+	record->key[1] = key.high;
+	record->parts = limit->limit / divisor;
+	record->token_ns = limit->period_ns / divisor / record->parts;
+	record->token_part = limit->period_ns / divisor % record->parts;
+	part = (unsigned __int128)(record->burst - 1) * record->token_part;
+	record->tolerance_ns =
+		(record->burst - 1) * record->token_ns + (uint64_t)(part / record->parts);
+	record->tolerance_part = (uint64_t)(part % record->parts);
+}
+
+static void compile_policy(const struct segment *segment, const struct weir_policy *policy,
+			   uint64_t serial, struct policy_record *record)
+{
+	memset(record, 0, sizeof(*record));
+	record->serial = serial;
+	record->flags = policy->limit_count | (uint64_t)policy->fail_mode << 8 |
+			(uint64_t)policy->consistency << 16 | (uint64_t)policy->shadow << 24;
+	name_encode(policy->name, record->name);
+	for (uint32_t i = 0; i < policy->limit_count; i++)
+		compile_limit(segment, policy, i, &record->limits[i]);
+}
+
+/* ---- Writing ----------------------------------------------------------- */
+
+static void record_store(struct policy_record *to, const struct policy_record *from)
+{
+	const uint64_t *source = (const uint64_t *)from;
+	uint64_t *target = (uint64_t *)to;
+
+	for (size_t i = 0; i < sizeof(*to) / 8; i++)
+		atomic_store_release(&target[i], source[i]);            /* E6 */
+}
+
+static void record_copy(struct policy_record *to, const struct policy_record *from)
+{
+	struct policy_record copy;
+	const uint64_t *source = (const uint64_t *)from;
+	uint64_t *words = (uint64_t *)&copy;
+
+	for (size_t i = 0; i < sizeof(copy) / 8; i++)
+		words[i] = record_word(&source[i]);
+	record_store(to, &copy);
+}
+
+static void copy_bank(const struct segment *segment, uint64_t version)
+{
+	for (uint32_t index = 0; index < segment->policies; index++)
+		record_copy(record_at(segment, version ^ 1, index),
+			    record_at(segment, version, index));
+}
+
+static void switch_bank(const struct segment *segment, uint64_t version)
+{
+	uint64_t next = ((version >> 1) + 1) << 1 | ((version & 1) ^ 1);
+
+	atomic_store_release(&segment->header->policy.version, next);   /* E4 */
+}
+
+/* The place of policy NAME in the bank of VERSION, or a free one. */
+static bool place_for(const struct segment *segment, uint64_t version, const char *name,
+		      uint32_t *index, uint64_t *serial)
+{
+	weir_policy_id id = policy_lookup(segment, version, name);
+
+	*index = policy_index(id);
+	*serial = id >> 12;
+	if (id != WEIR_NO_POLICY)
+		return true;
+	for (*index = 0; *index < segment->policies; ++*index) {
+		if (record_word(&record_at(segment, version, *index)->serial) == 0)
+			return true;
+	}
+	return false;
+}
+
+int policy_table_set(struct segment *segment, const struct weir_policy *policies, size_t count,
+		     struct weir_error *error)
+{
+	uint64_t version = policy_version(segment), spare = version ^ 1;
+	/* Under the lock: relaxed. */
+	uint64_t next = atomic_load_relaxed(&segment->header->policy.next_serial);
+
+	copy_bank(segment, version);
+	for (size_t i = 0; i < count; i++) {
+		struct policy_record record;
+		uint64_t serial;
+		uint32_t index;
+
+		if (!place_for(segment, spare, policies[i].name, &index, &serial))
+			return weir_fail(error, WEIR_ENOSPC,
+					 "no room for policy \"%s\": the segment holds %u policies; "
+					 "remove one, or create the segment with more",
+					 policies[i].name, segment->policies);
+		if (serial == 0) {
+			serial = next++;
+			counter_clear_policy(segment, index);
+		}
+		compile_policy(segment, &policies[i], serial, &record);
+		record_store(record_at(segment, spare, index), &record);
+	}
+	/* Before the switch: a serial is never given out twice.  Past 2^51 it
+	 * would not fit an id; a damaged counter starts anew. */
+	atomic_store_relaxed(&segment->header->policy.next_serial,
+			     next == 0 || next >= SERIAL_MAX ? 1 : next);
+	switch_bank(segment, version);
+	return weir_ok(error);
+}
+
+int policy_table_remove(struct segment *segment, const char *name, struct weir_error *error)
+{
+	static const struct policy_record none;
+	uint64_t version = policy_version(segment);
+	weir_policy_id id;
+
+	copy_bank(segment, version);
+	id = policy_lookup(segment, version ^ 1, name);
+	if (id == WEIR_NO_POLICY)
+		return weir_fail(error, WEIR_ENOENT, "no policy \"%s\" in the segment",
+				 name ? name : "");
+	record_store(record_at(segment, version ^ 1, policy_index(id)), &none);
+	switch_bank(segment, version);
+	return weir_ok(error);
+}
+
+void policy_switch_set(const struct segment *segment, weir_policy_id id, int mode)
+{
+	uint64_t set = mode < 0 ? 0 : (id >> 12) << 8 | SWITCH_SET | (uint64_t)mode;
+
+	/* Relaxed: complete in itself; the serial ties it to the policy. */
+	atomic_store_relaxed(&segment->switches[policy_index(id)].fail_mode, set);
+}

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * segment.h - one process's mapping of a segment.
+ *
+ * Everything that addresses memory was checked when the segment was opened and
+ * is kept here, outside of the segment: a number in shared memory may change
+ * under us and is never used as an index again.
+ */
+#ifndef WEIR_SHM_SEGMENT_H
+#define WEIR_SHM_SEGMENT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "weir.h"
+#include "shm/hold.h"
+#include "shm/layout.h"
+#include "shm/table.h"
+
+struct segment {
+	struct segment_header *header;
+	uint64_t size;
+	struct table table;
+	struct holds holds;
+	unsigned char *notes;           /* note_size bytes for each slot */
+	uint64_t slots;
+	uint32_t note_size;
+	uint32_t key_bytes;
+	uint32_t policies;
+	struct policy_record *banks[2];
+	struct policy_switch *switches;
+	uint64_t *counters;
+	uint32_t counter_shards;
+	struct participant *participants;
+	enum weir_clock clock;
+	bool huge_pages;
+	uint64_t secret[2];
+	uint64_t incarnation;
+	int64_t wall_offset_ns;
+	int fd;
+	dev_t device;
+	ino_t inode;
+	char path[256];
+
+	/* This process among the participants; 0: not registered. */
+	uint64_t participant_id;
+
+	/* Read by every decision, and cleared before the mapping goes: shows a
+	 * thread sanitizer a reader that outlived the grace period. */
+	bool mapped;
+};
+
+/* The file of segment NAME.  Errors: WEIR_EINVAL. */
+int segment_path(const char *name, char *path, size_t size, struct weir_error *error);
+
+int segment_create(const char *name, const struct weir_options *options, struct weir_error *error);
+
+/* Open and check the file, without mapping it yet: *device and *inode tell
+ * whether the process has it already. */
+int segment_open_file(const char *name, int *fd, char *path, size_t path_size, dev_t *device,
+		      ino_t *inode, struct weir_error *error);
+
+/* Map FD, which the segment owns from then on (closed on failure too). */
+int segment_map(int fd, const char *path, struct segment **segment, struct weir_error *error);
+void segment_unmap(struct segment *segment);
+
+int segment_remove(const char *name, struct weir_error *error);
+
+/* Exclude other policy writers, of this and of other processes.  The kernel
+ * drops the lock of a process that dies.  Errors: WEIR_EBUSY after 5 s. */
+int segment_lock(struct segment *segment, struct weir_error *error);
+void segment_unlock(struct segment *segment);
+
+/* Sound enough to be mapped?  HEADER is a copy, FILE_SIZE the real length. */
+int segment_header_check(const struct segment_header *header, uint64_t file_size,
+			 struct weir_error *error);
+
+/* ---- participant.c ----------------------------------------------------- */
+
+/* Become a participant, so that others can tell when this process has died.
+ * False if there is no room; holds are then not to be had. */
+bool participant_join(struct segment *segment);
+void participant_leave(struct segment *segment);
+
+/* In a forked child: descriptors and a participant of its own.
+ * Async-signal-safe. */
+void participant_after_fork(struct segment *segment);
+
+/* Is the participant alive?  One system call unless it is this process. */
+bool participant_alive(const struct segment *segment, uint64_t id);
+uint32_t participant_count(const struct segment *segment);
+
+/* ---- counter.c --------------------------------------------------------- */
+
+enum counter_global {
+	COUNTER_CLAIMED,
+	COUNTER_EVICTED_LIVE,
+	COUNTER_TABLE_FULL,
+	COUNTER_CONTENDED,
+	COUNTER_REPAIRED,
+	COUNTER_HOLDS_REAPED,
+	COUNTER_HOLDS_FULL,
+	COUNTER_UNKNOWN_POLICY,
+	COUNTER_BAD_REQUEST,
+	COUNTER_GLOBAL_COUNT,
+};
+_Static_assert(COUNTER_GLOBAL_COUNT <= COUNTER_LINES_GLOBAL * COUNTERS_PER_LINE, "");
+
+enum counter_policy {
+	COUNTER_ALLOWED,
+	COUNTER_DENIED,
+	COUNTER_UNAVAILABLE,
+	COUNTER_FAIL_OPEN,
+	COUNTER_SHADOW_DENIED,
+	COUNTER_FLAGGED,
+	COUNTER_EXTRA_TOKENS,   /* cost - 1, modulo 2^64, of each allowed request */
+	COUNTER_REFUNDED,
+	COUNTER_POLICY_COUNT,
+};
+_Static_assert(COUNTER_POLICY_COUNT <= COUNTERS_PER_LINE, "one line per policy and shard");
+
+/* 64-byte lines of counters that one shard has. */
+static inline uint64_t counter_lines(uint32_t policies)
+{
+	return COUNTER_LINES_GLOBAL + policies;
+}
+
+uint32_t counter_shards_wanted(void);
+void counter_add_global(const struct segment *segment, enum counter_global counter, uint64_t value);
+void counter_add(const struct segment *segment, uint32_t policy_index, enum counter_policy counter,
+		 uint64_t value);
+uint64_t counter_sum_global(const struct segment *segment, enum counter_global counter);
+uint64_t counter_sum(const struct segment *segment, uint32_t policy_index,
+		     enum counter_policy counter);
+void counter_clear_policy(const struct segment *segment, uint32_t policy_index);
+
+/* ---- check.c ----------------------------------------------------------- */
+
+size_t segment_check(const struct segment *segment,
+		     void (*report)(const char *finding, void *context), void *context);
+
+#endif

@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * table.c - slots: found, claimed, taken over.
+ *
+ * What.  A key may live in any of the 16 slots of its window: two groups of 8
+ * lines.  A hit is one line most of the time; claiming reads all 16.  Keys go
+ * to their first group until it holds 5, then to the emptier of the two, which
+ * keeps tables below 70 % full from ever evicting a live bucket.
+ *
+ * Invariant.  At most one slot is live for one key, and a charge lands in the
+ * slot of the key that it was made for, whoever is killed or stopped where.
+ *
+ * Protocol.  A slot changes hands in three steps, each one CAS:
+ *
+ *   seal     state     (generation v, LIVE) -> (v, dead)       no charge can land
+ *   publish  identity  (old key, v) -> (new key, v + 1)        tentative
+ *   confirm  state     (v, dead) -> (v + 1, LIVE, charged)     live
+ *
+ * Confirming is the first charge itself.  A killed or stopped claimer leaves the
+ * slot dead or tentative; neither holds information, so anyone may go on from
+ * there.  A tentative slot is killed by  state (v, dead) -> (v + 1, dead): the
+ * same word that confirming changes, so exactly one of the two happens.
+ *
+ * Two claimers of one key may publish in different slots.  Before either may
+ * confirm slot i, it reads the whole window, after i was published:
+ *   - another slot live for the key: use that one;
+ *   - another one tentative: the first in probe order stays, the others are
+ *     killed, whoever published them.
+ * Of two published slots, whoever read its window later saw the other one's
+ * publication (E3), so both cannot be confirmed.  Whoever finds a tentative
+ * slot of its own key adopts it: nobody waits for a claimer that was stopped.
+ *
+ * Readers.  table_find: no store.  Writers: table_claim, and bucket.c's CAS.
+ *
+ * Crash.  After any store the slot is live, dead or tentative, as above.
+ *
+ * Ordering.  E1: publish -> the identity loads of find and window_read.
+ * E2: confirm and every charge -> the state loads.  E3: publish, a full
+ * barrier, before window_read's loads: store-load, both claimers alike.
+ *
+ * References: C. Purcell, T. Harris, "Non-blocking hashtables with open
+ * addressing", 2005 (member and inserting states, collisions resolved by any
+ * thread); Y. Azar et al., "Balanced allocations", 1994 (two groups).
+ */
+#include "shm/table.h"
+
+#include "shm/hold.h"
+
+#define CLAIM_ATTEMPTS 64
+#define READ_ATTEMPTS 4
+#define GROUP_PREFERRED (GROUP_SLOTS * 5 / 8)   /* fill the first group up to here */
+
+struct window_slot {
+	struct slot *slot;
+	struct word_pair identity;
+	struct word_pair state;
+	enum slot_status status;
+	bool mine;
+	uint64_t debt_ns;       /* that is lost if the slot is taken */
+};
+
+static inline bool is_identity(struct word_pair identity, struct fingerprint fingerprint)
+{
+	return identity.first == fingerprint.low &&
+	       ((identity.second ^ fingerprint.high) & ~GENERATION_MASK) == 0;
+}
+
+bool table_find(const struct table *table, struct fingerprint fingerprint, struct bucket_ref *ref)
+{
+	for (unsigned i = 0; i < WINDOW_SLOTS; i++) {
+		struct slot *slot = table_slot(table, fingerprint, i);
+		struct word_pair identity;
+
+		identity.first = atomic_load_acquire(&slot->identity.first);    /* E1 */
+		if (identity.first != fingerprint.low)
+			continue;
+		identity.second = atomic_load_acquire(&slot->identity.second);  /* E1 */
+		if (!is_identity(identity, fingerprint))
+			continue;
+		if (slot_status(identity.second, atomic_load_acquire(&slot->state.second)) !=
+		    SLOT_LIVE)                                                  /* E2 */
+			continue;
+		ref->slot = slot;
+		ref->generation = identity.second & GENERATION_MASK;
+		ref->tentative = false;
+		return true;
+	}
+	return false;
+}
+
+static uint64_t debt_of(struct word_pair state, uint64_t now_ns)
+{
+	if (state.first & TIME_HELD)
+		return state.second >> STATE_USED_SHIFT ? UINT64_MAX : 0;
+	return state.first > now_ns ? state.first - now_ns : 0;
+}
+
+/* Read one slot.  The state is read between two equal readings of the
+ * identity's generation, so that the two belong together. */
+static void slot_read(struct slot *slot, struct fingerprint fingerprint, uint64_t now_ns,
+		      struct window_slot *seen)
+{
+	seen->slot = slot;
+	for (int attempt = 0; attempt < READ_ATTEMPTS; attempt++) {
+		seen->identity.first = atomic_load_acquire(&slot->identity.first);      /* E1 */
+		seen->identity.second = atomic_load_acquire(&slot->identity.second);    /* E1 */
+		seen->state.second = atomic_load_acquire(&slot->state.second);          /* E2 */
+		/* Ordered by the acquire above; the CAS that follows validates it. */
+		seen->state.first = atomic_load_acquire(&slot->state.first);
+		if (atomic_load_acquire(&slot->identity.second) == seen->identity.second)
+			break;
+	}
+	seen->status = slot_status(seen->identity.second, seen->state.second);
+	seen->mine = is_identity(seen->identity, fingerprint);
+	seen->debt_ns = seen->status == SLOT_LIVE ? debt_of(seen->state, now_ns) : 0;
+}
+
+static void window_read(const struct table *table, struct fingerprint fingerprint, uint64_t now_ns,
+			struct window_slot window[WINDOW_SLOTS])
+{
+	for (unsigned i = 1; i < WINDOW_SLOTS; i++)
+		__builtin_prefetch(table_slot(table, fingerprint, i), 1);
+	for (unsigned i = 0; i < WINDOW_SLOTS; i++)
+		slot_read(table_slot(table, fingerprint, i), fingerprint, now_ns, &window[i]);
+}
+
+static const struct window_slot *window_first(const struct window_slot window[WINDOW_SLOTS],
+					      enum slot_status status)
+{
+	for (unsigned i = 0; i < WINDOW_SLOTS; i++) {
+		if (window[i].mine && window[i].status == status)
+			return &window[i];
+	}
+	return NULL;
+}
+
+/* A slot that holds no information: dead, damaged, or live without debt. */
+static bool is_free(const struct window_slot *seen)
+{
+	return seen->status == SLOT_DEAD || seen->status == SLOT_DAMAGED ||
+	       (seen->status == SLOT_LIVE && seen->debt_ns == 0);
+}
+
+static const struct window_slot *first_free(const struct window_slot *group)
+{
+	for (unsigned i = 0; i < GROUP_SLOTS; i++) {
+		if (is_free(&group[i]))
+			return &group[i];
+	}
+	return NULL;
+}
+
+/* The slot to take: a free one, else another key's tentative one (its claimer
+ * is at work or dead), else the one with the least debt. */
+static const struct window_slot *choose_victim(const struct window_slot window[WINDOW_SLOTS],
+					       uint64_t newcomer_debt_ns)
+{
+	const struct window_slot *free[2] = { first_free(window), first_free(window + GROUP_SLOTS) };
+	const struct window_slot *least = NULL;
+	unsigned occupied[2] = { 0, 0 };
+
+	for (unsigned i = 0; i < WINDOW_SLOTS; i++) {
+		if (!is_free(&window[i]))
+			occupied[i / GROUP_SLOTS]++;
+	}
+	if (free[0] && (!free[1] || occupied[0] < GROUP_PREFERRED || occupied[0] <= occupied[1]))
+		return free[0];
+	if (free[1])
+		return free[1];
+
+	for (unsigned i = 0; i < WINDOW_SLOTS; i++) {
+		if (!least || window[i].debt_ns < least->debt_ns)
+			least = &window[i];
+	}
+	return least->status == SLOT_TENTATIVE || least->debt_ns < newcomer_debt_ns ? least : NULL;
+}
+
+/* Make the slot dead in its present generation, so that no charge can land. */
+static bool seal(const struct table *table, const struct window_slot *seen,
+		 struct claim_report *report)
+{
+	uint64_t generation = seen->identity.second & GENERATION_MASK;
+	uint64_t used = seen->state.second >> STATE_USED_SHIFT << STATE_USED_SHIFT;
+	struct word_pair dead = { seen->state.first, used | generation };
+
+	if (seen->status == SLOT_DEAD)
+		return true;
+	if (seen->status == SLOT_LIVE && (seen->state.first & TIME_HELD))
+		holds_settle(table->holds, seen->state.first);
+	if (!atomic_cas_pair_full(&seen->slot->state, seen->state, dead))
+		return false;
+	if (seen->status == SLOT_LIVE && seen->debt_ns > 0)
+		report->evicted_live++;
+	if (seen->status == SLOT_DAMAGED)
+		report->repaired++;
+	return true;
+}
+
+static bool publish(const struct window_slot *seen, struct fingerprint fingerprint)
+{
+	uint64_t generation = (seen->identity.second + 1) & GENERATION_MASK;
+	struct word_pair identity = {
+		.first = fingerprint.low,
+		.second = (fingerprint.high & ~GENERATION_MASK) | generation,
+	};
+
+	return atomic_cas_pair_full(&seen->slot->identity, seen->identity, identity); /* E1, E3 */
+}
+
+/* Kill all tentative slots of the key but KEPT.  They come later in probe
+ * order.  False if one of them changed meanwhile. */
+static bool kill_others(const struct table *table, const struct window_slot window[WINDOW_SLOTS],
+			const struct window_slot *kept, struct claim_report *report)
+{
+	for (unsigned i = 0; i < WINDOW_SLOTS; i++) {
+		const struct window_slot *other = &window[i];
+
+		if (other == kept || !other->mine || other->status != SLOT_TENTATIVE)
+			continue;
+		if (!seal(table, other, report))
+			return false;
+	}
+	return true;
+}
+
+static void make_ref(const struct window_slot *seen, bool tentative, struct bucket_ref *ref)
+{
+	ref->slot = seen->slot;
+	ref->generation = seen->identity.second & GENERATION_MASK;
+	ref->tentative = tentative;
+}
+
+enum table_claim table_claim(const struct table *table, struct fingerprint fingerprint,
+			     uint64_t now_ns, uint64_t newcomer_debt_ns, struct bucket_ref *ref,
+			     struct claim_report *report)
+{
+	struct window_slot window[WINDOW_SLOTS];
+	struct bucket_ref candidate = { .slot = NULL };
+
+	for (int attempt = 0; attempt < CLAIM_ATTEMPTS; attempt++) {
+		const struct window_slot *seen;
+
+		window_read(table, fingerprint, now_ns, window);
+		seen = window_first(window, SLOT_LIVE);
+		if (seen) {
+			make_ref(seen, false, ref);
+			return CLAIM_FOUND;
+		}
+		seen = window_first(window, SLOT_TENTATIVE);
+		if (!seen) {
+			seen = choose_victim(window, newcomer_debt_ns);
+			if (!seen)
+				return CLAIM_FULL;
+			if (seal(table, seen, report) && publish(seen, fingerprint))
+				report->claimed++;
+			continue;
+		}
+		/* This reading counts only if all of it came after the slot was
+		 * seen tentative: so at the second sight. */
+		make_ref(seen, true, ref);
+		if (candidate.slot == ref->slot && candidate.generation == ref->generation) {
+			if (kill_others(table, window, seen, report))
+				return CLAIM_TENTATIVE;
+		}
+		candidate = *ref;
+	}
+	return CLAIM_CONTENDED;
+}
+
+void table_set_owner(const struct bucket_ref *ref, uint32_t policy_index, uint64_t serial,
+		     uint32_t limit_index)
+{
+	uint64_t owner = ref->generation | (uint64_t)policy_index << 16 |
+			 (uint64_t)limit_index << 32 | serial << 40;
+	uint64_t current = atomic_load_relaxed(&ref->slot->owner);
+
+	/* A claimer that was stopped here for long must not overwrite a later
+	 * owner's: the generation only goes forward.  Nothing is ordered by it:
+	 * it is complete in itself. */
+	while ((int16_t)(uint16_t)(ref->generation - current) > 0 || current == 0) {
+		if (atomic_cas_relaxed(&ref->slot->owner, &current, owner))
+			return;
+	}
+}
+

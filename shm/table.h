@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* table.h - from a fingerprint to the slot of its bucket. */
+#ifndef WEIR_SHM_TABLE_H
+#define WEIR_SHM_TABLE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "shm/hash.h"
+#include "shm/layout.h"
+
+struct holds;
+
+struct table {
+	struct slot *slots;
+	uint64_t group_mask;            /* groups - 1 */
+	const struct holds *holds;      /* to settle before a slot is taken; may be NULL */
+};
+
+/* A slot while it belongs to one owner. */
+struct bucket_ref {
+	struct slot *slot;
+	uint64_t generation;
+	bool tentative;                 /* may be charged for the first time by us */
+};
+
+enum slot_status {
+	SLOT_LIVE,
+	SLOT_DEAD,
+	SLOT_TENTATIVE,
+	SLOT_DAMAGED,
+};
+
+enum table_claim {
+	CLAIM_FOUND,            /* ref is live */
+	CLAIM_TENTATIVE,        /* ref becomes live with its first charge */
+	CLAIM_FULL,             /* all slots of the window are heavier than the newcomer */
+	CLAIM_CONTENDED,        /* bounded attempts used up */
+};
+
+/* What a claim did besides, for the counters. */
+struct claim_report {
+	unsigned claimed;
+	unsigned evicted_live;
+	unsigned repaired;
+};
+
+/* Slot I (0 to WINDOW_SLOTS - 1) in the probe order of FINGERPRINT. */
+static inline struct slot *table_slot(const struct table *table, struct fingerprint fingerprint,
+				      unsigned i)
+{
+	uint64_t group = fingerprint.high & table->group_mask;
+	unsigned position = (unsigned)fingerprint.low & (GROUP_SLOTS - 1);
+
+	if (i >= GROUP_SLOTS)
+		group ^= (fingerprint.low >> 3 | 1) & table->group_mask;
+	return &table->slots[group * GROUP_SLOTS + (position ^ (i & (GROUP_SLOTS - 1)))];
+}
+
+/* Start loading the slot that most likely has FINGERPRINT. */
+static inline void table_prefetch(const struct table *table, struct fingerprint fingerprint)
+{
+	__builtin_prefetch(table_slot(table, fingerprint, 0), 1);
+}
+
+/* What the generations say of a slot (table in layout.h). */
+static inline enum slot_status slot_status(uint64_t identity_second, uint64_t state_second)
+{
+	uint64_t generation = identity_second & GENERATION_MASK;
+	uint64_t state = state_second & (GENERATION_MASK | STATE_LIVE);
+
+	if (state == (generation | STATE_LIVE))
+		return SLOT_LIVE;
+	if (state == generation)
+		return SLOT_DEAD;
+	if (state == ((generation - 1) & GENERATION_MASK))
+		return SLOT_TENTATIVE;
+	return SLOT_DAMAGED;
+}
+
+/* Find the live bucket of FINGERPRINT. */
+bool table_find(const struct table *table, struct fingerprint fingerprint, struct bucket_ref *ref);
+
+/* Find it, or claim a slot for it: one without debt at NOW, else the one with
+ * the least debt if that is less than NEWCOMER_DEBT. */
+enum table_claim table_claim(const struct table *table, struct fingerprint fingerprint,
+			     uint64_t now_ns, uint64_t newcomer_debt_ns, struct bucket_ref *ref,
+			     struct claim_report *report);
+
+/* Note that the owner of REF is limit LIMIT_INDEX of policy POLICY_INDEX. */
+void table_set_owner(const struct bucket_ref *ref, uint32_t policy_index, uint64_t serial,
+		     uint32_t limit_index);
+
+#endif

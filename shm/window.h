@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * window.h - fixed and sliding windows, as pure arithmetic: no atomics, no
+ * clock.
+ *
+ * Fixed window.  Time is cut into periods that start at 1970; a bucket counts
+ * the tokens of the current one.  time_ns tells when the window ends.  Aligned
+ * time is now_ns + aligned_offset_ns, and that offset only grows: the wall
+ * clock may end a window early by stepping forward, and never reopens one.
+ * time_ns is kept relative to the offset at which the segment was made, so
+ * that it is at or after the window's real end whatever the wall clock did.
+ *
+ * Sliding window.  Two counters: of the current period and of the one before.
+ * At a time e into the current period the estimate of what the last full period
+ * saw is  current + previous x (period - e) / period,  and a request of c
+ * tokens passes if the estimate + c is at most the limit; compared in whole
+ * numbers, multiplied by the period.  The estimate takes the previous period's
+ * tokens as evenly spread.  If they came late in it, the true count of some
+ * window of one period can exceed the limit, by at most
+ * previous x e / period: always below twice the limit, and never above the
+ * limit in a period that is aligned as the counters are.  If they came early,
+ * up to as many are denied that a log of all requests would allow.
+ *
+ * time_ns = (index + 2) x period + previous: when the last trace of the current
+ * counter is gone, and, since previous < period, both numbers in one word.
+ * (A limit admits at most a tenth of a token per nanosecond.)
+ *
+ * References: the counters as described by Cloudflare, "Counting things, a lot
+ * of different things", 2017.
+ */
+#ifndef WEIR_SHM_WINDOW_H
+#define WEIR_SHM_WINDOW_H
+
+#include "shm/limit.h"
+
+typedef unsigned __int128 window_wide;
+
+/* ---- Fixed ------------------------------------------------------------- */
+
+struct fixed_window {
+	uint64_t end_ns;        /* aligned */
+	uint64_t aligned_ns;    /* now */
+	uint64_t count;
+};
+
+static inline struct fixed_window fixed_window_at(const struct limit *limit,
+						  const struct bucket_state *state, uint64_t now_ns)
+{
+	uint64_t aligned = now_ns + (uint64_t)limit->aligned_offset_ns;
+	uint64_t end = aligned - aligned % limit->period_ns + limit->period_ns;
+	uint64_t stored = state->time_ns ? state->time_ns + (uint64_t)limit->stored_offset_ns : 0;
+	struct fixed_window window = { .end_ns = end, .aligned_ns = aligned };
+
+	/* A window that another thread, with a later reading, has begun: one
+	 * period ahead at most.  More is damage. */
+	if (stored >= end && stored - end <= limit->period_ns) {
+		window.end_ns = stored;
+		window.count = state->used;
+	}
+	return window;
+}
+
+static inline struct verdict fixed_window_spend(const struct limit *limit,
+						const struct bucket_state *before, uint64_t now_ns,
+						uint64_t cost, bool force,
+						struct bucket_state *after)
+{
+	struct fixed_window window = fixed_window_at(limit, before, now_ns);
+	struct verdict verdict = { .allowed = true };
+	uint64_t wait = window.end_ns - window.aligned_ns;
+	uint64_t room = window.count < limit->limit ? limit->limit - window.count : 0;
+
+	*after = *before;
+	if (cost > limit->limit && !force) {
+		verdict.allowed = false;
+		verdict.never = true;
+		verdict.retry_after_ns = WEIR_NEVER;
+	} else if (cost > room && !force) {
+		verdict.allowed = false;
+		verdict.retry_after_ns = wait;
+	} else if (cost > WEIR_COUNT_MAX - window.count) {
+		verdict.allowed = false;
+		verdict.retry_after_ns = wait;
+	} else if (cost > 0) {
+		window.count += cost;
+		after->time_ns = window.end_ns - (uint64_t)limit->stored_offset_ns;
+		after->used = window.count;
+	}
+	verdict.remaining = window.count < limit->limit ? limit->limit - window.count : 0;
+	verdict.reset_after_ns = window.count > 0 ? wait : 0;
+	return verdict;
+}
+
+static inline void fixed_window_refund(const struct limit *limit, const struct bucket_state *before,
+				       uint64_t now_ns, uint64_t cost, struct bucket_state *after)
+{
+	struct fixed_window window = fixed_window_at(limit, before, now_ns);
+
+	window.count = window.count > cost ? window.count - cost : 0;
+	after->time_ns = window.count > 0 ? window.end_ns - (uint64_t)limit->stored_offset_ns : 0;
+	after->used = window.count;
+}
+
+/* ---- Sliding ----------------------------------------------------------- */
+
+struct sliding_window {
+	uint64_t index;
+	uint64_t elapsed_ns;    /* of the current period */
+	uint64_t previous;
+	uint64_t current;
+};
+
+static inline struct sliding_window sliding_window_at(const struct limit *limit,
+						      const struct bucket_state *state,
+						      uint64_t now_ns)
+{
+	uint64_t period = limit->period_ns;
+	struct sliding_window window = { .index = now_ns / period, .elapsed_ns = now_ns % period };
+	uint64_t stored = state->time_ns / period;
+
+	if (stored < 2)
+		return window;
+	stored -= 2;
+	if (stored == window.index || stored == window.index + 1) {
+		/* One ahead: another thread's reading was later than ours. */
+		if (stored != window.index)
+			window.elapsed_ns = 0;
+		window.index = stored;
+		window.previous = state->time_ns % period;
+		window.current = state->used;
+	} else if (stored + 1 == window.index) {
+		window.previous = state->used < period ? state->used : period - 1;
+	}
+	return window;
+}
+
+static inline void sliding_window_store(const struct limit *limit,
+					const struct sliding_window *window,
+					struct bucket_state *after)
+{
+	bool empty = window->current == 0 && window->previous == 0;
+
+	after->time_ns = empty ? 0 : (window->index + 2) * limit->period_ns + window->previous;
+	after->used = window->current;
+}
+
+/* The tokens that the estimate leaves. */
+static inline uint64_t sliding_window_room(const struct limit *limit,
+					   const struct sliding_window *window)
+{
+	window_wide period = limit->period_ns;
+	window_wide spent = window->current * period +
+			    window->previous * (period - window->elapsed_ns);
+	window_wide whole = limit->limit * period;
+
+	return spent >= whole ? 0 : (uint64_t)((whole - spent) / period);
+}
+
+/* How long until COST (at most the limit) passes, if nothing else comes. */
+static inline uint64_t sliding_window_wait_ns(const struct limit *limit,
+					      const struct sliding_window *window, uint64_t cost)
+{
+	window_wide period = limit->period_ns;
+	window_wide room = limit->limit - cost;
+	uint64_t decaying = window->previous, wait = 0, elapsed = window->elapsed_ns, ready;
+
+	if (window->current > room) {
+		/* Not in this period: in the next, the current counter decays. */
+		decaying = window->current;
+		wait = limit->period_ns - elapsed;
+		elapsed = 0;
+	} else {
+		room -= window->current;
+	}
+	/* The least e with decaying x (period - e) <= room x period. */
+	ready = decaying > room ? (uint64_t)(period - room * period / decaying) : 0;
+	return wait + (ready > elapsed ? ready - elapsed : 0);
+}
+
+static inline struct verdict sliding_window_spend(const struct limit *limit,
+						  const struct bucket_state *before,
+						  uint64_t now_ns, uint64_t cost, bool force,
+						  struct bucket_state *after)
+{
+	struct sliding_window window = sliding_window_at(limit, before, now_ns);
+	struct verdict verdict = { .allowed = true };
+	bool exceeded = cost > sliding_window_room(limit, &window);
+
+	*after = *before;
+	verdict.flagged = exceeded && limit->action == WEIR_ACTION_FLAG;
+	if (exceeded && !force && !verdict.flagged) {
+		verdict.allowed = false;
+		verdict.never = cost > limit->limit;
+		verdict.retry_after_ns =
+			verdict.never ? WEIR_NEVER : sliding_window_wait_ns(limit, &window, cost);
+	} else if (cost > WEIR_COUNT_MAX - window.current) {
+		verdict.allowed = false;
+		verdict.retry_after_ns = limit->period_ns - window.elapsed_ns;
+	} else if (cost > 0) {
+		window.current += cost;
+		sliding_window_store(limit, &window, after);
+	}
+	verdict.remaining = sliding_window_room(limit, &window);
+	if (window.current > 0)
+		verdict.reset_after_ns = 2 * limit->period_ns - window.elapsed_ns;
+	else if (window.previous > 0)
+		verdict.reset_after_ns = limit->period_ns - window.elapsed_ns;
+	return verdict;
+}
+
+static inline void sliding_window_refund(const struct limit *limit,
+					 const struct bucket_state *before, uint64_t now_ns,
+					 uint64_t cost, struct bucket_state *after)
+{
+	struct sliding_window window = sliding_window_at(limit, before, now_ns);
+
+	window.current = window.current > cost ? window.current - cost : 0;
+	sliding_window_store(limit, &window, after);
+}
+
+#endif

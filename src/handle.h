@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* handle.h - a handle, and the segment behind it. */
+#ifndef WEIR_HANDLE_H
+#define WEIR_HANDLE_H
+
+#include "shm/segment.h"
+#include "src/rcu.h"
+
+struct weir {
+	/* NULL once closed.  Readers load it inside a read-side section. */
+	struct segment *segment;
+};
+
+/* Begin to read: the segment stays mapped until handle_leave().  NULL if the
+ * handle is closed; call handle_leave() all the same. */
+static inline const struct segment *handle_enter(const struct weir *weir)
+{
+	const struct segment *segment;
+
+	rcu_enter();
+	segment = __atomic_load_n(&weir->segment, __ATOMIC_ACQUIRE);
+	/* For a thread sanitizer; never true. */
+	if (segment && __builtin_expect(!segment->mapped, 0))
+		__builtin_trap();
+	return segment;
+}
+
+static inline void handle_leave(void)
+{
+	rcu_leave();
+}
+
+/* For control functions: the segment without a read-side section, which the
+ * rule that weir_close() is a handle's last call makes safe. */
+static inline struct segment *handle_control(const struct weir *weir)
+{
+	return __atomic_load_n(&weir->segment, __ATOMIC_ACQUIRE);
+}
+
+/* One control operation at a time in this process; the segment's lock does the
+ * rest between processes. */
+void control_lock(void);
+void control_unlock(void);
+
+#endif

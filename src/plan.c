@@ -1,0 +1,376 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * plan.c - all limits of a policy, or none.
+ *
+ * What.  With one limit a decision is one compare-and-swap.  With several, each
+ * is first looked at, which stores nothing; if all would allow the request they
+ * are charged in turn, and if one has changed its mind meanwhile, those charged
+ * before it are given back.
+ *
+ * Invariant.  Nobody is admitted beyond a limit: a request proceeds only after
+ * every limit was charged.  A charge that is given back a moment later may deny
+ * a concurrent request, and a process killed in between leaves one request's
+ * charges behind; neither admits anything.
+ */
+#include "src/plan.h"
+
+#include <time.h>
+
+#include "shm/hold.h"
+#include "shm/note.h"
+
+#define LOOK_ATTEMPTS 16
+#define WALL_STEP_NS 1000000            /* slews below a millisecond are left alone */
+
+/* ---- Preparing --------------------------------------------------------- */
+
+static uint64_t read_clock(clockid_t id)
+{
+	struct timespec time;
+
+	clock_gettime(id, &time);
+	return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
+
+/* Where fixed windows stand: the offset from the segment's time to the wall
+ * clock, which only grows. */
+static int64_t aligned_offset(const struct plan *plan)
+{
+	uint64_t *shared = &plan->segment->header->wall.offset_ns;
+	/* Relaxed here and below: one word, complete in itself. */
+	uint64_t offset = atomic_load_relaxed(shared);
+	int64_t wall;
+
+	if (plan->segment->clock == WEIR_CLOCK_CALLER)
+		return 0;
+	if (plan->request->now_ns != 0)
+		return (int64_t)offset;
+	wall = (int64_t)(read_clock(CLOCK_REALTIME) - read_clock(CLOCK_BOOTTIME));
+	while (wall - (int64_t)offset > WALL_STEP_NS) {
+		if (atomic_cas_relaxed(shared, &offset, (uint64_t)wall))
+			return wall;
+	}
+	return (int64_t)offset;
+}
+
+bool plan_has_concurrency(const struct plan *plan)
+{
+	for (uint32_t i = 0; i < plan->head.limit_count; i++) {
+		if (plan->limits[i].limit.algorithm == WEIR_CONCURRENCY)
+			return true;
+	}
+	return false;
+}
+
+bool plan_prepare(struct plan *plan, const struct segment *segment,
+		  const struct weir_request *request, enum weir_reason *reason)
+{
+	plan->segment = segment;
+	plan->request = request;
+	plan->version = policy_version(segment);
+	plan->now_ns = request->now_ns;
+	plan->decided = 0;
+
+	*reason = WEIR_REASON_KEY;
+	if (!request->key || request->key_length < 1 || request->key_length > WEIR_KEY_MAX)
+		return false;
+	*reason = WEIR_REASON_CLOCK;
+	if (segment->clock == WEIR_CLOCK_CALLER && request->now_ns == 0)
+		return false;
+	*reason = WEIR_REASON_NO_POLICY;
+	if (!policy_head(segment, plan->version, request->policy, &plan->head))
+		return false;
+
+	for (uint32_t i = 0; i < plan->head.limit_count; i++) {
+		struct plan_limit *step = &plan->limits[i];
+
+		policy_limit(segment, plan->version, plan->head.index, i, &step->limit);
+		step->fingerprint = hash_fingerprint(step->limit.key, request->key,
+						     request->key_length);
+		/* Before the clock is read: that read waits for what came before
+		 * it, and hides part of the miss. */
+		table_prefetch(&segment->table, step->fingerprint);
+		step->ref.slot = NULL;
+		step->hold = 0;
+		step->charged = false;
+		step->verdict = (struct verdict){ .allowed = true };
+		if (step->limit.algorithm == WEIR_FIXED_WINDOW) {
+			step->limit.aligned_offset_ns = aligned_offset(plan);
+			step->limit.stored_offset_ns = segment->wall_offset_ns;
+		}
+	}
+	return true;
+}
+
+/* ---- One limit --------------------------------------------------------- */
+
+static struct bucket_request bucket_request(const struct plan *plan, enum bucket_operation operation)
+{
+	return (struct bucket_request){
+		.operation = operation,
+		.cost = plan->request->cost,
+		.now_ns = plan->now_ns,
+		.detail = plan->detail,
+		.version = &plan->segment->header->policy.version,
+		.version_seen = plan->version,
+	};
+}
+
+static void count_claim(const struct plan *plan, const struct claim_report *report)
+{
+	if (report->claimed)
+		counter_add_global(plan->segment, COUNTER_CLAIMED, report->claimed);
+	if (report->evicted_live)
+		counter_add_global(plan->segment, COUNTER_EVICTED_LIVE, report->evicted_live);
+	if (report->repaired)
+		counter_add_global(plan->segment, COUNTER_REPAIRED, report->repaired);
+}
+
+/* Find or claim the slot of limit I.  PLAN_ALLOWED: step->ref is to be used. */
+static enum plan_result locate(struct plan *plan, uint32_t i, uint64_t debt_ns)
+{
+	struct plan_limit *step = &plan->limits[i];
+	const struct segment *segment = plan->segment;
+	struct claim_report report = { 0, 0, 0 };
+	enum table_claim claim;
+
+	claim = table_claim(&segment->table, step->fingerprint, plan->now_ns, debt_ns, &step->ref,
+			    &report);
+	count_claim(plan, &report);
+	switch (claim) {
+	case CLAIM_FULL:
+		return PLAN_FULL;
+	case CLAIM_CONTENDED:
+		return PLAN_CONTENDED;
+	case CLAIM_TENTATIVE:
+		/* Before the first charge, so that whoever finds the bucket live
+		 * finds its owner too. */
+		table_set_owner(&step->ref, plan->head.index, plan->head.serial, i);
+		note_key(segment, &step->ref, plan->request->key, plan->request->key_length);
+		break;
+	case CLAIM_FOUND:
+		break;
+	}
+	return PLAN_ALLOWED;
+}
+
+static enum plan_result take_hold(struct plan *plan, struct plan_limit *step,
+				  const struct bucket_request *request)
+{
+	switch (hold_acquire(plan->segment, &step->ref, &step->limit, request, &step->verdict,
+			     &step->hold)) {
+	case HOLD_TAKEN:
+		return PLAN_ALLOWED;
+	case HOLD_DENIED:
+		return PLAN_DENIED;
+	case HOLD_NO_RECORD:
+		return PLAN_HOLDS_FULL;
+	case HOLD_POLICY_CHANGED:
+		return PLAN_AGAIN;
+	case HOLD_GONE:
+		step->ref.slot = NULL;
+		return PLAN_ALLOWED;
+	case HOLD_CONTENDED:
+		break;
+	}
+	return PLAN_CONTENDED;
+}
+
+static enum plan_result apply(struct plan_limit *step, const struct bucket_request *request)
+{
+	switch (bucket_apply(&step->ref, &step->limit, request, &step->verdict)) {
+	case BUCKET_DONE:
+		return step->verdict.allowed ? PLAN_ALLOWED : PLAN_DENIED;
+	case BUCKET_GONE:
+		step->ref.slot = NULL;
+		return PLAN_ALLOWED;
+	case BUCKET_POLICY_CHANGED:
+		return PLAN_AGAIN;
+	case BUCKET_CONTENDED:
+		break;
+	}
+	return PLAN_CONTENDED;
+}
+
+/* Charge limit I. */
+static enum plan_result charge(struct plan *plan, uint32_t i, enum bucket_operation operation)
+{
+	struct plan_limit *step = &plan->limits[i];
+	struct bucket_request request = bucket_request(plan, operation);
+	bool concurrency = step->limit.algorithm == WEIR_CONCURRENCY;
+
+	for (int attempt = 0; attempt < LOOK_ATTEMPTS; attempt++) {
+		enum plan_result result = PLAN_ALLOWED;
+
+		if (!step->ref.slot &&
+		    !table_find(&plan->segment->table, step->fingerprint, &step->ref)) {
+			uint64_t debt_ns;
+
+			step->ref.slot = NULL;
+			step->verdict = bucket_judge_absent(&step->limit, &request, &debt_ns);
+			if (!step->verdict.allowed)
+				return PLAN_DENIED;
+			if (request.cost == 0)
+				return PLAN_ALLOWED;
+			result = locate(plan, i, debt_ns);
+		}
+		if (result == PLAN_ALLOWED)
+			result = concurrency ? take_hold(plan, step, &request) :
+					       apply(step, &request);
+		if (result != PLAN_ALLOWED)
+			return result;
+		if (step->ref.slot) {
+			step->charged = !concurrency && request.cost > 0;
+			return PLAN_ALLOWED;
+		}
+		/* The slot changed hands between finding and charging it. */
+	}
+	return PLAN_CONTENDED;
+}
+
+/* Look at limit I: step->verdict tells what charge() would meet. */
+static enum plan_result look(struct plan *plan, uint32_t i)
+{
+	struct plan_limit *step = &plan->limits[i];
+	struct bucket_request request = bucket_request(plan, BUCKET_PEEK);
+	uint64_t debt_ns;
+
+	for (int attempt = 0; attempt < LOOK_ATTEMPTS; attempt++) {
+		if (!step->ref.slot &&
+		    !table_find(&plan->segment->table, step->fingerprint, &step->ref)) {
+			step->ref.slot = NULL;
+			break;
+		}
+		if (bucket_apply(&step->ref, &step->limit, &request, &step->verdict) == BUCKET_DONE)
+			return step->verdict.allowed ? PLAN_ALLOWED : PLAN_DENIED;
+		step->ref.slot = NULL;
+	}
+	step->verdict = bucket_judge_absent(&step->limit, &request, &debt_ns);
+	return step->verdict.allowed ? PLAN_ALLOWED : PLAN_DENIED;
+}
+
+/* Give back what this plan took. */
+static void undo(struct plan *plan)
+{
+	for (uint32_t i = 0; i < plan->head.limit_count; i++) {
+		struct plan_limit *step = &plan->limits[i];
+		struct bucket_request request = bucket_request(plan, BUCKET_REFUND);
+		struct verdict verdict;
+
+		if (step->hold)
+			hold_release(plan->segment, step->hold);
+		step->hold = 0;
+		/* The charge is a fact whatever the policies are now. */
+		for (int attempt = 0; step->charged && attempt < LOOK_ATTEMPTS; attempt++) {
+			request.version_seen = policy_version(plan->segment);
+			if (bucket_apply(&step->ref, &step->limit, &request, &verdict) !=
+			    BUCKET_POLICY_CHANGED)
+				break;
+		}
+		step->charged = false;
+	}
+}
+
+/* ---- All limits -------------------------------------------------------- */
+
+/* Of the limits that deny, the one that keeps the caller waiting longest; if
+ * none does, the one with the least remaining. */
+static void choose_decided(struct plan *plan)
+{
+	const struct verdict *best = &plan->limits[0].verdict;
+
+	plan->decided = 0;
+	for (uint32_t i = 1; i < plan->head.limit_count; i++) {
+		const struct verdict *verdict = &plan->limits[i].verdict;
+		bool worse = verdict->allowed != best->allowed ?
+				     best->allowed :
+			     verdict->allowed ? verdict->remaining < best->remaining :
+						verdict->retry_after_ns > best->retry_after_ns;
+
+		if (worse) {
+			plan->decided = i;
+			best = verdict;
+		}
+	}
+}
+
+enum plan_result plan_peek(struct plan *plan)
+{
+	enum plan_result result = PLAN_ALLOWED;
+
+	for (uint32_t i = 0; i < plan->head.limit_count; i++) {
+		if (look(plan, i) == PLAN_DENIED)
+			result = PLAN_DENIED;
+	}
+	choose_decided(plan);
+	return policy_version(plan->segment) == plan->version ? result : PLAN_AGAIN;
+}
+
+/* Charge each limit in turn, or none. */
+static enum plan_result charge_all(struct plan *plan, enum bucket_operation operation)
+{
+	enum plan_result result = PLAN_ALLOWED;
+	uint32_t i;
+
+	for (i = 0; i < plan->head.limit_count && result == PLAN_ALLOWED; i++)
+		result = charge(plan, i, operation);
+	if (result != PLAN_ALLOWED) {
+		undo(plan);
+		plan->decided = i - 1;
+	} else if (plan->head.limit_count > 1) {
+		choose_decided(plan);
+	}
+	return result;
+}
+
+enum plan_result plan_spend(struct plan *plan, enum bucket_operation operation)
+{
+	if (plan->head.limit_count > 1 && operation == BUCKET_SPEND) {
+		enum plan_result result = plan_peek(plan);
+
+		if (result != PLAN_ALLOWED)
+			return result;
+	}
+	return charge_all(plan, operation);
+}
+
+enum plan_result plan_acquire(struct plan *plan)
+{
+	enum plan_result result = plan_peek(plan);
+
+	if (result == PLAN_DENIED) {
+		const struct plan_limit *step = &plan->limits[plan->decided];
+
+		/* Perhaps the holder is dead. */
+		if (step->limit.algorithm == WEIR_CONCURRENCY && !step->verdict.never &&
+		    step->ref.slot && holds_reap(plan->segment, step->ref.slot) > 0)
+			result = plan_peek(plan);
+	}
+	return result == PLAN_ALLOWED ? charge_all(plan, BUCKET_SPEND) : result;
+}
+
+/* Refund or reset each limit that has a bucket.  A key without one is full. */
+enum plan_result plan_give_back(struct plan *plan, enum bucket_operation operation)
+{
+	struct bucket_request request = bucket_request(plan, operation);
+
+	for (uint32_t i = 0; i < plan->head.limit_count; i++) {
+		struct plan_limit *step = &plan->limits[i];
+		enum bucket_result result = BUCKET_GONE;
+
+		if (step->limit.algorithm == WEIR_CONCURRENCY)
+			continue;
+		for (int attempt = 0; attempt < LOOK_ATTEMPTS && result == BUCKET_GONE; attempt++) {
+			if (!table_find(&plan->segment->table, step->fingerprint, &step->ref))
+				break;
+			/* What was given back to one limit stays given: the next
+			 * ones go by the policies as they are now. */
+			request.version_seen = policy_version(plan->segment);
+			result = bucket_apply(&step->ref, &step->limit, &request, &step->verdict);
+		}
+		step->ref.slot = NULL;
+		if (result == BUCKET_CONTENDED)
+			return PLAN_CONTENDED;
+	}
+	return plan_peek(plan);
+}

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * policy.c - the public functions on policies: check, lock, publish.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "shm/error.h"
+#include "shm/policy_table.h"
+#include "src/handle.h"
+
+#define READ_ATTEMPTS 64        /* policy changes that one reading follows */
+
+static int unknown_policy(const char *name, struct weir_error *error)
+{
+	char quoted[128];
+
+	return weir_fail(error, WEIR_ENOENT, "no policy \"%s\" in the segment; define it first",
+			 weir_quote(name ? name : "", name ? strlen(name) : 0, quoted,
+				    sizeof(quoted)));
+}
+
+/* Both locks: of this process's threads, and of all processes. */
+static int lock(struct segment *segment, struct weir_error *error)
+{
+	int status;
+
+	control_lock();
+	status = segment_lock(segment, error);
+	if (status)
+		control_unlock();
+	return status;
+}
+
+static void unlock(struct segment *segment)
+{
+	segment_unlock(segment);
+	control_unlock();
+}
+
+static int check_all(const struct weir_policy *policies, size_t count, struct weir_error *error)
+{
+	for (size_t i = 0; i < count; i++) {
+		int status = weir_policy_check(&policies[i], error);
+
+		if (status)
+			return status;
+	}
+	return 0;
+}
+
+int weir_policy_set(struct weir *weir, const struct weir_policy *policies, size_t count,
+		    struct weir_error *error)
+{
+	struct segment *segment = handle_control(weir);
+	int status = check_all(policies, count, error);
+
+	if (status == 0)
+		status = lock(segment, error);
+	if (status)
+		return status;
+	status = policy_table_set(segment, policies, count, error);
+	unlock(segment);
+	return status;
+}
+
+int weir_policy_remove(struct weir *weir, const char *name, struct weir_error *error)
+{
+	struct segment *segment = handle_control(weir);
+	int status;
+
+	if (weir_policy_find(weir, name) == WEIR_NO_POLICY)
+		return unknown_policy(name, error);
+	status = lock(segment, error);
+	if (status)
+		return status;
+	status = policy_table_remove(segment, name, error);
+	unlock(segment);
+	return status;
+}
+
+weir_policy_id weir_policy_find(const struct weir *weir, const char *name)
+{
+	const struct segment *segment = handle_enter(weir);
+	weir_policy_id id = WEIR_NO_POLICY;
+
+	for (int attempt = 0; segment && attempt < READ_ATTEMPTS; attempt++) {
+		uint64_t version = policy_version(segment);
+
+		id = policy_lookup(segment, version, name);
+		if (policy_version(segment) == version)
+			break;
+	}
+	handle_leave();
+	return id;
+}
+
+int weir_policy_get(const struct weir *weir, const char *name, struct weir_policy *policy,
+		    struct weir_error *error)
+{
+	const struct segment *segment = handle_enter(weir);
+	bool found = false;
+
+	for (int attempt = 0; segment && attempt < READ_ATTEMPTS; attempt++) {
+		uint64_t version = policy_version(segment), serial;
+		weir_policy_id id = policy_lookup(segment, version, name);
+
+		found = id != WEIR_NO_POLICY &&
+			policy_decode(segment, version, policy_index(id), policy, &serial);
+		if (policy_version(segment) == version)
+			break;
+	}
+	handle_leave();
+	return found ? weir_ok(error) : unknown_policy(name, error);
+}
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(((const struct weir_policy *)a)->name, ((const struct weir_policy *)b)->name);
+}
+
+static size_t list_at(const struct segment *segment, uint64_t version,
+		      struct weir_policy *policies, size_t capacity)
+{
+	struct weir_policy policy;
+	uint64_t serial;
+	size_t count = 0;
+
+	for (uint32_t index = 0; index < segment->policies; index++) {
+		if (!policy_decode(segment, version, index, &policy, &serial))
+			continue;
+		if (count < capacity)
+			policies[count] = policy;
+		count++;
+	}
+	return count;
+}
+
+size_t weir_policy_list(const struct weir *weir, struct weir_policy *policies, size_t capacity)
+{
+	const struct segment *segment = handle_enter(weir);
+	size_t count = 0;
+
+	for (int attempt = 0; segment && attempt < READ_ATTEMPTS; attempt++) {
+		uint64_t version = policy_version(segment);
+
+		count = list_at(segment, version, policies, capacity);
+		if (policy_version(segment) == version)
+			break;
+	}
+	handle_leave();
+	if (capacity > 0)
+		qsort(policies, count < capacity ? count : capacity, sizeof(*policies), by_name);
+	return count;
+}
+
+/* ---- Fail mode --------------------------------------------------------- */
+
+static int fail_mode_switch(struct weir *weir, const char *name, int mode,
+			    struct weir_error *error)
+{
+	weir_policy_id id = weir_policy_find(weir, name);
+	const struct segment *segment;
+
+	if (id == WEIR_NO_POLICY)
+		return unknown_policy(name, error);
+	segment = handle_enter(weir);
+	if (segment)
+		policy_switch_set(segment, id, mode);
+	handle_leave();
+	return weir_ok(error);
+}
+
+int weir_fail_mode_set(struct weir *weir, const char *name, enum weir_fail_mode mode,
+		       struct weir_error *error)
+{
+	if ((int)mode < WEIR_FAIL_SHARE || mode > WEIR_FAIL_CLOSED)
+		return weir_fail(error, WEIR_EINVAL,
+				 "fail mode %d is none; give open, share or closed", (int)mode);
+	return fail_mode_switch(weir, name, (int)mode, error);
+}
+
+int weir_fail_mode_clear(struct weir *weir, const char *name, struct weir_error *error)
+{
+	return fail_mode_switch(weir, name, -1, error);
+}
+
+int weir_fail_mode_get(const struct weir *weir, const char *name, enum weir_fail_mode *mode,
+		       struct weir_error *error)
+{
+	const struct segment *segment = handle_enter(weir);
+	struct policy_head head;
+	bool found = false;
+
+	for (int attempt = 0; segment && attempt < READ_ATTEMPTS; attempt++) {
+		uint64_t version = policy_version(segment);
+
+		found = policy_head(segment, version, policy_lookup(segment, version, name), &head);
+		if (policy_version(segment) == version)
+			break;
+	}
+	handle_leave();
+	if (!found)
+		return unknown_policy(name, error);
+	*mode = head.fail_mode;
+	return weir_ok(error);
+}

@@ -1,0 +1,365 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * weir.c - the decisions: arguments, clock, counters, fail mode.
+ */
+#include "weir.h"
+
+#include <string.h>
+#include <time.h>
+
+#include "shm/error.h"
+#include "shm/hold.h"
+#include "shm/note.h"
+#include "src/handle.h"
+#include "src/plan.h"
+
+#define AGAIN_ATTEMPTS 16       /* policy changes that one decision follows */
+#define BATCH 16                /* requests whose misses overlap */
+
+enum weir_operation {
+	OPERATION_SPEND,
+	OPERATION_FORCE,
+	OPERATION_PEEK,
+	OPERATION_ACQUIRE,
+	OPERATION_REFUND,
+	OPERATION_RESET,
+};
+
+static uint64_t clock_now_ns(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_BOOTTIME, &time);
+	return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
+
+/* ---- Answers ----------------------------------------------------------- */
+
+static bool answer(struct weir_decision *decision, enum weir_outcome outcome,
+		   enum weir_reason reason)
+{
+	decision->outcome = outcome;
+	decision->reason = reason;
+	return outcome == WEIR_ALLOWED;
+}
+
+/* The numbers of the limit that decided. */
+static void describe(const struct plan *plan, struct weir_decision *decision)
+{
+	const struct plan_limit *step = &plan->limits[plan->decided];
+
+	decision->limit_index = plan->decided;
+	decision->limit = step->limit.algorithm == WEIR_TOKEN_BUCKET ? step->limit.burst :
+								       step->limit.limit;
+	decision->remaining = step->verdict.remaining;
+	decision->retry_after_ns = step->verdict.retry_after_ns;
+	decision->reset_after_ns = step->verdict.reset_after_ns;
+	for (uint32_t i = 0; i < plan->head.limit_count; i++)
+		decision->flagged |= plan->limits[i].verdict.flagged;
+}
+
+static bool unavailable(const struct segment *segment, struct weir_decision *decision,
+			enum weir_reason reason)
+{
+	counter_add_global(segment,
+			   reason == WEIR_REASON_NO_POLICY ? COUNTER_UNKNOWN_POLICY :
+							     COUNTER_BAD_REQUEST,
+			   1);
+	return answer(decision, WEIR_UNAVAILABLE, reason);
+}
+
+/* No slot, no record, no luck: the policy says what then. */
+static bool fail(const struct plan *plan, struct weir_decision *decision,
+		 enum counter_global counter, enum weir_reason reason)
+{
+	counter_add_global(plan->segment, counter, 1);
+	if (plan->head.fail_mode == WEIR_FAIL_CLOSED && !plan->head.shadow) {
+		counter_add(plan->segment, plan->head.index, COUNTER_UNAVAILABLE, 1);
+		return answer(decision, WEIR_UNAVAILABLE, reason);
+	}
+	/* With no cluster to share with, this host's share is the whole limit;
+	 * with no slot to count in, that is as good as open. */
+	counter_add(plan->segment, plan->head.index, COUNTER_FAIL_OPEN, 1);
+	return answer(decision, WEIR_ALLOWED, reason);
+}
+
+static bool allowed(const struct plan *plan, struct weir_decision *decision, bool count)
+{
+	describe(plan, decision);
+	if (count && plan->request->cost > 0) {
+		counter_add(plan->segment, plan->head.index, COUNTER_ALLOWED, 1);
+		if (plan->request->cost != 1)
+			counter_add(plan->segment, plan->head.index, COUNTER_EXTRA_TOKENS,
+				    plan->request->cost - 1);
+		if (decision->flagged)
+			counter_add(plan->segment, plan->head.index, COUNTER_FLAGGED, 1);
+	}
+	return answer(decision, WEIR_ALLOWED, WEIR_REASON_LIMIT);
+}
+
+static bool denied(const struct plan *plan, struct weir_decision *decision, bool count, bool force)
+{
+	const struct plan_limit *step = &plan->limits[plan->decided];
+	enum weir_reason reason = force		       ? WEIR_REASON_DEBT :
+				  step->verdict.never ? WEIR_REASON_COST :
+							WEIR_REASON_LIMIT;
+
+	describe(plan, decision);
+	if (count) {
+		counter_add(plan->segment, plan->head.index,
+			    plan->head.shadow ? COUNTER_SHADOW_DENIED : COUNTER_DENIED, 1);
+		if (step->ref.slot)
+			note_denial(plan->segment, &step->ref);
+	}
+	if (plan->head.shadow)
+		return answer(decision, WEIR_ALLOWED, WEIR_REASON_SHADOW);
+	return answer(decision, WEIR_DENIED, reason);
+}
+
+/* Done, whatever the limits would say to another request. */
+static bool given_back(const struct plan *plan, struct weir_decision *decision, bool refund)
+{
+	describe(plan, decision);
+	if (refund)
+		counter_add(plan->segment, plan->head.index, COUNTER_REFUNDED, plan->request->cost);
+	return answer(decision, WEIR_ALLOWED, WEIR_REASON_LIMIT);
+}
+
+/* ---- Deciding ---------------------------------------------------------- */
+
+static enum plan_result carry_out(struct plan *plan, enum weir_operation operation)
+{
+	switch (operation) {
+	case OPERATION_FORCE:
+		return plan_spend(plan, BUCKET_FORCE);
+	case OPERATION_PEEK:
+		return plan_peek(plan);
+	case OPERATION_ACQUIRE:
+		return plan_acquire(plan);
+	case OPERATION_REFUND:
+		return plan_give_back(plan, BUCKET_REFUND);
+	case OPERATION_RESET:
+		return plan_give_back(plan, BUCKET_RESET);
+	case OPERATION_SPEND:
+		break;
+	}
+	return plan_spend(plan, BUCKET_SPEND);
+}
+
+static bool needs_acquire(const struct plan *plan, enum weir_operation operation)
+{
+	return (operation == OPERATION_SPEND || operation == OPERATION_FORCE) &&
+	       plan_has_concurrency(plan);
+}
+
+static bool conclude(const struct plan *plan, enum weir_operation operation,
+		     enum plan_result result, struct weir_decision *decision)
+{
+	bool count = operation != OPERATION_PEEK;
+
+	if ((operation == OPERATION_REFUND || operation == OPERATION_RESET) &&
+	    (result == PLAN_ALLOWED || result == PLAN_DENIED))
+		return given_back(plan, decision, operation == OPERATION_REFUND);
+	switch (result) {
+	case PLAN_ALLOWED:
+		return allowed(plan, decision, count);
+	case PLAN_DENIED:
+		return denied(plan, decision, count, operation == OPERATION_FORCE);
+	case PLAN_FULL:
+		return fail(plan, decision, COUNTER_TABLE_FULL, WEIR_REASON_TABLE_FULL);
+	case PLAN_HOLDS_FULL:
+		return fail(plan, decision, COUNTER_HOLDS_FULL, WEIR_REASON_HOLDS_FULL);
+	case PLAN_AGAIN:
+	case PLAN_CONTENDED:
+		break;
+	}
+	return fail(plan, decision, COUNTER_CONTENDED, WEIR_REASON_CONTENDED);
+}
+
+/* Carry a prepared plan out; follow the policies if they change meanwhile. */
+static bool decide_prepared(struct plan *plan, enum weir_operation operation,
+			    struct weir_decision *decision)
+{
+	enum plan_result result = PLAN_AGAIN;
+	enum weir_reason reason;
+	uint64_t now_ns = plan->now_ns;
+
+	for (int attempt = 0; attempt < AGAIN_ATTEMPTS; attempt++) {
+		if (attempt > 0 &&
+		    !plan_prepare(plan, plan->segment, plan->request, &reason))
+			return unavailable(plan->segment, decision, reason);
+		plan->now_ns = now_ns;
+		if (needs_acquire(plan, operation))
+			return unavailable(plan->segment, decision, WEIR_REASON_USE_ACQUIRE);
+		result = carry_out(plan, operation);
+		if (result != PLAN_AGAIN)
+			break;
+	}
+	return conclude(plan, operation, result, decision);
+}
+
+static void save_hold(const struct plan *plan, struct weir_hold *hold)
+{
+	hold->count = 0;
+	for (uint32_t i = 0; i < plan->head.limit_count; i++) {
+		if (plan->limits[i].hold)
+			hold->record[hold->count++] = plan->limits[i].hold;
+	}
+}
+
+static bool decide(struct weir *weir, const struct weir_request *request,
+		   enum weir_operation operation, struct weir_decision *decision,
+		   struct weir_hold *hold)
+{
+	struct weir_decision unused;
+	enum weir_reason reason;
+	struct plan plan;
+	bool pass;
+
+	plan.segment = handle_enter(weir);
+	plan.detail = decision != NULL;
+	if (!decision)
+		decision = &unused;
+	memset(decision, 0, sizeof(*decision));
+	if (!plan.segment) {
+		pass = answer(decision, WEIR_UNAVAILABLE, WEIR_REASON_CLOSED);
+	} else if (!plan_prepare(&plan, plan.segment, request, &reason)) {
+		pass = unavailable(plan.segment, decision, reason);
+	} else {
+		if (plan.now_ns == 0)
+			plan.now_ns = clock_now_ns();
+		pass = decide_prepared(&plan, operation, decision);
+		if (hold)
+			save_hold(&plan, hold);
+	}
+	handle_leave();
+	return pass;
+}
+
+/* ---- The public functions ---------------------------------------------- */
+
+bool weir_allow_n(struct weir *weir, weir_policy_id policy, const void *key, size_t key_length,
+		  uint64_t cost, struct weir_decision *decision)
+{
+	struct weir_request request = {
+		.policy = policy,
+		.key = key,
+		.key_length = key_length,
+		.cost = cost,
+	};
+
+	return decide(weir, &request, OPERATION_SPEND, decision, NULL);
+}
+
+bool weir_allow(struct weir *weir, weir_policy_id policy, const void *key, size_t key_length,
+		struct weir_decision *decision)
+{
+	return weir_allow_n(weir, policy, key, key_length, 1, decision);
+}
+
+bool weir_decide(struct weir *weir, const struct weir_request *request,
+		 struct weir_decision *decision)
+{
+	return decide(weir, request, OPERATION_SPEND, decision, NULL);
+}
+
+bool weir_status(struct weir *weir, const struct weir_request *request,
+		 struct weir_decision *decision)
+{
+	return decide(weir, request, OPERATION_PEEK, decision, NULL);
+}
+
+bool weir_force_take(struct weir *weir, const struct weir_request *request,
+		     struct weir_decision *decision)
+{
+	return decide(weir, request, OPERATION_FORCE, decision, NULL);
+}
+
+bool weir_refund(struct weir *weir, const struct weir_request *request,
+		 struct weir_decision *decision)
+{
+	return decide(weir, request, OPERATION_REFUND, decision, NULL);
+}
+
+bool weir_reset(struct weir *weir, const struct weir_request *request,
+		struct weir_decision *decision)
+{
+	return decide(weir, request, OPERATION_RESET, decision, NULL);
+}
+
+bool weir_acquire(struct weir *weir, const struct weir_request *request, struct weir_hold *hold,
+		  struct weir_decision *decision)
+{
+	memset(hold, 0, sizeof(*hold));
+	return decide(weir, request, OPERATION_ACQUIRE, decision, hold);
+}
+
+int weir_release(struct weir *weir, struct weir_hold *hold)
+{
+	const struct segment *segment = handle_enter(weir);
+	int status = segment && hold->count <= WEIR_LIMITS_MAX ? WEIR_OK : WEIR_EINVAL;
+
+	for (uint32_t i = 0; status == WEIR_OK && i < hold->count; i++) {
+		if (!hold_release(segment, hold->record[i]))
+			status = WEIR_EINVAL;
+	}
+	handle_leave();
+	return status;
+}
+
+static size_t decide_some(const struct segment *segment, const struct weir_request *requests,
+			  struct weir_decision *decisions, size_t count, uint64_t now_ns)
+{
+	struct plan plans[BATCH];
+	bool prepared[BATCH];
+	size_t passed = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		enum weir_reason reason;
+
+		memset(&decisions[i], 0, sizeof(decisions[i]));
+		plans[i].detail = true;
+		prepared[i] = plan_prepare(&plans[i], segment, &requests[i], &reason);
+		if (!prepared[i])
+			unavailable(segment, &decisions[i], reason);
+	}
+	for (size_t i = 0; i < count; i++) {
+		if (!prepared[i])
+			continue;
+		if (plans[i].now_ns == 0)
+			plans[i].now_ns = now_ns;
+		passed += decide_prepared(&plans[i], OPERATION_SPEND, &decisions[i]);
+	}
+	return passed;
+}
+
+size_t weir_decide_batch(struct weir *weir, const struct weir_request *requests,
+			 struct weir_decision *decisions, size_t count)
+{
+	const struct segment *segment = handle_enter(weir);
+	uint64_t now_ns = clock_now_ns();
+	size_t passed = 0;
+
+	for (size_t done = 0; done < count; done += BATCH) {
+		size_t some = count - done < BATCH ? count - done : BATCH;
+
+		if (segment)
+			passed += decide_some(segment, requests + done, decisions + done, some,
+					      now_ns);
+		for (size_t i = 0; !segment && i < some; i++) {
+			memset(&decisions[done + i], 0, sizeof(*decisions));
+			answer(&decisions[done + i], WEIR_UNAVAILABLE, WEIR_REASON_CLOSED);
+		}
+	}
+	handle_leave();
+	return passed;
+}
+
+uint64_t weir_now_ns(const struct weir *weir)
+{
+	const struct segment *segment = handle_enter(weir);
+	uint64_t now_ns = segment && segment->clock == WEIR_CLOCK_BOOTTIME ? clock_now_ns() : 0;
+
+	handle_leave();
+	return now_ns;
+}
