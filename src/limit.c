@@ -22,7 +22,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "src/error.h"
+#include "shm/error.h"
 #include "src/names.h"
 
 #define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
@@ -386,9 +386,10 @@ int weir_limit_check(const struct weir_limit *limit, struct weir_error *error)
 	if (algorithm != WEIR_TOKEN_BUCKET && limit->limit > WEIR_COUNT_MAX)
 		return weir_fail(error, WEIR_EINVAL,
 				 "the limit %" PRIu64 " is more than a %s limit can count; give at "
-				 "most %llu, or use token-bucket",
+				 "most %llu%s",
 				 limit->limit, weir_algorithm_name(limit->algorithm),
-				 WEIR_COUNT_MAX);
+				 WEIR_COUNT_MAX,
+				 algorithm == WEIR_CONCURRENCY ? "" : ", or use token-bucket");
 	return weir_ok(error);
 }
 

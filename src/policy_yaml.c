@@ -21,7 +21,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "src/error.h"
+#include "shm/error.h"
 #include "src/limit_text.h"
 #include "src/names.h"
 #include "src/yaml_reader.h"

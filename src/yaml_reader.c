@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "src/error.h"
+#include "shm/error.h"
 
 /* Room for a value in a message; longer ones are cut. */
 #define QUOTED_SIZE 80
@@ -260,6 +260,11 @@ int weir_yaml_read(struct yaml_reader *reader, const struct yaml_field *fields, 
 				 reader->source, YAML_SIZE_MAX);
 	if (!yaml_parser_initialize(&reader->parser))
 		return weir_yaml_fail_memory(reader);
+	/* Told the encoding, libyaml takes a byte order mark for indentation. */
+	if (reader->length >= 3 && memcmp(reader->text, "\xef\xbb\xbf", 3) == 0) {
+		reader->text += 3;
+		reader->length -= 3;
+	}
 	yaml_parser_set_encoding(&reader->parser, YAML_UTF8_ENCODING);
 	yaml_parser_set_input_string(&reader->parser, (const unsigned char *)reader->text,
 				     reader->length);
