@@ -246,10 +246,11 @@ static const char *decision_note(const struct weir_decision *decision)
 static void print_decision_text(struct cli *cli, const char *policy,
 				const struct weir_decision *decision, const char *done)
 {
-	char limit[96];
+	char limit[96] = "";
 	char duration[TEXT_DURATION_SIZE];
 
-	format_limit(cli, policy, decision->limit_index, limit);
+	if (!done)
+		format_limit(cli, policy, decision->limit_index, limit);
 	printf("%s%s%s: %" PRIu64 " of %" PRIu64 " remaining",
 	       done ? done : weir_outcome_name(decision->outcome), *limit ? " by " : "", limit,
 	       decision->remaining, decision->limit);
