@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "src/error.h"
+#include "shm/error.h"
 #include "src/names.h"
 
 START_TEST(fail_fills_in_status_and_sentence)
