@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
@@ -11,9 +12,6 @@
 /* getopt's codes of our options start above its one-letter ones. */
 #define OPTION_CODE 256
 #define OPTIONS_MAX 31
-
-/* A suggestion may differ in a third of its letters. */
-#define DISTANCE_MAX(word) (1 + strlen(word) / 3)
 
 #define POLICIES_NAMED 8        /* in a message about an unknown one */
 
@@ -76,8 +74,8 @@ int cli_finish(struct cli *cli, int status)
 
 static void print_help(const struct cli_command *command, const struct cli_option *options)
 {
-	printf("Usage: weir %s%s%s\n\n%s.\n\n", command->name, *command->synopsis ? " " : "",
-	       command->synopsis, command->help);
+	printf("Usage: weir %s%s%s\n\n%c%s.\n\n", command->name, *command->synopsis ? " " : "",
+	       command->synopsis, toupper((unsigned char)command->help[0]), command->help + 1);
 	for (const struct cli_option *option = options; option->name; option++) {
 		int width = printf("  --%s%s%s", option->name, option->argument ? " " : "",
 				   option->argument ? option->argument : "");
@@ -91,20 +89,14 @@ static _Noreturn void unknown_option(struct cli *cli, const struct cli_option *o
 				     const char *given)
 {
 	char name[64];
-	const char *nearest = NULL;
-	size_t nearest_distance = SIZE_MAX;
+	struct text_search search;
 
 	snprintf(name, sizeof(name), "%.*s", (int)strcspn(given + 2, "="), given + 2);
-	for (const struct cli_option *option = options; option->name; option++) {
-		size_t distance = text_distance(name, option->name);
-
-		if (distance < nearest_distance) {
-			nearest_distance = distance;
-			nearest = option->name;
-		}
-	}
-	if (nearest && nearest_distance <= DISTANCE_MAX(name))
-		cli_die(cli, "unknown option %s: did you mean --%s?", given, nearest);
+	search = text_search_begin(name);
+	for (const struct cli_option *option = options; option->name; option++)
+		text_search_offer(&search, option->name);
+	if (search.nearest)
+		cli_die(cli, "unknown option %s: did you mean --%s?", given, search.nearest);
 	cli_die(cli, "unknown or ambiguous option %s: see `weir help %s`", given,
 		cli->command->name);
 }
@@ -274,39 +266,27 @@ struct weir *cli_open(struct cli *cli)
 
 	if (weir_open(cli->segment, &cli->weir, &error) < 0) {
 		cli->weir = NULL;
+		/* What is said of a file's content does not say of which file's. */
+		if (!strstr(error.message, cli->segment))
+			cli_die(cli, "segment \"%s\": %s", cli->segment, error.message);
 		cli_die(cli, "%s", error.message);
 	}
 	return cli->weir;
-}
-
-static const struct weir_policy *nearest_policy(const struct weir_policy *policies, size_t count,
-						const char *name)
-{
-	const struct weir_policy *nearest = NULL;
-	size_t nearest_distance = DISTANCE_MAX(name) + 1;
-
-	for (size_t i = 0; i < count; i++) {
-		size_t distance = text_distance(policies[i].name, name);
-
-		if (distance < nearest_distance) {
-			nearest_distance = distance;
-			nearest = &policies[i];
-		}
-	}
-	return nearest;
 }
 
 void cli_unknown_policy(struct cli *cli, const char *name)
 {
 	size_t count = 0;
 	struct weir_policy *policies = cli_policies(cli, &count);
-	const struct weir_policy *nearest = nearest_policy(policies, count, name);
+	struct text_search search = text_search_begin(name);
 	char names[POLICIES_NAMED * (WEIR_NAME_MAX + 3)] = "";
 	size_t length = 0;
 
-	if (nearest)
+	for (size_t i = 0; i < count; i++)
+		text_search_offer(&search, policies[i].name);
+	if (search.nearest)
 		cli_die(cli, "no policy \"%s\" in segment \"%s\": did you mean \"%s\"?", name,
-			cli->segment, nearest->name);
+			cli->segment, search.nearest);
 	if (count == 0)
 		cli_die(cli, "no policy \"%s\" in segment \"%s\", which has none yet: define it "
 			"with `weir policy set`", name, cli->segment);

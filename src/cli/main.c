@@ -105,24 +105,18 @@ static bool is_family(const char *word)
 static _Noreturn void unknown_command(struct cli *cli, char **words, int count)
 {
 	char given[128];
-	const char *nearest = NULL;
-	size_t nearest_distance = SIZE_MAX;
+	struct text_search search;
 	bool family = is_family(words[0]);
 
 	if (family && count < 2)
 		cli_die(cli, "`weir %s` needs a second word: see `weir help`", words[0]);
 	snprintf(given, sizeof(given), "%s%s%s", words[0], family ? " " : "",
 		 family ? words[1] : "");
-	for (size_t i = 0; i < COMMAND_COUNT; i++) {
-		size_t distance = text_distance(given, commands[i].name);
-
-		if (distance < nearest_distance) {
-			nearest_distance = distance;
-			nearest = commands[i].name;
-		}
-	}
-	if (nearest_distance <= 1 + strlen(given) / 3)
-		cli_die(cli, "unknown command \"%s\": did you mean \"%s\"?", given, nearest);
+	search = text_search_begin(given);
+	for (size_t i = 0; i < COMMAND_COUNT; i++)
+		text_search_offer(&search, commands[i].name);
+	if (search.nearest)
+		cli_die(cli, "unknown command \"%s\": did you mean \"%s\"?", given, search.nearest);
 	cli_die(cli, "unknown command \"%s\": see `weir help`", given);
 }
 

@@ -35,8 +35,8 @@ static void print_escaped(FILE *file, const unsigned char *bytes, size_t length,
 		length -= printable;
 		if (length == 0)
 			break;
-		if (*bytes == '\\' && !backslashes)
-			fputc('\\', file);
+		if (*bytes == '\\')
+			fputs(backslashes ? "\\\\" : "\\", file);
 		else
 			fprintf(file, "\\x%02x", *bytes);
 		bytes++;
@@ -143,7 +143,7 @@ void cli_json_set_decision(json_t *object, const struct weir_decision *decision)
 
 void cli_print_bucket_key(FILE *file, const struct weir_bucket *bucket)
 {
-	if (bucket->key_length == 0) {
+	if (bucket->key_stored == 0) {
 		fputs("(fingerprint ", file);
 		for (size_t i = 0; i < sizeof(bucket->fingerprint); i++)
 			fprintf(file, "%02x", bucket->fingerprint[i]);
@@ -168,7 +168,7 @@ json_t *cli_json_bucket(const struct weir_bucket *bucket)
 	json_object_set_new(object, "key_length", cli_json_u64(bucket->key_length));
 	json_object_set_new(object, "key_truncated",
 			    json_boolean(bucket->key_stored < bucket->key_length));
-	if (bucket->key_length > 0)
+	if (bucket->key_stored > 0)
 		cli_json_set_key(object, bucket->key, bucket->key_stored);
 	json_object_set_new(object, "consumed", cli_json_u64(bucket->consumed));
 	json_object_set_new(object, "denied_sampled", cli_json_u64(bucket->denied_sampled));

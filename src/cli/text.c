@@ -200,6 +200,22 @@ size_t text_distance(const char *a, const char *b)
 	return rows[a_length % 3][b_length];
 }
 
+struct text_search text_search_begin(const char *word)
+{
+	/* A slip in every third letter, and one in a word of two. */
+	return (struct text_search){ .word = word, .distance = (strlen(word) + 1) / 3 + 1 };
+}
+
+void text_search_offer(struct text_search *search, const char *name)
+{
+	size_t distance = text_distance(search->word, name);
+
+	if (distance < search->distance) {
+		search->distance = distance;
+		search->nearest = name;
+	}
+}
+
 enum text_number text_parse_number(const char *text, unsigned base, uint64_t *value)
 {
 	uint64_t sum = 0;

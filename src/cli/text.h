@@ -33,6 +33,17 @@ size_t text_printable(const unsigned char *bytes, size_t length, enum text_escap
  * other; words above 63 bytes are SIZE_MAX apart. */
 size_t text_distance(const char *a, const char *b);
 
+/* A search for the name that a mistyped word was meant to be: begin with the
+ * word, offer each name; the nearest one stays, NULL if none is near enough. */
+struct text_search {
+	const char *word;
+	const char *nearest;
+	size_t distance;        /* private: only less than this is nearer */
+};
+
+struct text_search text_search_begin(const char *word);
+void text_search_offer(struct text_search *search, const char *name);
+
 enum text_number {
 	TEXT_NUMBER_OK,
 	TEXT_NUMBER_MALFORMED,  /* something else than digits */
