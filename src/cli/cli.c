@@ -58,6 +58,8 @@ int cli_finish(struct cli *cli, int status)
 	cli->weir = NULL;
 	free(cli->operands);
 	cli->operands = NULL;
+	free(cli->policies);
+	cli->policies = NULL;
 
 	errno = 0;
 	if (fflush(stdout) != 0)
@@ -277,7 +279,7 @@ struct weir *cli_open(struct cli *cli)
 void cli_unknown_policy(struct cli *cli, const char *name)
 {
 	size_t count = 0;
-	struct weir_policy *policies = cli_policies(cli, &count);
+	const struct weir_policy *policies = cli_policies(cli, &count);
 	struct text_search search = text_search_begin(name);
 	char names[POLICIES_NAMED * (WEIR_NAME_MAX + 3)] = "";
 	size_t length = 0;
@@ -298,22 +300,21 @@ void cli_unknown_policy(struct cli *cli, const char *name)
 		count > POLICIES_NAMED ? ", ..." : "");
 }
 
-struct weir_policy *cli_policies(struct cli *cli, size_t *count)
+const struct weir_policy *cli_policies(struct cli *cli, size_t *count)
 {
-	struct weir_policy *policies = NULL;
 	size_t capacity;
 
 	/* Another process may add some between the two calls. */
 	*count = weir_policy_list(cli->weir, NULL, 0);
 	do {
 		capacity = *count;
-		free(policies);
-		policies = calloc(capacity + 1, sizeof(*policies));
-		if (!policies)
+		free(cli->policies);
+		cli->policies = calloc(capacity + 1, sizeof(*cli->policies));
+		if (!cli->policies)
 			cli_die(cli, "no memory for %zu policies", capacity);
-		*count = weir_policy_list(cli->weir, policies, capacity);
+		*count = weir_policy_list(cli->weir, cli->policies, capacity);
 	} while (*count > capacity);
-	return policies;
+	return cli->policies;
 }
 
 weir_policy_id cli_find_policy(struct cli *cli, const char *name)

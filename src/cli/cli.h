@@ -44,6 +44,7 @@ struct cli {
 	bool segment_given;     /* by --segment */
 	bool json;              /* --json */
 	struct weir *weir;      /* what cli_open() opened */
+	struct weir_policy *policies;   /* a command's, on the heap, or NULL */
 
 	/* cli_parse() leaves the operands here, in their order. */
 	char **operands;
@@ -128,9 +129,9 @@ struct weir *cli_open(struct cli *cli);
 weir_policy_id cli_find_policy(struct cli *cli, const char *name);
 _Noreturn void cli_unknown_policy(struct cli *cli, const char *name);
 
-/* All policies of the open segment, in the order of their names.  The caller
- * frees the array with free(). */
-struct weir_policy *cli_policies(struct cli *cli, size_t *count);
+/* All policies of the open segment, in the order of their names: cli->policies,
+ * to be freed by cli_finish(). */
+const struct weir_policy *cli_policies(struct cli *cli, size_t *count);
 
 /* Check the value of --now, 0 if not given, against the segment's clock.  A
  * caller's clock needs it if REQUIRED. */

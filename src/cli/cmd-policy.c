@@ -133,7 +133,6 @@ int cmd_policy_load(struct cli *cli, int argc, char **argv)
 		CLI_OPTION_JSON(cli),
 		{ 0 },
 	};
-	struct weir_policy *policies;
 	struct weir_error error;
 	size_t count;
 	int status;
@@ -143,16 +142,15 @@ int cmd_policy_load(struct cli *cli, int argc, char **argv)
 		size_t length;
 		char *text = read_standard_input(cli, &length);
 
-		status = weir_policy_parse(text, length, "standard input", &policies, &count,
+		status = weir_policy_parse(text, length, "standard input", &cli->policies, &count,
 					   &error);
 		free(text);
 	} else {
-		status = weir_policy_parse_file(cli->operands[0], &policies, &count, &error);
+		status = weir_policy_parse_file(cli->operands[0], &cli->policies, &count, &error);
 	}
 	if (status < 0)
 		cli_die(cli, "%s", error.message);
-	set_policies(cli, policies, count);
-	free(policies);
+	set_policies(cli, cli->policies, count);
 	return CLI_OK;
 }
 
@@ -203,7 +201,7 @@ int cmd_policy_list(struct cli *cli, int argc, char **argv)
 		CLI_OPTION_JSON(cli),
 		{ 0 },
 	};
-	struct weir_policy *policies;
+	const struct weir_policy *policies;
 	size_t count;
 
 	cli_parse(cli, argc, argv, options, 0, 0);
@@ -225,7 +223,6 @@ int cmd_policy_list(struct cli *cli, int argc, char **argv)
 		for (size_t i = 0; i < count; i++)
 			print_policy(cli, &policies[i]);
 	}
-	free(policies);
 	return CLI_OK;
 }
 

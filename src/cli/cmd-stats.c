@@ -3,7 +3,6 @@
 #include "cli.h"
 
 #include <inttypes.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* The counters, as {name: value}; of all policies if POLICY is NULL. */
@@ -69,7 +68,7 @@ int cmd_stats(struct cli *cli, int argc, char **argv)
 		CLI_OPTION_JSON(cli),
 		{ 0 },
 	};
-	struct weir_policy *policies;
+	const struct weir_policy *policies;
 	const char *only;
 	size_t count;
 
@@ -93,6 +92,5 @@ int cmd_stats(struct cli *cli, int argc, char **argv)
 			print_counters(cli, policies[i].name);
 		}
 	}
-	free(policies);
 	return CLI_OK;
 }
