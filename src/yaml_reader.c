@@ -7,6 +7,8 @@
 
 #include "shm/error.h"
 
+#define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
+
 /* Room for a value in a message; longer ones are cut. */
 #define QUOTED_SIZE 80
 
@@ -35,28 +37,33 @@ int weir_yaml_fail_memory(struct yaml_reader *reader)
 			 reader->source_cut, reader->source);
 }
 
-/* libyaml tells by offset only where bytes are not UTF-8. */
-static int fail_bytes(struct yaml_reader *reader)
+static yaml_mark_t mark_of_offset(const struct yaml_reader *reader, size_t offset)
 {
-	const unsigned char *text = (const unsigned char *)reader->text;
-	size_t offset = reader->parser.problem_offset;
 	yaml_mark_t mark = { 0 };
 
-	if (offset >= reader->length)
-		offset = reader->length - 1;
 	for (size_t i = 0; i < offset; i++) {
-		bool continuation = (text[i] & 0xc0) == 0x80;
+		bool continuation = ((unsigned char)reader->text[i] & 0xc0) == 0x80;
 
-		if (text[i] == '\n') {
+		if (reader->text[i] == '\n') {
 			mark.line++;
 			mark.column = 0;
 		} else if (!continuation) {
 			mark.column++;
 		}
 	}
-	return weir_yaml_fail_at(reader, mark,
+	return mark;
+}
+
+/* libyaml tells by offset only where bytes are not UTF-8. */
+static int fail_bytes(struct yaml_reader *reader)
+{
+	size_t offset = reader->parser.problem_offset;
+
+	if (offset >= reader->length)
+		offset = reader->length - 1;
+	return weir_yaml_fail_at(reader, mark_of_offset(reader, offset),
 				 "%s (byte 0x%02x); write UTF-8 text without control characters",
-				 reader->parser.problem, text[offset]);
+				 reader->parser.problem, (unsigned char)reader->text[offset]);
 }
 
 static int fail_syntax(struct yaml_reader *reader)
@@ -219,6 +226,41 @@ int weir_yaml_mapping(struct yaml_reader *reader, const struct yaml_field *field
 
 /* ---- The stream -------------------------------------------------------- */
 
+/* Does a line begin at OFFSET?  NEL, LS and PS end lines too, in YAML 1.1. */
+static bool begins_line(const struct yaml_reader *reader, size_t offset)
+{
+	static const char *const breaks[] = {
+		"\n", "\r", "\xc2\x85", "\xe2\x80\xa8", "\xe2\x80\xa9",
+	};
+
+	for (size_t i = 0; i < LENGTH(breaks); i++) {
+		size_t size = strlen(breaks[i]);
+
+		if (offset >= size && memcmp(reader->text + offset - size, breaks[i], size) == 0)
+			return true;
+	}
+	return offset == 0;
+}
+
+/* Refuse %TAG before libyaml sees it.  It compares each with all that came
+ * before: a file of 4 MiB of them would take minutes. */
+static int refuse_tag_directives(struct yaml_reader *reader)
+{
+	static const char directive[] = "%TAG";
+	const char *at = reader->text, *end = reader->text + reader->length;
+
+	while ((at = memmem(at, (size_t)(end - at), directive, sizeof(directive) - 1))) {
+		size_t offset = (size_t)(at - reader->text);
+
+		if (begins_line(reader, offset))
+			return weir_yaml_fail_at(reader, mark_of_offset(reader, offset),
+						 "the directive %s is not supported; remove it",
+						 directive);
+		at++;
+	}
+	return WEIR_OK;
+}
+
 static int read_stream(struct yaml_reader *reader, const struct yaml_field *fields, size_t count,
 		       const char *what, const char *example, void *object)
 {
@@ -258,13 +300,17 @@ int weir_yaml_read(struct yaml_reader *reader, const struct yaml_field *fields, 
 		return weir_fail(reader->error, WEIR_EINVAL,
 				 "%s%s is larger than %u bytes; split it", reader->source_cut,
 				 reader->source, YAML_SIZE_MAX);
-	if (!yaml_parser_initialize(&reader->parser))
-		return weir_yaml_fail_memory(reader);
 	/* Told the encoding, libyaml takes a byte order mark for indentation. */
 	if (reader->length >= 3 && memcmp(reader->text, "\xef\xbb\xbf", 3) == 0) {
 		reader->text += 3;
 		reader->length -= 3;
 	}
+	status = refuse_tag_directives(reader);
+	if (status < 0)
+		return status;
+
+	if (!yaml_parser_initialize(&reader->parser))
+		return weir_yaml_fail_memory(reader);
 	yaml_parser_set_encoding(&reader->parser, YAML_UTF8_ENCODING);
 	yaml_parser_set_input_string(&reader->parser, (const unsigned char *)reader->text,
 				     reader->length);

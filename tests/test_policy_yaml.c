@@ -141,6 +141,18 @@ START_TEST(line_and_mapping_agree)
 }
 END_TEST
 
+/* What is refused as a directive is welcome in a comment. */
+START_TEST(comment_with_a_directive)
+{
+	size_t count = 0;
+	struct weir_policy *policies = parse_good("# \xc3\x85%TAG\n" "policies: # %TAG\n"
+						  "- {name: a, limits: [1/s]} #%TAG", &count);
+
+	ck_assert_uint_eq(count, 1);
+	free(policies);
+}
+END_TEST
+
 START_TEST(byte_order_mark_and_crlf)
 {
 	size_t count = 0;
@@ -260,6 +272,11 @@ static const struct {
 	{ "policies: [{name: &n a}]", "1:19: the anchor &n is not supported; remove it" },
 	{ "policies: *all", "1:11: the alias *all is not supported; write the value out" },
 	{ "policies: [{name: !!str a}]", "1:19: the tag tag:yaml.org,2002:str is not supported; "
+	  "remove it" },
+	{ "%TAG ! x\n---\n" POLICY "}]", "1:1: the directive %TAG is not supported; remove it" },
+	{ POLICY "}]\n...\n# \xc3\xa9\n%TAG ! x\n---\n", "4:1: the directive %TAG is not supported; "
+	  "remove it" },
+	{ "# \xc2\x85%TAG ! x\n---\n" POLICY "}]", "1:4: the directive %TAG is not supported; "
 	  "remove it" },
 	{ POLICY "}]\n---\n" POLICY "}]", "2:1: a second document begins here; put all into the "
 	  "first" },
@@ -408,6 +425,23 @@ START_TEST(larger_than_may_be)
 }
 END_TEST
 
+/* What takes others minutes: they compare each directive with all before it. */
+START_TEST(many_directives)
+{
+	size_t size = 4u << 20, used = 0;
+	char *text = malloc(size);
+	struct weir_policy *policies;
+	struct weir_error error;
+	size_t count;
+
+	for (unsigned i = 0; used + 32 < size; i++)
+		used += (size_t)sprintf(text + used, "%%TAG !%u! x\n", i);
+	ck_assert_int_eq(parse(text, used, &policies, &count, &error), WEIR_EINVAL);
+	ck_assert_str_eq(error.message, "f.yaml:1:1: the directive %TAG is not supported; remove it");
+	free(text);
+}
+END_TEST
+
 /* What other parsers die of. */
 START_TEST(deep_nesting)
 {
@@ -538,6 +572,7 @@ int main(void)
 	tcase_add_test(meaning, everything);
 	tcase_add_test(meaning, defaults);
 	tcase_add_loop_test(meaning, line_and_mapping_agree, 0, LENGTH(same_limits));
+	tcase_add_test(meaning, comment_with_a_directive);
 	tcase_add_test(meaning, byte_order_mark_and_crlf);
 	suite_add_tcase(suite, meaning);
 
@@ -550,6 +585,7 @@ int main(void)
 	tcase_add_test(bounds, same_name_far_away);
 	tcase_add_test(bounds, as_large_as_may_be);
 	tcase_add_test(bounds, larger_than_may_be);
+	tcase_add_test(bounds, many_directives);
 	tcase_add_loop_test(bounds, deep_nesting, 0, 6);
 	suite_add_tcase(suite, bounds);
 
