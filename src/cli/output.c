@@ -232,14 +232,23 @@ static const char *decision_note(const struct weir_decision *decision)
 		return ", only because the policy is in shadow";
 	case WEIR_REASON_DEBT:
 		return ", the bucket would be beyond the largest debt";
-	case WEIR_REASON_TABLE_FULL:
-		return ", by the fail mode, as the table has no slot for the key";
-	case WEIR_REASON_CONTENDED:
-		return ", by the fail mode, as too many processes changed the bucket at once";
-	case WEIR_REASON_HOLDS_FULL:
-		return ", by the fail mode, as no hold record is left";
 	default:
 		return "";
+	}
+}
+
+/* Why the fail mode allowed it; NULL if limits decided. */
+static const char *fail_mode_cause(const struct weir_decision *decision)
+{
+	switch (decision->reason) {
+	case WEIR_REASON_TABLE_FULL:
+		return "the table has no slot for the key";
+	case WEIR_REASON_CONTENDED:
+		return "too many processes changed the bucket at once";
+	case WEIR_REASON_HOLDS_FULL:
+		return "no hold record is left";
+	default:
+		return NULL;
 	}
 }
 
@@ -249,6 +258,11 @@ static void print_decision_text(struct cli *cli, const char *policy,
 	char limit[96] = "";
 	char duration[TEXT_DURATION_SIZE];
 
+	if (fail_mode_cause(decision)) {
+		printf("%s by the fail mode: %s\n", weir_outcome_name(decision->outcome),
+		       fail_mode_cause(decision));
+		return;
+	}
 	if (!done)
 		format_limit(cli, policy, decision->limit_index, limit);
 	printf("%s%s%s: %" PRIu64 " of %" PRIu64 " remaining",
