@@ -274,7 +274,7 @@ const char *replay_log_parse(const char *line, size_t length, struct replay_line
 	if (!take_byte(&cursor, ' ') || take_word(&cursor).length == 0 || !take_byte(&cursor, ' '))
 		return "no identity after the address";
 	if (!take_user_and_time(&cursor, &parsed->fields[REPLAY_USER], &parsed->time_ns))
-		return "no time such as [17/May/2015:10:05:03 +0000]";
+		return "no valid time such as [17/May/2015:10:05:03 +0000]";
 	if (!take_byte(&cursor, ' ') || !take_quoted(&cursor, &request, &closed))
 		return "no \"request\" after the time";
 	if (!closed)

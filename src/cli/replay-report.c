@@ -143,7 +143,8 @@ static void print_totals(const struct replay_report *report)
 	for (unsigned i = 0; i < input->example_count; i++) {
 		const struct replay_example *example = &input->examples[i];
 
-		printf("  line %" PRIu64 ": %s: ", example->line, example->reason);
+		printf("  line %" PRIu64 ": %s%s", example->line, example->reason,
+		       example->length ? ": " : "");
 		cli_print_message(stdout, example->bytes, example->length);
 		puts(example->cut ? "..." : "");
 	}

@@ -223,9 +223,8 @@ static int worker_died(const struct replay_crew *crew, unsigned number, int wait
 	else
 		snprintf(how, sizeof(how), "ended with status %d", WEXITSTATUS(wait_status));
 	return replay_error_set(error, WEIR_ESYSTEM,
-				"worker %u of %u %s after %" PRIu64
-				" of its requests, and the totals "
-				"would be wrong: start the replay again",
+				"worker %u of %u %s after %" PRIu64 " of its requests, and the "
+				"totals would be wrong: start the replay again",
 				number + 1, crew->workers, how,
 				(uint64_t)atomic_load(&crew->shared->workers[number].done));
 }
@@ -291,23 +290,6 @@ static int watch_workers(struct replay_crew *crew, const struct signals *signals
 }
 
 /* ---- Results ------------------------------------------------------------ */
-
-static int compare_samples(const void *a, const void *b)
-{
-	uint32_t left = *(const uint32_t *)a;
-	uint32_t right = *(const uint32_t *)b;
-
-	return (left > right) - (left < right);
-}
-
-void replay_latency_of(uint32_t *samples, size_t count, struct replay_latency *latency)
-{
-	qsort(samples, count, sizeof(*samples), compare_samples);
-	latency->p50_ns = samples[(count * 500 + 999) / 1000 - 1];
-	latency->p99_ns = samples[(count * 990 + 999) / 1000 - 1];
-	latency->p99_9_ns = samples[(count * 999 + 999) / 1000 - 1];
-	latency->max_ns = samples[count - 1];
-}
 
 static void add_tally(struct replay_tally *sum, const struct replay_tally *tally)
 {

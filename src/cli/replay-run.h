@@ -7,6 +7,7 @@
 #define WEIR_CLI_REPLAY_RUN_H
 
 #include "replay-input.h"
+#include "replay-latency.h"
 #include "replay-plan.h"
 
 #define REPLAY_WORKERS_MAX 64u
@@ -41,13 +42,6 @@ enum replay_outcome {
 	REPLAY_UNAVAILABLE = 2, /* none denied, and some could not decide */
 };
 
-struct replay_latency {
-	uint64_t p50_ns;
-	uint64_t p99_ns;
-	uint64_t p99_9_ns;
-	uint64_t max_ns;
-};
-
 struct replay_result {
 	uint8_t *outcomes;              /* enum replay_outcome of each request */
 	struct replay_tally *tallies;   /* of each policy of the plan, the alone ones too */
@@ -71,9 +65,5 @@ int replay_run(const struct replay_input *input, const struct replay_plan *plan,
 	       struct weir_error *error);
 
 void replay_result_free(struct replay_result *result);
-
-/* The latencies that COUNT SAMPLES have; sorts them.  Nearest rank: a percentile
- * is a latency that was measured, and P % are not above it. */
-void replay_latency_of(uint32_t *samples, size_t count, struct replay_latency *latency);
 
 #endif
