@@ -3,6 +3,7 @@
 #ifndef WEIR_SHM_HASH_H
 #define WEIR_SHM_HASH_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -11,10 +12,25 @@ struct fingerprint {
 	uint64_t high;          /* bits 64-127 */
 };
 
-/* SipHash-1-3 with 128 bits of output, keyed by KEY. */
-struct fingerprint hash_fingerprint(const uint64_t key[2], const void *data, size_t length);
+/* The block that the hash works on: one register. */
+typedef uint64_t hash_block __attribute__((vector_size(16)));
 
-/* SipHash-2-4 with 128 bits of output: for keys and checksums, off the
+/* Everything that a segment's secret turns into. */
+struct hash_keys {
+	hash_block round[4];
+	hash_block last_whole;
+	hash_block last_padded;
+	bool hardware;          /* does the processor have AES instructions? */
+};
+
+void hash_keys_derive(struct hash_keys *keys, const uint64_t secret[2]);
+
+/* The fingerprint of LENGTH (at least 1) bytes under the limit whose key is
+ * LIMIT_LOW, LIMIT_HIGH. */
+struct fingerprint hash_fingerprint(const struct hash_keys *keys, uint64_t limit_low,
+				    uint64_t limit_high, const void *data, size_t length);
+
+/* SipHash-2-4 with 128 bits of output: to derive keys and for checksums, off the
  * decision path. */
 struct fingerprint hash_strong(const uint64_t key[2], const void *data, size_t length);
 

@@ -97,7 +97,7 @@ struct limit_record {
 	uint64_t period_ns;
 	uint64_t burst;
 	uint64_t kind;                  /* 0-7 algorithm, 8-15 action */
-	uint64_t key[2];                /* SipHash key of this limit's fingerprints */
+	uint64_t key[2];                /* key of this limit's fingerprints: hash.c */
 	/* period / limit = token_ns + token_part / parts, in lowest terms */
 	uint64_t token_ns;
 	uint64_t token_part;

@@ -511,6 +511,7 @@ static void place_regions(struct segment *segment, const struct segment_header *
 	segment->incarnation = header->incarnation;
 	segment->wall_offset_ns = header->wall_offset_ns;
 	memcpy(segment->secret, header->secret, sizeof(segment->secret));
+	hash_keys_derive(&segment->hash, segment->secret);
 }
 
 int segment_map(int fd, const char *path, struct segment **result, struct weir_error *error)

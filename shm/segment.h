@@ -36,6 +36,7 @@ struct segment {
 	enum weir_clock clock;
 	bool huge_pages;
 	uint64_t secret[2];
+	struct hash_keys hash;          /* from the secret */
 	uint64_t incarnation;
 	int64_t wall_offset_ns;
 	int fd;

@@ -85,7 +85,8 @@ bool plan_prepare(struct plan *plan, const struct segment *segment,
 		struct plan_limit *step = &plan->limits[i];
 
 		policy_limit(segment, plan->version, plan->head.index, i, &step->limit);
-		step->fingerprint = hash_fingerprint(step->limit.key, request->key,
+		step->fingerprint = hash_fingerprint(&segment->hash, step->limit.key[0],
+						     step->limit.key[1], request->key,
 						     request->key_length);
 		/* Before the clock is read: that read waits for what came before
 		 * it, and hides part of the miss. */
