@@ -49,7 +49,7 @@ bool bucket_read(const struct bucket_ref *ref, struct word_pair *state)
 		state->second = again;
 		state->first = atomic_load_acquire(&ref->slot->state.first);    /* E2 */
 		/* Ordered behind the first word by its acquire. */
-		again = atomic_load_acquire(&ref->slot->state.second);
+		again = atomic_load_acquire(&ref->slot->state.second);          /* E2 */
 		if (again == state->second)
 			break;
 	}

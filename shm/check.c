@@ -93,7 +93,7 @@ static bool slot_is_absurd(struct slot *slot, uint64_t now_ns)
 {
 	uint64_t identity = atomic_load_acquire(&slot->identity.second);        /* E1 */
 	uint64_t state = atomic_load_acquire(&slot->state.second);              /* E2 */
-	uint64_t time_ns = atomic_load_acquire(&slot->state.first);
+	uint64_t time_ns = atomic_load_acquire(&slot->state.first);             /* E2 */
 
 	return slot_status(identity, state) == SLOT_LIVE && !(time_ns & TIME_HELD) &&
 	       time_ns > now_ns && time_ns - now_ns > GCRA_DEBT_MAX_NS;

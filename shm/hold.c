@@ -63,7 +63,7 @@ static struct word_pair record_read(const struct hold_record *record)
 
 	word.first = atomic_load_acquire(&record->word.first);          /* E5 */
 	/* Validated by the CAS that follows. */
-	word.second = atomic_load_acquire(&record->word.second);
+	word.second = atomic_load_acquire(&record->word.second);        /* E5 */
 	return word;
 }
 
@@ -220,7 +220,7 @@ static void count_down(const struct segment *segment, uint64_t index, struct wor
 
 		slot = &segment->table.slots[place >> 16];
 		state.first = atomic_load_acquire(&slot->state.first);          /* E5 */
-		state.second = atomic_load_acquire(&slot->state.second);
+		state.second = atomic_load_acquire(&slot->state.second);        /* E2 */
 		again = record_read(record);
 		if (again.first != word.first)
 			return;                 /* another process has finished it */

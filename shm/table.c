@@ -35,7 +35,7 @@
  * Crash.  After any store the slot is live, dead or tentative, as above.
  *
  * Ordering.  E1: publish -> the identity loads of find and window_read.
- * E2: confirm and every charge -> the state loads.  E3: publish, a full
+ * E2: seal, confirm and every charge -> the state loads.  E3: publish, a full
  * barrier, before window_read's loads: store-load, both claimers alike.
  *
  * References: C. Purcell, T. Harris, "Non-blocking hashtables with open
@@ -106,8 +106,8 @@ static void slot_read(struct slot *slot, struct fingerprint fingerprint, uint64_
 		seen->identity.second = atomic_load_acquire(&slot->identity.second);    /* E1 */
 		seen->state.second = atomic_load_acquire(&slot->state.second);          /* E2 */
 		/* Ordered by the acquire above; the CAS that follows validates it. */
-		seen->state.first = atomic_load_acquire(&slot->state.first);
-		if (atomic_load_acquire(&slot->identity.second) == seen->identity.second)
+		seen->state.first = atomic_load_acquire(&slot->state.first);            /* E2 */
+		if (atomic_load_acquire(&slot->identity.second) == seen->identity.second) /* E1 */
 			break;
 	}
 	seen->status = slot_status(seen->identity.second, seen->state.second);
@@ -187,7 +187,7 @@ static bool seal(const struct table *table, const struct window_slot *seen,
 		return true;
 	if (seen->status == SLOT_LIVE && (seen->state.first & TIME_HELD))
 		holds_settle(table->holds, seen->state.first);
-	if (!atomic_cas_pair_full(&seen->slot->state, seen->state, dead))
+	if (!atomic_cas_pair_full(&seen->slot->state, seen->state, dead))       /* E2 */
 		return false;
 	if (seen->status == SLOT_LIVE && seen->debt_ns > 0)
 		report->evicted_live++;

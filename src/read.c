@@ -182,7 +182,7 @@ static bool describe_bucket(const struct segment *segment, struct slot *slot, ui
 	bucket->denied_sampled = note_read_denials(segment, &ref);
 	describe_owner(segment, &ref, now_ns, bucket);
 	/* Did the slot change hands while it was read? */
-	return atomic_load_acquire(&slot->identity.second) ==
+	return atomic_load_acquire(&slot->identity.second) ==           /* E1 */
 	       (identity.second | ref.generation);
 }
 
