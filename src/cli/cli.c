@@ -241,8 +241,8 @@ void cli_parse(struct cli *cli, int argc, char **argv, const struct cli_option *
 		} else if (code >= OPTION_CODE && (size_t)(code - OPTION_CODE) < count) {
 			set_option(cli, &options[code - OPTION_CODE], optarg);
 		} else if (code == ':') {
-			cli_die(cli, "option %s needs a value: see `weir help %s`", argv[optind - 1],
-				cli->command->name);
+			cli_die(cli, "option %s needs a value: see `weir help %s`",
+				argv[optind - 1], cli->command->name);
 		} else if (optopt == 0) {
 			unknown_option(cli, options, argv[optind - 1]);
 		} else if (optopt == 'h' || optopt >= OPTION_CODE) {
@@ -332,7 +332,8 @@ void cli_check_now(struct cli *cli, uint64_t now_ns, bool required)
 
 	weir_info(cli->weir, &info);
 	if (info.clock != WEIR_CLOCK_CALLER && now_ns != 0)
-		cli_die(cli, "segment \"%s\" reads the clock itself: leave out --now", cli->segment);
+		cli_die(cli, "segment \"%s\" reads the clock itself: leave out --now",
+			cli->segment);
 	if (info.clock == WEIR_CLOCK_CALLER && now_ns == 0 && required)
 		cli_die(cli, "segment \"%s\" has the caller's clock: give --now NS, nanoseconds "
 			"since 1970", cli->segment);

@@ -48,7 +48,8 @@ int cmd_list(struct cli *cli, int argc, char **argv)
 	struct listing listing = { .cli = cli };
 	uint64_t now_ns = 0;
 	const struct cli_option options[] = {
-		{ "policy", "NAME", "only the buckets of this policy", CLI_STRING, &listing.policy },
+		{ "policy", "NAME", "only the buckets of this policy", CLI_STRING,
+		  &listing.policy },
 		CLI_OPTION_NOW(&now_ns),
 		CLI_OPTION_SEGMENT(cli),
 		CLI_OPTION_JSON(cli),

@@ -21,7 +21,8 @@ static json_t *json_limit(const struct weir_limit *limit)
 	json_object_set_new(object, "limit", cli_json_u64(limit->limit));
 	json_object_set_new(object, "period_ns", cli_json_u64(limit->period_ns));
 	json_object_set_new(object, "burst", cli_json_u64(limit->burst));
-	json_object_set_new(object, "algorithm", json_string(weir_algorithm_name(limit->algorithm)));
+	json_object_set_new(object, "algorithm",
+			    json_string(weir_algorithm_name(limit->algorithm)));
 	json_object_set_new(object, "action",
 			    json_string(limit->action == WEIR_ACTION_FLAG ? "flag" : "deny"));
 	return object;
@@ -36,7 +37,8 @@ static json_t *json_policy(const struct weir_policy *policy)
 		json_array_append_new(limits, json_limit(&policy->limits[i]));
 	json_object_set_new(object, "name", json_string(policy->name));
 	json_object_set_new(object, "limits", limits);
-	json_object_set_new(object, "fail_mode", json_string(weir_fail_mode_name(policy->fail_mode)));
+	json_object_set_new(object, "fail_mode",
+			    json_string(weir_fail_mode_name(policy->fail_mode)));
 	json_object_set_new(object, "consistency",
 			    json_string(weir_consistency_name(policy->consistency)));
 	json_object_set_new(object, "shadow", json_boolean(policy->shadow));

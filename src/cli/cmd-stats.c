@@ -26,8 +26,9 @@ static json_t *json_descriptions(void)
 
 	for (unsigned i = 0; (counter = weir_counter(i)); i++)
 		json_object_set_new(object, counter->name,
-				    json_pack("{s:s, s:s, s:b}", "unit", counter->unit, "help",
-					      counter->help, "per_policy", (int)counter->per_policy));
+				    json_pack("{s:s, s:s, s:b}", "unit", counter->unit,
+					      "help", counter->help,
+					      "per_policy", (int)counter->per_policy));
 	return object;
 }
 

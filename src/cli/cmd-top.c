@@ -313,10 +313,10 @@ int cmd_top(struct cli *cli, int argc, char **argv)
 	uint64_t count = 0;
 	bool once = false;
 	const struct cli_option options[] = {
-		{ "by", "ORDER", "consumed (default) or denied (estimated from samples)", CLI_CHOICE,
-		  &order, .choice = order_choice },
-		{ "count", "N", "keys to show at most (default 20, or what fits the screen)", CLI_NUMBER, &count, 1,
-		  COUNT_MAX },
+		{ "by", "ORDER", "consumed (default) or denied (estimated from samples)",
+		  CLI_CHOICE, &order, .choice = order_choice },
+		{ "count", "N", "keys to show at most (default 20, or what fits the screen)",
+		  CLI_NUMBER, &count, 1, COUNT_MAX },
 		{ "once", NULL, "print once, for scripts (--json implies it)", CLI_FLAG, &once },
 		CLI_OPTION_NOW(&view.now_ns),
 		CLI_OPTION_SEGMENT(cli),

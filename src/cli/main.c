@@ -209,8 +209,8 @@ static void parse_early_options(struct cli *cli, int argc, char **argv)
 		case ':':
 			cli_die(cli, "option %s needs a value: see `weir help`", argv[optind - 1]);
 		default:
-			cli_die(cli, "option %s is unknown here: an option of a command follows its "
-				"name, see `weir help`", argv[optind - 1]);
+			cli_die(cli, "option %s is unknown here: an option of a command follows "
+				"its name, see `weir help`", argv[optind - 1]);
 		}
 	}
 }

@@ -89,7 +89,8 @@ const char *text_duration(uint64_t duration_ns, char buffer[TEXT_DURATION_SIZE])
 	uint64_t rest = parts % (large_units[unit].s / part_s);
 
 	if (rest == 0)
-		snprintf(buffer, TEXT_DURATION_SIZE, "%" PRIu64 "%c", whole, large_units[unit].name);
+		snprintf(buffer, TEXT_DURATION_SIZE, "%" PRIu64 "%c", whole,
+			 large_units[unit].name);
 	else
 		snprintf(buffer, TEXT_DURATION_SIZE, "%" PRIu64 "%c%" PRIu64 "%c", whole,
 			 large_units[unit].name, rest, large_units[unit].part_name);
