@@ -89,6 +89,7 @@ _weir()
 	--clock) _weir_reply "boottime caller"; return ;;
 	--by) _weir_reply "consumed denied"; return ;;
 	--speed) _weir_reply "log max"; return ;;
+	--key) _weir_reply "addr user method path user-agent"; return ;;
 	--policy) _weir_reply "$(_weir_policies)"; return ;;
 	--group) mapfile -t COMPREPLY < <(compgen -g -- "$current"); return ;;
 	--segment | --secret-file | --policies | --plot) _weir_files; return ;;
