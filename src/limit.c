@@ -216,7 +216,8 @@ static int read_limit(const char *text, struct weir_limit *limit, struct weir_er
 	int status;
 
 	if (!next_word(&text, &word))
-		return weir_fail(error, WEIR_EINVAL, "it is empty; write a limit such as \"100/1m\"");
+		return weir_fail(error, WEIR_EINVAL,
+				 "it is empty; write a limit such as \"100/1m\"");
 
 	status = read_rate(&word, limit, error);
 	while (status == WEIR_OK && next_word(&text, &word))
@@ -360,8 +361,8 @@ int weir_limit_check(const struct weir_limit *limit, struct weir_error *error)
 
 	if (algorithm > WEIR_CONCURRENCY)
 		return weir_fail(error, WEIR_EINVAL,
-				 "algorithm %u does not exist; use one of enum weir_algorithm, 0 to "
-				 "%u", algorithm, (unsigned)WEIR_CONCURRENCY);
+				 "algorithm %u does not exist; use one of enum weir_algorithm, 0 "
+				 "to %u", algorithm, (unsigned)WEIR_CONCURRENCY);
 	if (action > WEIR_ACTION_FLAG)
 		return weir_fail(error, WEIR_EINVAL,
 				 "action %u does not exist; use one of enum weir_action, 0 to %u",

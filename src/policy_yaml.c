@@ -248,13 +248,15 @@ static int read_policies(struct yaml_reader *reader, void *object)
 	struct policy_file *file = object;
 	yaml_mark_t start = reader->event.start_mark;
 	int status = weir_yaml_expect(reader, YAML_SEQUENCE_START_EVENT, "policies",
-				      "a list of policies, such as [{name: api, limits: [100/1m]}]");
+				      "a list of policies, such as [{name: api, limits: "
+				      "[100/1m]}]");
 
 	if (status == WEIR_OK)
 		status = weir_yaml_next(reader);
 	while (status == WEIR_OK && reader->event.type != YAML_SEQUENCE_END_EVENT) {
 		if (file->count == POLICIES_MAX)
-			return weir_yaml_fail(reader, "there are more than %u policies; remove some",
+			return weir_yaml_fail(reader,
+					      "there are more than %u policies; remove some",
 					      POLICIES_MAX);
 		status = weir_yaml_mapping(reader, policy_fields, LENGTH(policy_fields), "a policy",
 					   "a mapping, such as {name: api, limits: [100/1m]}",
@@ -346,15 +348,15 @@ int weir_policy_parse_file(const char *path, struct weir_policy **policies, size
 	if (!text) {
 		close(fd);
 		return weir_fail(error, WEIR_ENOMEM,
-				 "no memory for %zu bytes of the policy file %.300s; free some and try "
-				 "again", size, path);
+				 "no memory for %zu bytes of the policy file %.300s; free some and "
+				 "try again", size, path);
 	}
 
 	length = read_all(fd, text, size);
 	if (length < 0)
 		status = weir_fail(error, WEIR_ESYSTEM,
-				   "cannot read the policy file %.300s: %m; check that it is a file",
-				   path);
+				   "cannot read the policy file %.300s: %m; check that it is a "
+				   "file", path);
 	else
 		status = weir_policy_parse(text, (size_t)length, path, policies, count, error);
 	free(text);

@@ -281,7 +281,8 @@ static int read_stream(struct yaml_reader *reader, const struct yaml_field *fiel
 	if (status < 0)
 		return status;
 	if (reader->event.type != YAML_STREAM_END_EVENT)
-		return weir_yaml_fail(reader, "a second document begins here; put all into the first");
+		return weir_yaml_fail(reader,
+				      "a second document begins here; put all into the first");
 	return WEIR_OK;
 }
 

@@ -166,8 +166,8 @@ static const struct {
 	{ "5/1m burst", "no number follows \"burst\"; write \"burst 20\"" },
 	{ "5/1m burst x", "the burst \"x\" is not a whole number; " DIGITS },
 	{ "5/1m burst -1", "the burst \"-1\" is not a whole number; " DIGITS },
-	{ "5/1m burst 0", "the burst is 0 tokens; write at least 1, or leave it out to have a burst "
-	  "as large as the limit" },
+	{ "5/1m burst 0", "the burst is 0 tokens; write at least 1, or leave it out to have a "
+	  "burst as large as the limit" },
 	{ "5/1m burst 18446744073709551616", "the burst 18446744073709551616 is too large; write "
 	  "at most 18446744073709551615" },
 	{ "5/1m burst 1 burst 1", "\"burst\" stands there twice; keep one" },
@@ -181,13 +181,13 @@ static const struct {
 	{ "5/1m flag", "a token-bucket limit cannot flag; use sliding-window, or the action deny" },
 	{ "5/1m fixed-window flag", "a fixed-window limit cannot flag; use sliding-window, or the "
 	  "action deny" },
-	{ "5 concurrency flag", "a concurrency limit cannot flag; use sliding-window, or the action "
-	  "deny" },
+	{ "5 concurrency flag", "a concurrency limit cannot flag; use sliding-window, or the "
+	  "action deny" },
 	{ "5/1m concurrency", "a concurrency limit has no period (1m); leave it out" },
-	{ "5/1m sliding-window burst 6", "a sliding-window limit has no burst (6); leave it out, or "
+	{ "5/1m sliding-window burst 6", "a sliding-window limit has no burst (6); leave it out, "
+	  "or use token-bucket" },
+	{ "5/1m fixed-window burst 4", "a fixed-window limit has no burst (4); leave it out, or "
 	  "use token-bucket" },
-	{ "5/1m fixed-window burst 4", "a fixed-window limit has no burst (4); leave it out, or use "
-	  "token-bucket" },
 	{ "5 concurrency burst 6", "a concurrency limit has no burst (6); leave it out, or use "
 	  "token-bucket" },
 	/* the bounds, from outside */
@@ -199,20 +199,20 @@ static const struct {
 	  "limit to at most 100000000 or lengthen the period" },
 	{ "100001/1ms", "100001 per 1ms is more than 100000000 tokens per second; lower the limit "
 	  "to at most 100000 or lengthen the period" },
-	{ "100001/1000009ns", "100001 per 1000009ns is more than 100000000 tokens per second; lower "
-	  "the limit to at most 100000 or lengthen the period" },
-	{ "18446744073709551615/365d", "18446744073709551615 per 365d is more than 100000000 tokens "
-	  "per second; lower the limit to at most 3153600000000000 or lengthen the period" },
+	{ "100001/1000009ns", "100001 per 1000009ns is more than 100000000 tokens per second; "
+	  "lower the limit to at most 100000 or lengthen the period" },
+	{ "18446744073709551615/365d", "18446744073709551615 per 365d is more than 100000000 "
+	  "tokens per second; lower the limit to at most 3153600000000000 or lengthen the period" },
 	{ "1/400h burst 25", "a burst of 25 takes more than 400 days to come back at this rate; "
 	  "lower it to at most 24" },
-	{ "1/365d burst 2", "a burst of 2 takes more than 400 days to come back at this rate; lower "
-	  "it to at most 1" },
-	{ "3/7s burst 14811429", "a burst of 14811429 takes more than 400 days to come back at this "
-	  "rate; lower it to at most 14811428" },
+	{ "1/365d burst 2", "a burst of 2 takes more than 400 days to come back at this rate; "
+	  "lower it to at most 1" },
+	{ "3/7s burst 14811429", "a burst of 14811429 takes more than 400 days to come back at "
+	  "this rate; lower it to at most 14811428" },
 	{ "100000000/1s burst 3456000000000001", "a burst of 3456000000000001 takes more than 400 "
 	  "days to come back at this rate; lower it to at most 3456000000000000" },
-	{ "1/365d burst 18446744073709551615", "a burst of 18446744073709551615 takes more than 400 "
-	  "days to come back at this rate; lower it to at most 1" },
+	{ "1/365d burst 18446744073709551615", "a burst of 18446744073709551615 takes more than "
+	  "400 days to come back at this rate; lower it to at most 1" },
 	{ "140737488355328/365d sliding-window", "the limit 140737488355328 is more than a "
 	  "sliding-window limit can count; give at most 140737488355327, or use token-bucket" },
 	{ "140737488355328/365d fixed-window", "the limit 140737488355328 is more than a "
@@ -524,8 +524,8 @@ START_TEST(policy_garbage)
 
 	policy.consistency = (enum weir_consistency)-1;
 	ck_assert_int_eq(weir_policy_check(&policy, &error), WEIR_EINVAL);
-	ck_assert_str_eq(error.message, "policy \"api\": consistency 4294967295 does not exist; use "
-			 "one of enum weir_consistency, 0 to 3");
+	ck_assert_str_eq(error.message, "policy \"api\": consistency 4294967295 does not exist; "
+			 "use one of enum weir_consistency, 0 to 3");
 	policy.consistency = WEIR_LOCAL;
 
 	memset(&policy.shadow, 2, sizeof(policy.shadow));

@@ -214,8 +214,8 @@ static const struct {
 	  "or false" },
 	{ POLICY ", shadow: }]", "1:45: the value of shadow \"\" does not exist; write true or "
 	  "false" },
-	{ POLICY "}, {name: a, limits: [2/s]}]", "1:45: a policy \"a\" stands above already; rename "
-	  "or remove one of them" },
+	{ POLICY "}, {name: a, limits: [2/s]}]", "1:45: a policy \"a\" stands above already; "
+	  "rename or remove one of them" },
 	{ "policies: [{name: [a]}]", "1:19: name is a list; write a word, such as api" },
 	{ "policies: [{name: }]", "1:19: the policy's name is empty; give 1 to 63 characters" },
 	{ "policies: [{name: a b}]", "1:19: the policy's name \"a b\" has \" \" in it; use "
@@ -239,8 +239,8 @@ static const struct {
 	  "write a whole number and ms, s, m, h or d, such as 1m" },
 	{ "policies: [{limits: [\"1/s\\0x\"]}]", "1:22: limit \"1/s\\x00x\": it has a zero byte in "
 	  "it; remove it" },
-	{ "policies: [{limits: [{period: 1m}]}]", "1:22: a limit has no key \"limit\"; add it, such "
-	  "as \"limit: 100\"" },
+	{ "policies: [{limits: [{period: 1m}]}]", "1:22: a limit has no key \"limit\"; add it, "
+	  "such as \"limit: 100\"" },
 	{ "policies: [{limits: [{limit: 5}]}]", "1:22: a limit has no period; add \"period: 1m\", "
 	  "or \"algorithm: concurrency\" to limit how many are under way at once" },
 	{ "policies: [{limits: [{limit: -5}]}]", "1:30: the limit \"-5\" is not a whole number; "
@@ -248,16 +248,16 @@ static const struct {
 	{ "policies: [{limits: [{limit: \"5\\0\"}]}]", "1:30: the limit \"5\\x00\" is not a whole "
 	  "number; write decimal digits only, without leading zeros, such as 100" },
 	{ "policies: [{limits: [{limit: [5]}]}]", "1:30: limit is a list; write 100" },
-	{ "policies: [{limits: [{limit: 5, period: 1 m}]}]", "1:41: the period \"1 m\" has no known "
-	  "unit; write a whole number and ms, s, m, h or d, such as 1m" },
+	{ "policies: [{limits: [{limit: 5, period: 1 m}]}]", "1:41: the period \"1 m\" has no "
+	  "known unit; write a whole number and ms, s, m, h or d, such as 1m" },
 	{ "policies: [{limits: [{limit: 5, period: 366d}]}]", "1:22: the period 366d is too long; "
 	  "give 1ms to 365d" },
 	{ "policies: [{limits: [{limit: 5, period: 0s}]}]", "1:22: a limit has no period; add "
 	  "\"period: 1m\", or \"algorithm: concurrency\" to limit how many are under way at once" },
 	{ "policies: [{limits: [{limit: 5, period: 1s, algorithm: concurrency}]}]", "1:22: a "
 	  "concurrency limit has no period (1s); leave it out" },
-	{ "policies: [{limits: [{limit: 5, period: 1s, burst: 0}]}]", "1:52: the burst is 0 tokens; "
-	  "write at least 1, or leave it out to have a burst as large as the limit" },
+	{ "policies: [{limits: [{limit: 5, period: 1s, burst: 0}]}]", "1:52: the burst is 0 "
+	  "tokens; write at least 1, or leave it out to have a burst as large as the limit" },
 	{ "policies: [{limits: [{limit: 5, algorithm: leaky}]}]", "1:44: the algorithm \"leaky\" "
 	  "does not exist; write token-bucket, sliding-window, fixed-window or concurrency" },
 	{ "policies: [{limits: [{limit: 5, action: drop}]}]", "1:41: the action \"drop\" does not "
@@ -274,16 +274,16 @@ static const struct {
 	{ "policies: [{name: !!str a}]", "1:19: the tag tag:yaml.org,2002:str is not supported; "
 	  "remove it" },
 	{ "%TAG ! x\n---\n" POLICY "}]", "1:1: the directive %TAG is not supported; remove it" },
-	{ POLICY "}]\n...\n# \xc3\xa9\n%TAG ! x\n---\n", "4:1: the directive %TAG is not supported; "
-	  "remove it" },
+	{ POLICY "}]\n...\n# \xc3\xa9\n%TAG ! x\n---\n", "4:1: the directive %TAG is not "
+	  "supported; remove it" },
 	{ "# \xc2\x85%TAG ! x\n---\n" POLICY "}]", "1:4: the directive %TAG is not supported; "
 	  "remove it" },
 	{ POLICY "}]\n---\n" POLICY "}]", "2:1: a second document begins here; put all into the "
 	  "first" },
 	{ "policies:\n\t- name: a\n", "2:1: this is not YAML: while scanning for the next token, "
 	  "found character that cannot start any token; check indentation, quotes and brackets" },
-	{ "policies: [{name: a", "2:1: this is not YAML: while parsing a flow mapping, did not find "
-	  "expected ',' or '}'; check indentation, quotes and brackets" },
+	{ "policies: [{name: a", "2:1: this is not YAML: while parsing a flow mapping, did not "
+	  "find expected ',' or '}'; check indentation, quotes and brackets" },
 	{ "policies: [\"a", "1:14: this is not YAML: while scanning a quoted scalar, found "
 	  "unexpected end of stream; check indentation, quotes and brackets" },
 	{ "policies:\n- caf\xc3\xa9 \xff", "2:8: invalid leading UTF-8 octet (byte 0xff); write "
@@ -320,7 +320,8 @@ START_TEST(cut_anywhere)
 {
 	static const char text[] =
 		"policies:\n- name: \"a\\x62\"\n  limits:\n  - {limit: 5, period: 1s, burst: 7}\n"
-		"  - 1/s sliding-window flag\n  shadow: true\n- {name: b, limits: ['1 concurrency']}\n";
+		"  - 1/s sliding-window flag\n  shadow: true\n"
+		"- {name: b, limits: ['1 concurrency']}\n";
 
 	for (size_t length = 0; length < sizeof(text); length++) {
 		struct weir_policy *policies = NULL;
@@ -437,7 +438,8 @@ START_TEST(many_directives)
 	for (unsigned i = 0; used + 32 < size; i++)
 		used += (size_t)sprintf(text + used, "%%TAG !%u! x\n", i);
 	ck_assert_int_eq(parse(text, used, &policies, &count, &error), WEIR_EINVAL);
-	ck_assert_str_eq(error.message, "f.yaml:1:1: the directive %TAG is not supported; remove it");
+	ck_assert_str_eq(error.message,
+			 "f.yaml:1:1: the directive %TAG is not supported; remove it");
 	free(text);
 }
 END_TEST

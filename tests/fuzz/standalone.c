@@ -176,7 +176,8 @@ static size_t edit(uint8_t *data, size_t size)
 	size_t length = size > offset ? 1 + below(size - offset < 32 ? size - offset : 32) : 0;
 	const struct input *other = &inputs[below(input_count)];
 	size_t other_offset = below(other->size + 1);
-	size_t other_length = other->size > other_offset ? 1 + below(other->size - other_offset) : 0;
+	size_t other_rest = other->size - other_offset;
+	size_t other_length = other_rest > 0 ? 1 + below(other_rest) : 0;
 	uint8_t byte = interesting[below(sizeof(interesting))];
 
 	switch (below(8)) {
