@@ -92,6 +92,14 @@ static uint64_t rate(const struct view *view, uint64_t growth)
 	return (uint64_t)((double)growth * 1e9 / (double)view->elapsed_ns + 0.5);
 }
 
+/* Totals fall when a policy is removed. */
+static uint64_t total_rate(const struct view *view, const uint64_t totals[2])
+{
+	uint64_t now = totals[view->current], before = totals[view->current ^ 1];
+
+	return now > before ? rate(view, now - before) : 0;
+}
+
 static void print_row(const struct view *view, const struct weir_bucket *bucket)
 {
 	const struct top *previous = &view->tops[view->current ^ 1];
@@ -233,9 +241,8 @@ static void draw(const struct view *view)
 	printf("allowed %" PRIu64 ", denied %" PRIu64, view->allowed[view->current],
 	       view->denied[view->current]);
 	if (view->elapsed_ns > 0)
-		printf(" (%" PRIu64 "/s, %" PRIu64 "/s)",
-		       rate(view, view->allowed[view->current] - view->allowed[view->current ^ 1]),
-		       rate(view, view->denied[view->current] - view->denied[view->current ^ 1]));
+		printf(" (%" PRIu64 "/s, %" PRIu64 "/s)", total_rate(view, view->allowed),
+		       total_rate(view, view->denied));
 	printf(ERASE_LINE "c: by consumption   d: by denials   q: quit" ERASE_LINE);
 	print_row_head();
 	fputs(ERASE_LINE, stdout);
