@@ -217,12 +217,12 @@ static inline hash_block load_padded(const unsigned char *bytes, size_t length)
 	return (hash_block){ low, high };
 }
 
-typedef hash_block aes4(const struct hash_keys *keys, hash_block block);
+typedef hash_block aes4_function(const struct hash_keys *keys, hash_block block);
 
 /* The construction of the head comment, over either AES4. */
 static inline __attribute__((always_inline)) struct fingerprint
 construct(const struct hash_keys *keys, hash_block limit_key, const unsigned char *bytes,
-	  size_t length, aes4 *aes4)
+	  size_t length, aes4_function *aes4)
 {
 	hash_block hash = { 0, 0 };
 

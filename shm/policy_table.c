@@ -33,7 +33,7 @@
 #include "shm/error.h"
 
 #define SWITCH_SET 0x80u
-#define SERIAL_MAX (1ull << 51)
+#define SERIAL_MAX (1ull << 51)        /* so that it fits an id */
 
 static struct policy_record *record_at(const struct segment *segment, uint64_t version,
 				       uint32_t index)
@@ -306,6 +306,8 @@ int policy_table_set(struct segment *segment, const struct weir_policy *policies
 	/* Under the lock: relaxed. */
 	uint64_t next = atomic_load_relaxed(&segment->header->policy.next_serial);
 
+	if (next == 0 || next >= SERIAL_MAX)
+		next = 1;       /* damaged */
 	copy_bank(segment, version);
 	for (size_t i = 0; i < count; i++) {
 		struct policy_record record;
@@ -324,10 +326,8 @@ int policy_table_set(struct segment *segment, const struct weir_policy *policies
 		compile_policy(segment, &policies[i], serial, &record);
 		record_store(record_at(segment, spare, index), &record);
 	}
-	/* Before the switch: a serial is never given out twice.  Past 2^51 it
-	 * would not fit an id; a damaged counter starts anew. */
-	atomic_store_relaxed(&segment->header->policy.next_serial,
-			     next == 0 || next >= SERIAL_MAX ? 1 : next);
+	/* Before the switch: a serial is never given out twice. */
+	atomic_store_relaxed(&segment->header->policy.next_serial, next);
 	switch_bank(segment, version);
 	return weir_ok(error);
 }

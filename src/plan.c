@@ -39,16 +39,16 @@ static int64_t aligned_offset(const struct plan *plan)
 	uint64_t *shared = &plan->segment->header->wall.offset_ns;
 	/* Relaxed here and below: one word, complete in itself. */
 	uint64_t offset = atomic_load_relaxed(shared);
-	int64_t wall;
+	uint64_t wall;
 
 	if (plan->segment->clock == WEIR_CLOCK_CALLER)
 		return 0;
 	if (plan->request->now_ns != 0)
 		return (int64_t)offset;
-	wall = (int64_t)(read_clock(CLOCK_REALTIME) - read_clock(CLOCK_BOOTTIME));
-	while (wall - (int64_t)offset > WALL_STEP_NS) {
-		if (atomic_cas_relaxed(shared, &offset, (uint64_t)wall))
-			return wall;
+	wall = read_clock(CLOCK_REALTIME) - read_clock(CLOCK_BOOTTIME);
+	while ((int64_t)(wall - offset) > WALL_STEP_NS) {
+		if (atomic_cas_relaxed(shared, &offset, wall))
+			return (int64_t)wall;
 	}
 	return (int64_t)offset;
 }
