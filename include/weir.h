@@ -214,9 +214,9 @@ typedef uint64_t weir_policy_id;
 #define WEIR_NO_POLICY ((weir_policy_id)0)
 
 /* Read a limit such as "100/1m", "100/1m burst 20", "10/1s sliding-window",
- * "10/1s sliding-window flag", "5 concurrency".  Units of the period: ms, s,
- * m, h, d; the number before the unit may be left out ("100/m").  Errors:
- * WEIR_EINVAL. */
+ * "10/1s sliding-window flag", "5 concurrency".  Units of the period: ns, us,
+ * ms, s, m, h, d; the number before the unit may be left out ("100/m").
+ * Errors: WEIR_EINVAL. */
 int weir_limit_parse(const char *text, struct weir_limit *limit, struct weir_error *error);
 
 /* Write LIMIT as weir_limit_parse() reads it.  Returns the length of the text,
