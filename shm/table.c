@@ -120,6 +120,7 @@ static void window_read(const struct table *table, struct fingerprint fingerprin
 {
 	for (unsigned i = 1; i < WINDOW_SLOTS; i++)
 		__builtin_prefetch(table_slot(table, fingerprint, i), 1);
+	/* E3: behind the publication of the slot that the caller may confirm. */
 	for (unsigned i = 0; i < WINDOW_SLOTS; i++)
 		slot_read(table_slot(table, fingerprint, i), fingerprint, now_ns, &window[i]);
 }
