@@ -148,15 +148,16 @@ int cmd_replay(struct cli *cli, int argc, char **argv)
 	make_plan(cli, &request, &plan);
 
 	const char *path = cli->operands[0];
+	bool progress = isatty(STDERR_FILENO) != 0;
 
-	if (replay_input_read(&input, path, &request.form, &error))
+	if (replay_input_read(&input, path, &request.form, progress, &error))
 		cli_die(cli, "%s", error.message);
 
 	struct replay_options options = {
 		.speed = (enum replay_speed)request.speed,
 		.workers = (unsigned)request.workers,
 		.slots = choose_slots(cli, request.slots, &plan, input.keys.count),
-		.progress = isatty(STDERR_FILENO) != 0,
+		.progress = progress,
 	};
 	struct replay_report report = {
 		.path = path,

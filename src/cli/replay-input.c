@@ -3,12 +3,14 @@
 #include "replay-error.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include <zlib.h>
 
 #define BUFFER_SIZE (4u * REPLAY_LINE_MAX)
+#define PROGRESS_LINES 65536u   /* a power of two: some tens of milliseconds */
 
 struct reader {
 	gzFile file;
@@ -141,7 +143,8 @@ static int add_request(struct replay_input *input, uint64_t time_ns, uint32_t ke
 }
 
 static int read_lines(struct replay_input *input, struct reader *reader,
-		      const struct replay_key_form *form, struct weir_error *error)
+		      const struct replay_key_form *form, bool progress,
+		      struct weir_error *error)
 {
 	struct replay_line parsed;
 	const char *line = NULL;
@@ -153,6 +156,9 @@ static int read_lines(struct replay_input *input, struct reader *reader,
 		const char *reason = replay_log_parse(line, length, &parsed);
 
 		input->lines++;
+		if (progress && input->lines % PROGRESS_LINES == 0)
+			fprintf(stderr, "\rweir: read %llu lines",
+				(unsigned long long)input->lines);
 		if (reason) {
 			input->malformed++;
 			keep_example(input, line, length, reason);
@@ -205,7 +211,8 @@ static int open_log(struct reader *reader, const char *path, struct weir_error *
 }
 
 int replay_input_read(struct replay_input *input, const char *path,
-		      const struct replay_key_form *form, struct weir_error *error)
+		      const struct replay_key_form *form, bool progress,
+		      struct weir_error *error)
 {
 	struct reader *reader = calloc(1, sizeof(*reader));
 
@@ -218,7 +225,9 @@ int replay_input_read(struct replay_input *input, const char *path,
 	if (!status)
 		status = replay_key_set_init(&input->keys, error);
 	if (!status)
-		status = read_lines(input, reader, form, error);
+		status = read_lines(input, reader, form, progress, error);
+	if (progress && input->lines >= PROGRESS_LINES)
+		fputs("\r\033[K", stderr);
 	if (!status && input->request_count == 0)
 		status = no_request(input, reader->name, error);
 	if (status)

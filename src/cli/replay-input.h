@@ -5,6 +5,8 @@
 #ifndef WEIR_CLI_REPLAY_INPUT_H
 #define WEIR_CLI_REPLAY_INPUT_H
 
+#include <stdbool.h>
+
 #include "replay-key.h"
 
 #define REPLAY_EXAMPLES 5u              /* malformed lines kept to be shown */
@@ -38,10 +40,12 @@ struct replay_input {
 	uint64_t last_logged_ns;
 };
 
-/* Read the log PATH ("-": stdin), plain or gzip.  Malformed lines are counted;
- * a log without a single request is an error.  On error INPUT is empty. */
+/* Read the log PATH ("-": stdin), plain or gzip; PROGRESS tells of it on standard
+ * error.  Malformed lines are counted; a log without a single request is an
+ * error.  On error INPUT is empty. */
 int replay_input_read(struct replay_input *input, const char *path,
-		      const struct replay_key_form *form, struct weir_error *error);
+		      const struct replay_key_form *form, bool progress,
+		      struct weir_error *error);
 
 void replay_input_free(struct replay_input *input);
 

@@ -18,7 +18,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from support import PROGRAM, WeirTest, main
 
 # Enough barriers that the test sees the workers before they are done.
-LINES = 60_000
+LINES = 70_000
 TRIES = 20
 WORKERS = 3
 
@@ -153,7 +153,8 @@ class Workers(WeirTest):
         while not seen.endswith(b"%)"):
             self.assertTrue(select.select([ours], [], [], 60)[0], seen)
             seen += os.read(ours, 4096)
-        self.assertRegex(seen, rb"weir: replayed \d+ of 60000 requests \(\d+ %\)$")
+        self.assertIn(b"weir: read 65536 lines\r\x1b[K", seen)
+        self.assertRegex(seen, rb"weir: replayed \d+ of 70000 requests \(\d+ %\)$")
         os.kill(workers[0], signal.SIGCONT)
         while True:
             try:
