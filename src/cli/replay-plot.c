@@ -285,8 +285,8 @@ static void put_count_axis(const struct plot *plot)
 	char span[32];
 
 	format_span(plot->bin_s, span, sizeof(span));
-	fprintf(plot->file, "<text x=\"%d\" y=\"%d\">requests per %s</text>\n", LEFT, TOP - 22,
-		span);
+	fprintf(plot->file, "<text x=\"%d\" y=\"%d\">requests per %s (times in UTC)</text>\n", LEFT,
+		TOP - 22, span);
 	for (uint64_t count = 0; count <= plot->top_count; count += plot->count_step) {
 		double y = y_of(plot, count);
 
@@ -357,8 +357,6 @@ static void put_time_axis(const struct plot *plot)
 				BOTTOM + 38, below);
 		strcpy(shown, below);
 	}
-	fprintf(plot->file, "<text x=\"%d\" y=\"%d\" text-anchor=\"end\">UTC</text>\n", LEFT - 8,
-		BOTTOM + 20);
 }
 
 static void put_plot(struct plot *plot)
