@@ -384,8 +384,8 @@ struct weir_bucket {
 	uint32_t limit_index;
 	enum weir_algorithm algorithm;
 	uint8_t fingerprint[16];        /* bytes 8 and 9 are 0: the slot's place has them */
-	uint32_t key_length;            /* 0 if the key is not known */
-	uint32_t key_stored;            /* bytes of it in key */
+	uint32_t key_length;            /* of the whole key; 0 if it is not known */
+	uint32_t key_stored;            /* its first bytes, in key: at most key_bytes */
 	uint8_t key[1024];
 	uint64_t consumed;              /* tokens since the bucket was made; of the
 	                                 * current window for windows; held now for

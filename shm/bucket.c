@@ -143,6 +143,20 @@ static void reset(const struct limit *limit, const struct bucket_state *before,
 		after->used = 0;
 }
 
+/* What a request would be told, with the numbers of the state as it is. */
+static struct verdict peek(const struct limit *limit, const struct bucket_state *before,
+			   const struct bucket_request *request, struct bucket_state *after)
+{
+	struct bucket_request look = { .operation = BUCKET_PEEK, .now_ns = request->now_ns };
+	struct verdict verdict = spend(limit, before, request, after);
+	struct bucket_state unchanged;
+	struct verdict state = spend(limit, before, &look, &unchanged);
+
+	verdict.remaining = state.remaining;
+	verdict.reset_after_ns = state.reset_after_ns;
+	return verdict;
+}
+
 /* The verdict, and in *after the state that REQUEST leaves. */
 static struct verdict judge(const struct limit *limit, const struct bucket_state *before,
 			    const struct bucket_request *request, struct bucket_state *after)
@@ -152,9 +166,10 @@ static struct verdict judge(const struct limit *limit, const struct bucket_state
 
 	switch (request->operation) {
 	case BUCKET_SPEND:
-	case BUCKET_PEEK:
 	case BUCKET_FORCE:
 		return spend(limit, before, request, after);
+	case BUCKET_PEEK:
+		return peek(limit, before, request, after);
 	case BUCKET_REFUND:
 		refund(limit, before, request, after);
 		break;

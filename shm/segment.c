@@ -447,7 +447,8 @@ int segment_header_check(const struct segment_header *header, uint64_t file_size
 				 "remove it and create it anew");
 	if (header->magic != WEIR_MAGIC)
 		return weir_fail(error, WEIR_ECORRUPT,
-				 "the file does not begin like a segment (magic %016llx)",
+				 "the file does not begin like a segment (magic %016llx); give the "
+				 "name of one, or remove the file and create it anew",
 				 (unsigned long long)header->magic);
 	if (header->layout_version != WEIR_LAYOUT_VERSION ||
 	    header->header_size != sizeof(*header))
@@ -544,8 +545,11 @@ int segment_map(int fd, const char *path, struct segment **result, struct weir_e
 	/* A copy: what is checked must be what is used. */
 	memcpy(&header, base, sizeof(header));
 	failed = segment_header_check(&header, (uint64_t)status.st_size, error);
-	if (failed)
+	if (failed) {
+		if (error)
+			weir_fail(error, failed, "%s: %s", path, error->message);
 		goto fail;
+	}
 
 	segment->size = (uint64_t)status.st_size;
 	segment->huge_pages = file_system.f_type == HUGETLBFS_MAGIC;
