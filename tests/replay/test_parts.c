@@ -33,7 +33,8 @@ START_TEST(forms)
 	ck_assert_int_eq(replay_key_form_parse("user-agent", &form, &error), 0);
 	ck_assert_uint_eq(form.count, 1);
 	ck_assert_int_eq(form.fields[0], REPLAY_USER_AGENT);
-	ck_assert_int_eq(replay_key_form_parse("path+addr+user+method+user-agent", &form, &error), 0);
+	ck_assert_int_eq(replay_key_form_parse("path+addr+user+method+user-agent", &form, &error),
+			 0);
 	ck_assert_uint_eq(form.count, REPLAY_FIELD_COUNT);
 	ck_assert_int_eq(form.fields[0], REPLAY_PATH);
 	ck_assert_int_eq(form.fields[1], REPLAY_ADDR);
