@@ -97,7 +97,8 @@ class List(WeirTest):
         self.assertEqual(second["algorithm"], "sliding-window")
         self.assertEqual(first["consumed"], 4)
         self.assertEqual((first["limit"], first["remaining"]), (10, 6))
-        self.assertEqual(second["limit"], 100)
+        self.assertEqual((second["limit"], second["remaining"]), (100, 96))
+        self.assertEqual(first["reset_after_ns"], 4_000_000_000)
         self.assertRegex(first["fingerprint"], "^[0-9a-f]{32}$")
 
     def test_of_one_policy(self):
