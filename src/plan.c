@@ -350,28 +350,38 @@ enum plan_result plan_acquire(struct plan *plan)
 	return result == PLAN_ALLOWED ? charge_all(plan, BUCKET_SPEND) : result;
 }
 
-/* Refund or reset each limit that has a bucket.  A key without one is full. */
-enum plan_result plan_give_back(struct plan *plan, enum bucket_operation operation)
+/* Refund or reset the bucket of limit I, if it has one.  A key without one is
+ * full already. */
+static enum bucket_result give_back(struct plan *plan, uint32_t i,
+				    enum bucket_operation operation)
 {
 	struct bucket_request request = bucket_request(plan, operation);
+	struct plan_limit *step = &plan->limits[i];
+	enum bucket_result result = BUCKET_GONE;
 
+	for (int attempt = 0; attempt < LOOK_ATTEMPTS; attempt++) {
+		if (!table_find(&plan->segment->table, step->fingerprint, &step->ref))
+			break;
+		/* What was given back to one limit stays given, and is never given
+		 * twice: a change of the policies does not stop the next ones. */
+		request.version_seen = policy_version(plan->segment);
+		result = bucket_apply(&step->ref, &step->limit, &request, &step->verdict);
+		if (result == BUCKET_DONE || result == BUCKET_CONTENDED)
+			break;
+	}
+	step->ref.slot = NULL;
+	return result;
+}
+
+/* Refund or reset each limit.  Never PLAN_AGAIN: once is enough. */
+enum plan_result plan_give_back(struct plan *plan, enum bucket_operation operation)
+{
 	for (uint32_t i = 0; i < plan->head.limit_count; i++) {
-		struct plan_limit *step = &plan->limits[i];
-		enum bucket_result result = BUCKET_GONE;
-
-		if (step->limit.algorithm == WEIR_CONCURRENCY)
+		if (plan->limits[i].limit.algorithm == WEIR_CONCURRENCY)
 			continue;
-		for (int attempt = 0; attempt < LOOK_ATTEMPTS && result == BUCKET_GONE; attempt++) {
-			if (!table_find(&plan->segment->table, step->fingerprint, &step->ref))
-				break;
-			/* What was given back to one limit stays given: the next
-			 * ones go by the policies as they are now. */
-			request.version_seen = policy_version(plan->segment);
-			result = bucket_apply(&step->ref, &step->limit, &request, &step->verdict);
-		}
-		step->ref.slot = NULL;
-		if (result == BUCKET_CONTENDED)
+		if (give_back(plan, i, operation) == BUCKET_CONTENDED)
 			return PLAN_CONTENDED;
 	}
-	return plan_peek(plan);
+	/* For the numbers in the answer, by the policies as the plan has them. */
+	return plan_peek(plan) == PLAN_DENIED ? PLAN_DENIED : PLAN_ALLOWED;
 }
