@@ -7,8 +7,10 @@
  * process; it can mean that limits are not kept.  Reading only: damaged slots
  * are emptied by the next key that needs one.
  */
-#include <stdio.h>
 #include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <time.h>
 
@@ -40,10 +42,12 @@ found(struct checker *checker, const char *format, ...)
 
 static void check_file(const struct segment *segment, struct checker *checker)
 {
-	struct segment_header copy = *segment->header;
+	struct segment_header copy = { 0 };
 	struct weir_error error;
 	struct stat status;
 
+	/* The part that never changes: the rest is written meanwhile. */
+	memcpy(&copy, segment->header, offsetof(struct segment_header, policy));
 	if (segment->fd < 0 || fstat(segment->fd, &status) != 0) {
 		found(checker, "the segment's file cannot be looked at; open it anew");
 		return;
