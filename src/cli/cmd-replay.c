@@ -129,10 +129,11 @@ static uint64_t choose_slots(struct cli *cli, uint64_t asked, const struct repla
 			plan->limits_per_key);
 	if (asked && slots < needed)
 		cli_die(cli,
-			"--slots %" PRIu64 " is too small for this log: %" PRIu32 " keys, %" PRIu32
-			" limits each (those tried alone included) and two slots for each need "
-			"--slots %" PRIu64 " or more",
-			asked, keys, plan->limits_per_key, needed);
+			"--slots %" PRIu64 " is too small for this log: %" PRIu32
+			" key%s with %" PRIu32
+			" bucket%s each, two slots for a bucket, need --slots %" PRIu64 " or more",
+			asked, keys, keys == 1 ? "" : "s", plan->limits_per_key,
+			plan->limits_per_key == 1 ? "" : "s", needed);
 	return slots > needed ? slots : needed;
 }
 

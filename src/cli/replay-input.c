@@ -181,11 +181,13 @@ static int no_request(const struct replay_input *input, const char *name, struct
 	if (input->lines == 0)
 		return replay_error_set(error, WEIR_EINVAL, "%s is empty: give an access log",
 					name);
-	return replay_error_set(error, WEIR_EINVAL,
-				"%s has no line in the common or combined log format (%llu lines): "
-				"line %llu: %s: %.*s", name, (unsigned long long)input->lines,
-				(unsigned long long)example->line, example->reason,
-				(int)example->length, example->bytes);
+	return replay_error_set(
+		error, WEIR_EINVAL,
+		"%s has no line in the common or combined log format (%llu line%s): "
+		"line %llu: %s: %.*s",
+		name, (unsigned long long)input->lines, input->lines == 1 ? "" : "s",
+		(unsigned long long)example->line, example->reason, (int)example->length,
+		example->bytes);
 }
 
 static int open_log(struct reader *reader, const char *path, struct weir_error *error)
