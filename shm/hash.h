@@ -18,6 +18,7 @@ typedef uint64_t hash_block __attribute__((vector_size(16)));
 /* Everything that a segment's secret turns into. */
 struct hash_keys {
 	hash_block round[4];
+	hash_block first;
 	hash_block last_whole;
 	hash_block last_padded;
 	bool hardware;          /* does the processor have AES instructions? */
