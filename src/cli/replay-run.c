@@ -176,7 +176,9 @@ static _Noreturn void worker_main(struct replay_crew *crew, unsigned number, pid
 		_exit(EXIT_FAILURE);
 	signals_restore(signals);
 	replay_work(crew, number);
-	_exit(EXIT_SUCCESS);
+	/* Not _exit(): measurements of coverage and profiles are written at exit.
+	 * Nothing else is: fork_workers() flushed what was buffered. */
+	exit(EXIT_SUCCESS);
 }
 
 static void kill_workers(struct replay_crew *crew)
