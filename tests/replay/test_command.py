@@ -201,6 +201,21 @@ class Policies(ReplayTest):
         self.assertEqual([each["name"] for each in report["policies"]], ["b"])
         self.assertEqual(report["denied"], 1)
 
+    def test_too_many_policies(self):
+        """A segment has room for 4096; each of several limits takes a place, too."""
+        for count, fits in ((1365, True), (1366, False)):
+            path = self.policies(
+                "policies:\n"
+                + "".join(f"  - {{name: p{i}, limits: [1/s, 2/m]}}\n" for i in range(count))
+            )
+            log = self.write("a", log_line(0) + log_line(1))
+            arguments = ("replay", log, "--policies", path)
+            if fits:
+                report = self.weir_json(*arguments)
+                self.assertEqual((len(report["policies"]), report["decisions"]), (count, 2 * count))
+            else:
+                self.assertIn("1366 policies with 2732 limits", self.weir_error(*arguments))
+
     def test_names_that_look_like_ours(self):
         path = self.policies(
             'policies:\n  - {name: "alone0:0.0", limits: [1/10s]}\n'
