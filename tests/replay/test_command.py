@@ -70,7 +70,8 @@ class Input(ReplayTest):
 
     def test_no_such_log(self):
         missing = os.path.join(self.directory, "missing.log")
-        self.assertIn("missing.log: No such file", self.weir_error("replay", missing, "--limit", "1/s"))
+        error = self.weir_error("replay", missing, "--limit", "1/s")
+        self.assertIn("missing.log: No such file", error)
         error = self.weir_error("replay", self.directory, "--limit", "1/s")
         self.assertIn("directory", error)
 
