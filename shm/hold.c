@@ -39,6 +39,7 @@
  */
 #include "shm/hold.h"
 
+#include "shm/counter.h"
 #include "shm/segment.h"
 
 enum record_state {

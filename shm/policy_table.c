@@ -29,89 +29,18 @@
 
 #include <string.h>
 
-#include "shm/hash.h"
+#include "shm/counter.h"
 #include "shm/error.h"
+#include "shm/hash.h"
 
-#define SWITCH_SET 0x80u
 #define SERIAL_MAX (1ull << 51)        /* so that it fits an id */
 
-static struct policy_record *record_at(const struct segment *segment, uint64_t version,
-				       uint32_t index)
-{
-	return &segment->banks[version & 1][index];
-}
-
-static uint64_t record_word(const uint64_t *word)
-{
-	return atomic_load_acquire(word);       /* E6 */
-}
-
 /* ---- Reading ----------------------------------------------------------- */
-
-bool policy_head(const struct segment *segment, uint64_t version, weir_policy_id id,
-		 struct policy_head *head)
-{
-	const struct policy_record *record;
-	uint64_t flags, set;
-
-	head->index = policy_index(id);
-	head->serial = id >> 12;
-	if (head->serial == 0 || head->index >= segment->policies)
-		return false;
-	record = record_at(segment, version, head->index);
-	if (record_word(&record->serial) != head->serial)
-		return false;
-	flags = record_word(&record->flags);
-	head->limit_count = flags & 0xff;
-	head->fail_mode = (enum weir_fail_mode)(flags >> 8 & 0xff);
-	head->shadow = flags >> 24 & 1;
-	/* Complete in itself: nothing is ordered by it. */
-	set = atomic_load_relaxed(&segment->switches[head->index].fail_mode);
-	if (set >> 8 == head->serial && (set & SWITCH_SET))
-		head->fail_mode = (enum weir_fail_mode)(set & 0x7f);
-	return head->limit_count >= 1 && head->limit_count <= WEIR_LIMITS_MAX;
-}
-
-/* Whatever bytes a hostile writer put there, no division by zero follows. */
-static void make_computable(struct limit *limit)
-{
-	if (limit->period_ns == 0)
-		limit->period_ns = 1;
-	if (limit->token_ns == 0)
-		limit->token_ns = 1;
-	if (limit->parts == 0 || limit->token_part >= limit->parts) {
-		limit->parts = 1;
-		limit->token_part = 0;
-	}
-}
-
-void policy_limit(const struct segment *segment, uint64_t version, uint32_t index, uint32_t i,
-		  struct limit *limit)
-{
-	const struct limit_record *record = &record_at(segment, version, index)->limits[i];
-	uint64_t kind = record_word(&record->kind);
-
-	limit->limit = record_word(&record->limit);
-	limit->period_ns = record_word(&record->period_ns);
-	limit->burst = record_word(&record->burst);
-	limit->algorithm = (enum weir_algorithm)(kind & 3);
-	limit->action = (enum weir_action)(kind >> 8 & 1);
-	limit->key[0] = record_word(&record->key[0]);
-	limit->key[1] = record_word(&record->key[1]);
-	limit->token_ns = record_word(&record->token_ns);
-	limit->token_part = record_word(&record->token_part);
-	limit->parts = record_word(&record->parts);
-	limit->tolerance_ns = record_word(&record->tolerance_ns);
-	limit->tolerance_part = record_word(&record->tolerance_part);
-	limit->aligned_offset_ns = 0;
-	limit->stored_offset_ns = 0;
-	make_computable(limit);
-}
 
 static void name_decode(const struct policy_record *record, char name[WEIR_NAME_MAX + 1])
 {
 	for (unsigned i = 0; i < 8; i++) {
-		uint64_t word = record_word(&record->name[i]);
+		uint64_t word = policy_word(&record->name[i]);
 
 		memcpy(name + 8 * i, &word, 8);
 	}
@@ -121,11 +50,11 @@ static void name_decode(const struct policy_record *record, char name[WEIR_NAME_
 bool policy_decode(const struct segment *segment, uint64_t version, uint32_t index,
 		   struct weir_policy *policy, uint64_t *serial)
 {
-	const struct policy_record *record = record_at(segment, version, index);
-	uint64_t flags = record_word(&record->flags);
+	const struct policy_record *record = policy_record_at(segment, version, index);
+	uint64_t flags = policy_word(&record->flags);
 
 	memset(policy, 0, sizeof(*policy));
-	*serial = record_word(&record->serial);
+	*serial = policy_word(&record->serial);
 	if (*serial == 0)
 		return false;
 	name_decode(record, policy->name);
@@ -137,11 +66,11 @@ bool policy_decode(const struct segment *segment, uint64_t version, uint32_t ind
 		return false;
 	for (uint32_t i = 0; i < policy->limit_count; i++) {
 		const struct limit_record *from = &record->limits[i];
-		uint64_t kind = record_word(&from->kind);
+		uint64_t kind = policy_word(&from->kind);
 
-		policy->limits[i].limit = record_word(&from->limit);
-		policy->limits[i].period_ns = record_word(&from->period_ns);
-		policy->limits[i].burst = record_word(&from->burst);
+		policy->limits[i].limit = policy_word(&from->limit);
+		policy->limits[i].period_ns = policy_word(&from->period_ns);
+		policy->limits[i].burst = policy_word(&from->burst);
 		policy->limits[i].algorithm = (enum weir_algorithm)(kind & 0xff);
 		policy->limits[i].action = (enum weir_action)(kind >> 8 & 0xff);
 	}
@@ -164,11 +93,11 @@ weir_policy_id policy_lookup(const struct segment *segment, uint64_t version, co
 		return WEIR_NO_POLICY;
 	name_encode(name, words);
 	for (uint32_t index = 0; index < segment->policies; index++) {
-		const struct policy_record *record = record_at(segment, version, index);
-		uint64_t serial = record_word(&record->serial);
+		const struct policy_record *record = policy_record_at(segment, version, index);
+		uint64_t serial = policy_word(&record->serial);
 		unsigned i = 0;
 
-		while (serial != 0 && i < 8 && record_word(&record->name[i]) == words[i])
+		while (serial != 0 && i < 8 && policy_word(&record->name[i]) == words[i])
 			i++;
 		if (i == 8)
 			return policy_id(serial, index);
@@ -264,15 +193,15 @@ static void record_copy(struct policy_record *to, const struct policy_record *fr
 	uint64_t *words = (uint64_t *)&copy;
 
 	for (size_t i = 0; i < sizeof(copy) / 8; i++)
-		words[i] = record_word(&source[i]);
+		words[i] = policy_word(&source[i]);
 	record_store(to, &copy);
 }
 
 static void copy_bank(const struct segment *segment, uint64_t version)
 {
 	for (uint32_t index = 0; index < segment->policies; index++)
-		record_copy(record_at(segment, version ^ 1, index),
-			    record_at(segment, version, index));
+		record_copy(policy_record_at(segment, version ^ 1, index),
+			    policy_record_at(segment, version, index));
 }
 
 static void switch_bank(const struct segment *segment, uint64_t version)
@@ -293,7 +222,7 @@ static bool place_for(const struct segment *segment, uint64_t version, const cha
 	if (id != WEIR_NO_POLICY)
 		return true;
 	for (*index = 0; *index < segment->policies; ++*index) {
-		if (record_word(&record_at(segment, version, *index)->serial) == 0)
+		if (policy_word(&policy_record_at(segment, version, *index)->serial) == 0)
 			return true;
 	}
 	return false;
@@ -324,7 +253,7 @@ int policy_table_set(struct segment *segment, const struct weir_policy *policies
 			counter_clear_policy(segment, index);
 		}
 		compile_policy(segment, &policies[i], serial, &record);
-		record_store(record_at(segment, spare, index), &record);
+		record_store(policy_record_at(segment, spare, index), &record);
 	}
 	/* Before the switch: a serial is never given out twice. */
 	atomic_store_relaxed(&segment->header->policy.next_serial, next);
@@ -343,7 +272,7 @@ int policy_table_remove(struct segment *segment, const char *name, struct weir_e
 	if (id == WEIR_NO_POLICY)
 		return weir_fail(error, WEIR_ENOENT, "no policy \"%s\" in the segment",
 				 name ? name : "");
-	record_store(record_at(segment, version ^ 1, policy_index(id)), &none);
+	record_store(policy_record_at(segment, version ^ 1, policy_index(id)), &none);
 	switch_bank(segment, version);
 	return weir_ok(error);
 }

@@ -13,14 +13,16 @@
  * version is the same afterwards. */
 static inline uint64_t policy_version(const struct segment *segment)
 {
-	return atomic_load_acquire(&segment->header->policy.version);   /* E4 */
+	return atomic_load_acquire(&segment->header->policy.version); /* E4 */
 }
+
+#define SWITCH_SET 0x80u /* in policy_switch.fail_mode */
 
 struct policy_head {
 	uint32_t index;
 	uint64_t serial;
 	uint32_t limit_count;
-	enum weir_fail_mode fail_mode;  /* in force: the one set at run time, if any */
+	enum weir_fail_mode fail_mode; /* in force: the one set at run time, if any */
 	bool shadow;
 };
 
@@ -34,13 +36,78 @@ static inline uint32_t policy_index(weir_policy_id id)
 	return (uint32_t)(id & 0xfff);
 }
 
+static inline struct policy_record *policy_record_at(const struct segment *segment,
+						     uint64_t version, uint32_t index)
+{
+	return &segment->banks[version & 1][index];
+}
+
+static inline uint64_t policy_word(const uint64_t *word)
+{
+	return atomic_load_acquire(word); /* E6 */
+}
+
 /* The policy of ID, as of VERSION; false if there is none. */
-bool policy_head(const struct segment *segment, uint64_t version, weir_policy_id id,
-		 struct policy_head *head);
+static inline bool policy_head(const struct segment *segment, uint64_t version, weir_policy_id id,
+			       struct policy_head *head)
+{
+	const struct policy_record *record;
+	uint64_t flags, set;
+
+	head->index = policy_index(id);
+	head->serial = id >> 12;
+	if (head->serial == 0 || head->index >= segment->policies)
+		return false;
+	record = policy_record_at(segment, version, head->index);
+	if (policy_word(&record->serial) != head->serial)
+		return false;
+	flags = policy_word(&record->flags);
+	head->limit_count = flags & 0xff;
+	head->fail_mode = (enum weir_fail_mode)(flags >> 8 & 0xff);
+	head->shadow = flags >> 24 & 1;
+	/* Complete in itself: nothing is ordered by it. */
+	set = atomic_load_relaxed(&segment->switches[head->index].fail_mode);
+	if (set >> 8 == head->serial && (set & SWITCH_SET))
+		head->fail_mode = (enum weir_fail_mode)(set & 0x7f);
+	return head->limit_count >= 1 && head->limit_count <= WEIR_LIMITS_MAX;
+}
+
+/* Whatever bytes a hostile writer put there, no division by zero follows. */
+static inline void make_computable(struct limit *limit)
+{
+	if (limit->period_ns == 0)
+		limit->period_ns = 1;
+	if (limit->token_ns == 0)
+		limit->token_ns = 1;
+	if (limit->parts == 0 || limit->token_part >= limit->parts) {
+		limit->parts = 1;
+		limit->token_part = 0;
+	}
+}
 
 /* Its limit I, safe to compute with whatever is in the segment. */
-void policy_limit(const struct segment *segment, uint64_t version, uint32_t index, uint32_t i,
-		  struct limit *limit);
+static inline void policy_limit(const struct segment *segment, uint64_t version, uint32_t index,
+				uint32_t i, struct limit *limit)
+{
+	const struct limit_record *record = &policy_record_at(segment, version, index)->limits[i];
+	uint64_t kind = policy_word(&record->kind);
+
+	limit->limit = policy_word(&record->limit);
+	limit->period_ns = policy_word(&record->period_ns);
+	limit->burst = policy_word(&record->burst);
+	limit->algorithm = (enum weir_algorithm)(kind & 3);
+	limit->action = (enum weir_action)(kind >> 8 & 1);
+	limit->key[0] = policy_word(&record->key[0]);
+	limit->key[1] = policy_word(&record->key[1]);
+	limit->token_ns = policy_word(&record->token_ns);
+	limit->token_part = policy_word(&record->token_part);
+	limit->parts = policy_word(&record->parts);
+	limit->tolerance_ns = policy_word(&record->tolerance_ns);
+	limit->tolerance_part = policy_word(&record->tolerance_part);
+	limit->aligned_offset_ns = 0;
+	limit->stored_offset_ns = 0;
+	make_computable(limit);
+}
 
 /* The whole policy at INDEX; false if there is none, or it is damaged. */
 bool policy_decode(const struct segment *segment, uint64_t version, uint32_t index,

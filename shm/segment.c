@@ -32,6 +32,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "shm/counter.h"
 #include "shm/error.h"
 
 #define SHM_DIRECTORY "/dev/shm"

@@ -92,50 +92,6 @@ void participant_after_fork(struct segment *segment);
 bool participant_alive(const struct segment *segment, uint64_t id);
 uint32_t participant_count(const struct segment *segment);
 
-/* ---- counter.c --------------------------------------------------------- */
-
-enum counter_global {
-	COUNTER_CLAIMED,
-	COUNTER_EVICTED_LIVE,
-	COUNTER_TABLE_FULL,
-	COUNTER_CONTENDED,
-	COUNTER_REPAIRED,
-	COUNTER_HOLDS_REAPED,
-	COUNTER_HOLDS_FULL,
-	COUNTER_UNKNOWN_POLICY,
-	COUNTER_BAD_REQUEST,
-	COUNTER_GLOBAL_COUNT,
-};
-_Static_assert(COUNTER_GLOBAL_COUNT <= COUNTER_LINES_GLOBAL * COUNTERS_PER_LINE, "");
-
-enum counter_policy {
-	COUNTER_ALLOWED,
-	COUNTER_DENIED,
-	COUNTER_UNAVAILABLE,
-	COUNTER_FAIL_OPEN,
-	COUNTER_SHADOW_DENIED,
-	COUNTER_FLAGGED,
-	COUNTER_EXTRA_TOKENS,   /* cost - 1, modulo 2^64, of each allowed request */
-	COUNTER_REFUNDED,
-	COUNTER_POLICY_COUNT,
-};
-_Static_assert(COUNTER_POLICY_COUNT <= COUNTERS_PER_LINE, "one line per policy and shard");
-
-/* 64-byte lines of counters that one shard has. */
-static inline uint64_t counter_lines(uint32_t policies)
-{
-	return COUNTER_LINES_GLOBAL + policies;
-}
-
-uint32_t counter_shards_wanted(void);
-void counter_add_global(const struct segment *segment, enum counter_global counter, uint64_t value);
-void counter_add(const struct segment *segment, uint32_t policy_index, enum counter_policy counter,
-		 uint64_t value);
-uint64_t counter_sum_global(const struct segment *segment, enum counter_global counter);
-uint64_t counter_sum(const struct segment *segment, uint32_t policy_index,
-		     enum counter_policy counter);
-void counter_clear_policy(const struct segment *segment, uint32_t policy_index);
-
 /* ---- check.c ----------------------------------------------------------- */
 
 size_t segment_check(const struct segment *segment,

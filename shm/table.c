@@ -30,7 +30,7 @@
  * publication (E3), so both cannot be confirmed.  Whoever finds a tentative
  * slot of its own key adopts it: nobody waits for a claimer that was stopped.
  *
- * Readers.  table_find: no store.  Writers: table_claim, and bucket.c's CAS.
+ * Readers.  table_find (table.h): no store.  Writers: table_claim, and bucket.c's CAS.
  *
  * Crash.  After any store the slot is live, dead or tentative, as above.
  *
@@ -59,35 +59,6 @@ struct window_slot {
 	uint64_t debt_ns;       /* that is lost if the slot is taken */
 };
 
-static inline bool is_identity(struct word_pair identity, struct fingerprint fingerprint)
-{
-	return identity.first == fingerprint.low &&
-	       ((identity.second ^ fingerprint.high) & ~GENERATION_MASK) == 0;
-}
-
-bool table_find(const struct table *table, struct fingerprint fingerprint, struct bucket_ref *ref)
-{
-	for (unsigned i = 0; i < WINDOW_SLOTS; i++) {
-		struct slot *slot = table_slot(table, fingerprint, i);
-		struct word_pair identity;
-
-		identity.first = atomic_load_acquire(&slot->identity.first);    /* E1 */
-		if (identity.first != fingerprint.low)
-			continue;
-		identity.second = atomic_load_acquire(&slot->identity.second);  /* E1 */
-		if (!is_identity(identity, fingerprint))
-			continue;
-		if (slot_status(identity.second, atomic_load_acquire(&slot->state.second)) !=
-		    SLOT_LIVE)                                                  /* E2 */
-			continue;
-		ref->slot = slot;
-		ref->generation = identity.second & GENERATION_MASK;
-		ref->tentative = false;
-		return true;
-	}
-	return false;
-}
-
 static uint64_t debt_of(struct word_pair state, uint64_t now_ns)
 {
 	if (state.first & TIME_HELD)
@@ -111,7 +82,7 @@ static void slot_read(struct slot *slot, struct fingerprint fingerprint, uint64_
 			break;
 	}
 	seen->status = slot_status(seen->identity.second, seen->state.second);
-	seen->mine = is_identity(seen->identity, fingerprint);
+	seen->mine = slot_is(seen->identity, fingerprint);
 	seen->debt_ns = seen->status == SLOT_LIVE ? debt_of(seen->state, now_ns) : 0;
 }
 

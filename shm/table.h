@@ -57,10 +57,11 @@ static inline struct slot *table_slot(const struct table *table, struct fingerpr
 	return &table->slots[group * GROUP_SLOTS + (position ^ (i & (GROUP_SLOTS - 1)))];
 }
 
-/* Start loading the slot that most likely has FINGERPRINT. */
+/* Start loading the two slots that most likely have FINGERPRINT: neighbours. */
 static inline void table_prefetch(const struct table *table, struct fingerprint fingerprint)
 {
 	__builtin_prefetch(table_slot(table, fingerprint, 0), 1);
+	__builtin_prefetch(table_slot(table, fingerprint, 1), 1);
 }
 
 /* What the generations say of a slot (table in layout.h). */
@@ -78,8 +79,36 @@ static inline enum slot_status slot_status(uint64_t identity_second, uint64_t st
 	return SLOT_DAMAGED;
 }
 
+static inline bool slot_is(struct word_pair identity, struct fingerprint fingerprint)
+{
+	return identity.first == fingerprint.low &&
+	       ((identity.second ^ fingerprint.high) & ~GENERATION_MASK) == 0;
+}
+
 /* Find the live bucket of FINGERPRINT. */
-bool table_find(const struct table *table, struct fingerprint fingerprint, struct bucket_ref *ref);
+static inline bool table_find(const struct table *table, struct fingerprint fingerprint,
+			      struct bucket_ref *ref)
+{
+	for (unsigned i = 0; i < WINDOW_SLOTS; i++) {
+		struct slot *slot = table_slot(table, fingerprint, i);
+		struct word_pair identity;
+
+		identity.first = atomic_load_acquire(&slot->identity.first);    /* E1 */
+		if (identity.first != fingerprint.low)
+			continue;
+		identity.second = atomic_load_acquire(&slot->identity.second);  /* E1 */
+		if (!slot_is(identity, fingerprint))
+			continue;
+		if (slot_status(identity.second, atomic_load_acquire(&slot->state.second)) !=
+		    SLOT_LIVE)                                                  /* E2 */
+			continue;
+		ref->slot = slot;
+		ref->generation = identity.second & GENERATION_MASK;
+		ref->tentative = false;
+		return true;
+	}
+	return false;
+}
 
 /* Find it, or claim a slot for it: one without debt at NOW, else the one with
  * the least debt if that is less than NEWCOMER_DEBT. */

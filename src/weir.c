@@ -7,11 +7,13 @@
 #include <string.h>
 #include <time.h>
 
+#include "shm/counter.h"
 #include "shm/error.h"
 #include "shm/hold.h"
 #include "shm/note.h"
 #include "src/handle.h"
 #include "src/plan.h"
+#include "src/quick.h"
 
 #define AGAIN_ATTEMPTS 16       /* policy changes that one decision follows */
 #define BATCH 16                /* requests whose misses overlap */
@@ -198,6 +200,51 @@ static bool decide_prepared(struct plan *plan, enum weir_operation operation,
 	return conclude(plan, operation, result, decision);
 }
 
+/* ---- The quick way ----------------------------------------------------- */
+
+static void describe_quick(const struct quick *quick, const struct bucket_state *state,
+			   const struct verdict *verdict, uint64_t now_ns,
+			   struct weir_decision *decision)
+{
+	decision->limit_index = 0;
+	decision->flagged = false;
+	decision->limit = quick->limit.burst;
+	decision->remaining = gcra_remaining(&quick->limit, gcra_phase(&quick->limit, state->used),
+					     gcra_debt_ns(state, now_ns));
+	decision->retry_after_ns = verdict->retry_after_ns;
+	decision->reset_after_ns = verdict->reset_after_ns;
+}
+
+/* Spend, where it is the common case; *PASS is the answer then.  DECISION may be
+ * NULL. */
+static inline bool decide_quick(const struct quick *quick, const struct segment *segment,
+				uint64_t now_ns, uint64_t cost, struct weir_decision *decision,
+				bool *pass)
+{
+	struct bucket_ref ref;
+	struct bucket_state state;
+	struct verdict verdict;
+	enum quick_result result =
+		quick_spend(quick, segment, now_ns, cost, &ref, &state, &verdict);
+
+	if (result == QUICK_NOT)
+		return false;
+	*pass = result == QUICK_ALLOWED;
+	counter_add(segment, quick->policy_index, *pass ? COUNTER_ALLOWED : COUNTER_DENIED, 1);
+	if (!*pass)
+		note_denial(segment, &ref);
+	else if (cost != 1)
+		counter_add(segment, quick->policy_index, COUNTER_EXTRA_TOKENS, cost - 1);
+	if (decision) {
+		describe_quick(quick, &state, &verdict, now_ns, decision);
+		answer(decision, *pass ? WEIR_ALLOWED : WEIR_DENIED,
+		       verdict.never ? WEIR_REASON_COST : WEIR_REASON_LIMIT);
+	}
+	return true;
+}
+
+/* ---- The general way --------------------------------------------------- */
+
 static void save_hold(const struct plan *plan, struct weir_hold *hold)
 {
 	hold->count = 0;
@@ -207,31 +254,56 @@ static void save_hold(const struct plan *plan, struct weir_hold *hold)
 	}
 }
 
-static bool decide(struct weir *weir, const struct weir_request *request,
-		   enum weir_operation operation, struct weir_decision *decision,
-		   struct weir_hold *hold)
+static bool decide_generally(const struct segment *segment, const struct weir_request *request,
+			     enum weir_operation operation, struct weir_decision *decision,
+			     struct weir_hold *hold)
 {
 	struct weir_decision unused;
 	enum weir_reason reason;
 	struct plan plan;
 	bool pass;
 
-	plan.segment = handle_enter(weir);
 	plan.detail = decision != NULL;
 	if (!decision)
 		decision = &unused;
 	memset(decision, 0, sizeof(*decision));
-	if (!plan.segment) {
-		pass = answer(decision, WEIR_UNAVAILABLE, WEIR_REASON_CLOSED);
-	} else if (!plan_prepare(&plan, plan.segment, request, &reason)) {
-		pass = unavailable(plan.segment, decision, reason);
-	} else {
-		if (plan.now_ns == 0)
-			plan.now_ns = clock_now_ns();
-		pass = decide_prepared(&plan, operation, decision);
-		if (hold)
-			save_hold(&plan, hold);
-	}
+	if (!segment)
+		return answer(decision, WEIR_UNAVAILABLE, WEIR_REASON_CLOSED);
+	if (!plan_prepare(&plan, segment, request, &reason))
+		return unavailable(segment, decision, reason);
+	if (plan.now_ns == 0)
+		plan.now_ns = clock_now_ns();
+	pass = decide_prepared(&plan, operation, decision);
+	if (hold)
+		save_hold(&plan, hold);
+	return pass;
+}
+
+static bool decide(struct weir *weir, const struct weir_request *request,
+		   enum weir_operation operation, struct weir_decision *decision,
+		   struct weir_hold *hold)
+{
+	const struct segment *segment = handle_enter(weir);
+	bool pass = decide_generally(segment, request, operation, decision, hold);
+
+	handle_leave();
+	return pass;
+}
+
+static inline bool allow(struct weir *weir, const struct weir_request *request,
+			 struct weir_decision *decision)
+{
+	const struct segment *segment = handle_enter(weir);
+	struct quick quick;
+	bool pass, done = false;
+
+	if (segment && (request->now_ns != 0 || segment->clock == WEIR_CLOCK_BOOTTIME) &&
+	    quick_prepare(&quick, segment, request))
+		done = decide_quick(&quick, segment,
+				    request->now_ns ? request->now_ns : clock_now_ns(),
+				    request->cost, decision, &pass);
+	if (!done)
+		pass = decide_generally(segment, request, OPERATION_SPEND, decision, NULL);
 	handle_leave();
 	return pass;
 }
@@ -248,7 +320,7 @@ bool weir_allow_n(struct weir *weir, weir_policy_id policy, const void *key, siz
 		.cost = cost,
 	};
 
-	return decide(weir, &request, OPERATION_SPEND, decision, NULL);
+	return allow(weir, &request, decision);
 }
 
 bool weir_allow(struct weir *weir, weir_policy_id policy, const void *key, size_t key_length,
@@ -260,7 +332,7 @@ bool weir_allow(struct weir *weir, weir_policy_id policy, const void *key, size_
 bool weir_decide(struct weir *weir, const struct weir_request *request,
 		 struct weir_decision *decision)
 {
-	return decide(weir, request, OPERATION_SPEND, decision, NULL);
+	return allow(weir, request, decision);
 }
 
 bool weir_status(struct weir *weir, const struct weir_request *request,
@@ -307,28 +379,29 @@ int weir_release(struct weir *weir, struct weir_hold *hold)
 	return status;
 }
 
+/* Prepare all of them, so that their misses overlap, then decide. */
 static size_t decide_some(const struct segment *segment, const struct weir_request *requests,
 			  struct weir_decision *decisions, size_t count, uint64_t now_ns)
 {
-	struct plan plans[BATCH];
-	bool prepared[BATCH];
+	bool caller_clock = segment->clock == WEIR_CLOCK_CALLER;
+	struct quick quick[BATCH];
+	bool is_quick[BATCH];
 	size_t passed = 0;
 
+	for (size_t i = 0; i < count; i++)
+		is_quick[i] = (requests[i].now_ns != 0 || !caller_clock) &&
+			      quick_prepare(&quick[i], segment, &requests[i]);
 	for (size_t i = 0; i < count; i++) {
-		enum weir_reason reason;
+		struct weir_request request = requests[i];
+		bool pass;
 
-		memset(&decisions[i], 0, sizeof(decisions[i]));
-		plans[i].detail = true;
-		prepared[i] = plan_prepare(&plans[i], segment, &requests[i], &reason);
-		if (!prepared[i])
-			unavailable(segment, &decisions[i], reason);
-	}
-	for (size_t i = 0; i < count; i++) {
-		if (!prepared[i])
-			continue;
-		if (plans[i].now_ns == 0)
-			plans[i].now_ns = now_ns;
-		passed += decide_prepared(&plans[i], OPERATION_SPEND, &decisions[i]);
+		if (request.now_ns == 0 && !caller_clock)
+			request.now_ns = now_ns;
+		if (!is_quick[i] || !decide_quick(&quick[i], segment, request.now_ns, request.cost,
+						  &decisions[i], &pass))
+			pass = decide_generally(segment, &request, OPERATION_SPEND, &decisions[i],
+						NULL);
+		passed += pass;
 	}
 	return passed;
 }
