@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A process is killed, or stopped, before each instruction of a request that two
+ * limits must pass.  Death between the two leaves at most this request's charge,
+ * and never admits too many.  A stopped process wakes up to find that
+ *   - the second limit is spent, so that it must give back what it took;
+ *   - the policy was replaced, twice, so that its copy was overwritten.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "world.h"
+
+#define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
+#define KEY	      "key"
+#define POLICY	      "double"
+#define FIRST	      5u /* tokens of the first limit ... */
+#define SECOND	      3u /* and of the second */
+
+static const char *const policies[][2] = {
+	{ POLICY, "5/1h" },
+	{ NULL, "3/1d" },
+	{ "single", "5/1s" },
+};
+
+struct test {
+	struct world world;
+	bool kill;
+	bool known; /* KEY has its buckets before */
+	const char *policy;
+};
+
+static void operate(void *context)
+{
+	struct test *test = context;
+	struct weir_decision decision;
+
+	test->world.told->passed =
+		world_ask(&test->world, test->policy, KEY, 1, BEGIN_NS, &decision);
+	test->world.told->decision.reason = decision.reason;
+}
+
+static uint64_t used(struct test *test, uint32_t limit_index)
+{
+	return world_used(&test->world, POLICY, limit_index, KEY);
+}
+
+/* ---- Two limits -------------------------------------------------------- */
+
+/* What is charged when the child is halted: nothing, the first limit, or both. */
+static unsigned charged(struct test *test)
+{
+	unsigned before = test->known ? 1 : 0;
+	uint64_t first = used(test, 0), second = used(test, 1);
+
+	must(first == before || first == before + 1);
+	must(second == before || second == before + 1);
+	must(second <= first);
+	return (unsigned)(first + second - 2 * before);
+}
+
+static void two_limits(struct world *world, pid_t child, uint32_t variant, void *context)
+{
+	struct test *test = context;
+	unsigned before = test->known ? 1 : 0, done, allowed;
+
+	if (test->kill)
+		trace_kill(child);
+	done = charged(test);
+	world_check(world, false);
+	allowed = world_exhaust(world, POLICY, KEY, BEGIN_NS);
+	must(allowed == SECOND - before - (done == 2));
+	world_check(world, false);
+	if (test->kill) {
+		must(used(test, 0) == SECOND + (done == 1));
+		must(used(test, 1) == SECOND);
+		return;
+	}
+
+	trace_finish(child);
+	must(world->told->passed == (done == 2));
+	must(used(test, 0) == SECOND);
+	must(used(test, 1) == SECOND);
+	must(world_exhaust(world, POLICY, KEY, BEGIN_NS) == 0);
+	world_check(world, false);
+	(void)variant;
+}
+
+static void run_two_limits(bool kill, bool known)
+{
+	struct test test = { .kill = kill, .known = known, .policy = POLICY };
+	struct traced traced = { NULL, operate, &test };
+	struct weir_decision decision;
+	char name[64];
+
+	world_make(&test.world, policies, LENGTH(policies));
+	if (known)
+		must(world_ask(&test.world, POLICY, KEY, 1, BEGIN_NS, &decision));
+	world_fill(&test.world, WORLD_SLOTS - 2);
+	world_save(&test.world);
+	operate(&test);
+	snprintf(name, sizeof(name), "two limits, %s key, %s", known ? "known" : "new",
+		 kill ? "kill" : "stop");
+	world_each_instruction(&test.world, name, &traced, 1, 500, two_limits, &test);
+	world_remove(&test.world);
+}
+
+START_TEST(killed_between_two_limits)
+{
+	run_two_limits(true, _i);
+}
+END_TEST
+
+START_TEST(stopped_between_two_limits)
+{
+	run_two_limits(false, _i);
+}
+END_TEST
+
+/* ---- A policy that changes meanwhile ----------------------------------- */
+
+static void replace(struct world *world, const char *limit)
+{
+	struct weir_policy policy = { .name = "single", .limit_count = 1 };
+	struct weir_error error;
+
+	must(weir_limit_parse(limit, &policy.limits[0], &error) == 0);
+	must_say(weir_policy_set(world->weir, &policy, 1, &error) == 0, "%s", error.message);
+}
+
+/* The one token is charged at the old rate or at the new one, whole. */
+static void policy_changes(struct world *world, pid_t child, uint32_t variant, void *context)
+{
+	uint64_t old_ns = BEGIN_NS + SECOND_NS / 5, new_ns = BEGIN_NS + 3600 * SECOND_NS / 7;
+	bool done = world_used(world, "single", 0, KEY) == 1;
+	unsigned *late = context;
+	const struct slot *slot;
+
+	replace(world, "9/1m");
+	replace(world, "7/1h");
+	trace_finish(child);
+	must(world->told->passed);
+	must(world->told->decision.reason == WEIR_REASON_LIMIT);
+	slot = world_slot(world, "single", 0, KEY);
+	must(slot && state_used(slot->state) == 1);
+	must(slot->state.first == old_ns || (!done && slot->state.first == new_ns));
+	/* Stopped between the last look at the version and the charge. */
+	if (!done && slot->state.first == old_ns)
+		++*late;
+	world_check(world, false);
+	(void)variant;
+}
+
+struct policy_test {
+	struct test test;
+	unsigned late;
+};
+
+static void at_policy_change(struct world *world, pid_t child, uint32_t variant, void *context)
+{
+	struct policy_test *test = context;
+
+	policy_changes(world, child, variant, &test->late);
+}
+
+START_TEST(stopped_while_the_policy_changes)
+{
+	struct policy_test test = { .test = { .policy = "single" } };
+	struct traced traced = { NULL, operate, &test.test };
+
+	world_make(&test.test.world, policies, LENGTH(policies));
+	world_save(&test.test.world);
+	operate(&test.test);
+	world_each_instruction(&test.test.world, "charge while the policy changes, stop", &traced,
+			       1, 500, at_policy_change, &test);
+	/* Its version is looked at right before the charge, not long before. */
+	must_say(test.late <= 40, "%u stops charged by a policy that was replaced", test.late);
+	world_remove(&test.test.world);
+}
+END_TEST
+
+/* ---- Main -------------------------------------------------------------- */
+
+static int run(void)
+{
+	Suite *suite = suite_create("crash between limits");
+	TCase *tcase = tcase_create("crash");
+	SRunner *runner = srunner_create(suite);
+	int failed;
+
+	tcase_set_timeout(tcase, 60);
+	tcase_add_loop_test(tcase, killed_between_two_limits, 0, 2);
+	tcase_add_loop_test(tcase, stopped_between_two_limits, 0, 2);
+	tcase_add_test(tcase, stopped_while_the_policy_changes);
+	suite_add_tcase(suite, tcase);
+	srunner_run_all(runner, CK_ENV);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed;
+}
+
+int main(void)
+{
+	trace_require();
+	return world_in_scratch(run) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
