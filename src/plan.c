@@ -16,6 +16,7 @@
 
 #include <time.h>
 
+#include "shm/counter.h"
 #include "shm/hold.h"
 #include "shm/note.h"
 

@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "shm/bucket.h"
+#include "shm/counter.h"
 #include "shm/gcra.h"
 #include "shm/note.h"
 #include "shm/policy_table.h"
