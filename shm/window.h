@@ -33,6 +33,11 @@
 
 #include "shm/limit.h"
 
+/* A window that begins later than a reading: one that another thread, with a
+ * later reading, has begun; this one was stopped since it read the clock.  Further
+ * ahead than this it is damage, or a clock that restarted. */
+#define WINDOW_AHEAD_MAX_NS (2 * WEIR_DEBT_MAX_NS)
+
 typedef unsigned __int128 window_wide;
 
 /* ---- Fixed ------------------------------------------------------------- */
@@ -41,6 +46,7 @@ struct fixed_window {
 	uint64_t end_ns;        /* aligned */
 	uint64_t aligned_ns;    /* now */
 	uint64_t count;
+	bool later;             /* the window begins after now */
 };
 
 static inline struct fixed_window fixed_window_at(const struct limit *limit,
@@ -51,11 +57,11 @@ static inline struct fixed_window fixed_window_at(const struct limit *limit,
 	uint64_t stored = state->time_ns ? state->time_ns + (uint64_t)limit->stored_offset_ns : 0;
 	struct fixed_window window = { .end_ns = end, .aligned_ns = aligned };
 
-	/* A window that another thread, with a later reading, has begun: one
-	 * period ahead at most.  More is damage. */
-	if (stored >= end && stored - end <= limit->period_ns) {
+	/* Time does not run backward: a later window stays. */
+	if (stored >= end && stored - end <= WINDOW_AHEAD_MAX_NS) {
 		window.end_ns = stored;
 		window.count = state->used;
+		window.later = stored != end;
 	}
 	return window;
 }
@@ -91,11 +97,16 @@ static inline struct verdict fixed_window_spend(const struct limit *limit,
 	return verdict;
 }
 
+/* Tokens of a window that has ended are gone with it: what was charged at NOW is
+ * not taken out of a later window, where others' tokens are. */
 static inline void fixed_window_refund(const struct limit *limit, const struct bucket_state *before,
 				       uint64_t now_ns, uint64_t cost, struct bucket_state *after)
 {
 	struct fixed_window window = fixed_window_at(limit, before, now_ns);
 
+	*after = *before;
+	if (window.later)
+		return;
 	window.count = window.count > cost ? window.count - cost : 0;
 	after->time_ns = window.count > 0 ? window.end_ns - (uint64_t)limit->stored_offset_ns : 0;
 	after->used = window.count;
@@ -108,6 +119,7 @@ struct sliding_window {
 	uint64_t elapsed_ns;    /* of the current period */
 	uint64_t previous;
 	uint64_t current;
+	bool later;             /* the current period begins after now */
 };
 
 static inline struct sliding_window sliding_window_at(const struct limit *limit,
@@ -121,9 +133,9 @@ static inline struct sliding_window sliding_window_at(const struct limit *limit,
 	if (stored < 2)
 		return window;
 	stored -= 2;
-	if (stored == window.index || stored == window.index + 1) {
-		/* One ahead: another thread's reading was later than ours. */
-		if (stored != window.index)
+	if (stored >= window.index && stored - window.index <= WINDOW_AHEAD_MAX_NS / period) {
+		window.later = stored != window.index;
+		if (window.later)
 			window.elapsed_ns = 0;
 		window.index = stored;
 		window.previous = state->time_ns % period;
@@ -208,12 +220,16 @@ static inline struct verdict sliding_window_spend(const struct limit *limit,
 	return verdict;
 }
 
+/* As fixed_window_refund(). */
 static inline void sliding_window_refund(const struct limit *limit,
 					 const struct bucket_state *before, uint64_t now_ns,
 					 uint64_t cost, struct bucket_state *after)
 {
 	struct sliding_window window = sliding_window_at(limit, before, now_ns);
 
+	*after = *before;
+	if (window.later)
+		return;
 	window.current = window.current > cost ? window.current - cost : 0;
 	sliding_window_store(limit, &window, after);
 }

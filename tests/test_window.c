@@ -141,8 +141,29 @@ START_TEST(fixed_reading_that_is_late)
 	state = after;
 	ck_assert(!fixed_window_spend(&limit, &state, EPOCH + SECOND - 1, 1, false, &after).allowed);
 	ck_assert(!fixed_window_spend(&limit, &state, EPOCH + SECOND, 1, false, &after).allowed);
-	/* More than one period ahead is damage. */
-	ck_assert(fixed_window_spend(&limit, &state, EPOCH - 2, 1, false, &after).allowed);
+	/* Also one that was stopped for many windows after it read the clock. */
+	ck_assert(!fixed_window_spend(&limit, &state, EPOCH - 9 * SECOND, 1, false, &after).allowed);
+	/* Longer than any window can last is damage. */
+	ck_assert(fixed_window_spend(&limit, &state, EPOCH - WINDOW_AHEAD_MAX_NS - 1, 1, false,
+				     &after).allowed);
+}
+END_TEST
+
+/* A refund, say of a request that another limit denied, comes after the next
+ * window has begun: it must not take out what others have spent there. */
+START_TEST(fixed_refund_that_is_late)
+{
+	struct limit limit = window_limit(1, SECOND);
+	struct bucket_state state = { 0, 0 }, after;
+
+	fixed_window_spend(&limit, &state, EPOCH, 1, false, &after);
+	state = after;
+	ck_assert(fixed_window_spend(&limit, &state, EPOCH + SECOND, 1, false, &after).allowed);
+	state = after;
+	fixed_window_refund(&limit, &state, EPOCH, 1, &after);
+	ck_assert(same(&state, &after));
+	fixed_window_refund(&limit, &state, EPOCH + SECOND, 1, &after);
+	ck_assert(fixed_window_spend(&limit, &after, EPOCH + SECOND, 1, false, &state).allowed);
 }
 END_TEST
 
@@ -467,8 +488,26 @@ START_TEST(sliding_reading_that_is_late)
 	state = after;
 	ck_assert(!sliding_window_spend(&limit, &state, EPOCH + SECOND - 1, 1, false, &after).allowed);
 	ck_assert(!sliding_window_spend(&limit, &state, EPOCH, 1, false, &after).allowed);
-	/* More than a period ahead is damage. */
-	ck_assert(sliding_window_spend(&limit, &state, EPOCH - 1, 1, false, &after).allowed);
+	/* Also one that was stopped for many periods after it read the clock. */
+	ck_assert(!sliding_window_spend(&limit, &state, EPOCH - 9 * SECOND, 1, false, &after).allowed);
+	/* Longer than any period is damage. */
+	ck_assert(sliding_window_spend(&limit, &state, EPOCH - WINDOW_AHEAD_MAX_NS, 1, false,
+				       &after).allowed);
+}
+END_TEST
+
+/* As fixed_refund_that_is_late. */
+START_TEST(sliding_refund_that_is_late)
+{
+	struct limit limit = window_limit(1, SECOND);
+	struct bucket_state state = { 0, 0 }, after;
+
+	ck_assert(sliding_window_spend(&limit, &state, EPOCH, 1, false, &after).allowed);
+	state = after;
+	sliding_window_refund(&limit, &state, EPOCH - 1, 1, &after);
+	ck_assert(same(&state, &after));
+	sliding_window_refund(&limit, &state, EPOCH, 1, &after);
+	ck_assert(sliding_window_spend(&limit, &after, EPOCH, 1, false, &state).allowed);
 }
 END_TEST
 
@@ -516,6 +555,7 @@ int main(void)
 	tcase_add_test(fixed, fixed_table);
 	tcase_add_loop_test(fixed, fixed_random, 0, 4);
 	tcase_add_test(fixed, fixed_reading_that_is_late);
+	tcase_add_test(fixed, fixed_refund_that_is_late);
 	tcase_add_test(fixed, fixed_wall_offset);
 	tcase_add_test(fixed, fixed_wall_clock_steps);
 	tcase_add_test(sliding, sliding_table);
@@ -524,6 +564,7 @@ int main(void)
 	tcase_add_test(sliding, sliding_worst_case);
 	tcase_add_test(sliding, sliding_flag);
 	tcase_add_test(sliding, sliding_reading_that_is_late);
+	tcase_add_test(sliding, sliding_refund_that_is_late);
 	tcase_add_test(sliding, force_counts_beyond_the_limit);
 	suite_add_tcase(suite, fixed);
 	suite_add_tcase(suite, sliding);
