@@ -131,6 +131,17 @@ static void refund(const struct limit *limit, const struct bucket_state *before,
 	gcra_refund(limit, before, request->now_ns, request->cost, after);
 }
 
+/* For windows a refund will do: one that comes when the next window has begun
+ * changes nothing. */
+static void undo(const struct limit *limit, const struct bucket_state *before,
+		 const struct bucket_request *request, struct bucket_state *after)
+{
+	if (limit->algorithm == WEIR_TOKEN_BUCKET)
+		gcra_undo(limit, before, &request->charged, request->cost, after);
+	else
+		refund(limit, before, request, after);
+}
+
 /* Full again.  What a token bucket consumed stays known. */
 static void reset(const struct limit *limit, const struct bucket_state *before,
 		  struct bucket_state *after)
@@ -172,6 +183,9 @@ static struct verdict judge(const struct limit *limit, const struct bucket_state
 		return peek(limit, before, request, after);
 	case BUCKET_REFUND:
 		refund(limit, before, request, after);
+		break;
+	case BUCKET_UNDO:
+		undo(limit, before, request, after);
 		break;
 	case BUCKET_RESET:
 		reset(limit, before, after);
@@ -222,6 +236,7 @@ enum bucket_result bucket_apply(const struct bucket_ref *ref, const struct limit
 		if (atomic_load_acquire(request->version) != request->version_seen)     /* E4 */
 			return BUCKET_POLICY_CHANGED;
 		if (atomic_cas_pair_full(&ref->slot->state, state, encode(ref, &after))) { /* E2 */
+			verdict->after = after;
 			add_remaining(limit, &after, request, verdict);
 			return BUCKET_DONE;
 		}

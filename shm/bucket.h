@@ -11,6 +11,7 @@ enum bucket_operation {
 	BUCKET_PEEK,            /* judge as SPEND would, change nothing */
 	BUCKET_FORCE,           /* whether or not the limit allows it */
 	BUCKET_REFUND,
+	BUCKET_UNDO,            /* take back a charge that another limit made vain */
 	BUCKET_RESET,
 };
 
@@ -21,6 +22,7 @@ struct bucket_request {
 	bool detail;                    /* is verdict.remaining wanted? */
 	const uint64_t *version;        /* of the policies: the change is made only */
 	uint64_t version_seen;          /* while *version is version_seen */
+	struct bucket_state charged;    /* BUCKET_UNDO: what the charge had stored */
 };
 
 enum bucket_result {

@@ -154,4 +154,30 @@ static inline void gcra_refund(const struct limit *limit, const struct bucket_st
 	after->used = before->used > cost ? before->used - cost : 0;
 }
 
+/* time_ns - F(used), modulo 2^64.  Charges, and taking them back, leave it as it
+ * is.  It moves when a charge finds the bucket full: time_ns is then behind now. */
+static inline uint64_t gcra_origin_ns(const struct limit *limit, const struct bucket_state *state)
+{
+	gcra_wide parts = (gcra_wide)state->used * limit->token_part / limit->parts;
+
+	return state->time_ns - state->used * limit->token_ns - (uint64_t)parts;
+}
+
+/*
+ * Take a charge of COST tokens back, as if it had never been made; it left the
+ * state CHARGED.  If the bucket has been full since, then nothing of the charge
+ * is left in the debt, and to return it would let others have it twice.
+ */
+static inline void gcra_undo(const struct limit *limit, const struct bucket_state *before,
+			     const struct bucket_state *charged, uint64_t cost,
+			     struct bucket_state *after)
+{
+	*after = *before;
+	if (before->used < cost)
+		return;
+	if (gcra_origin_ns(limit, before) == gcra_origin_ns(limit, charged))
+		after->time_ns -= gcra_return_ns(limit, gcra_phase(limit, before->used), cost);
+	after->used -= cost;
+}
+
 #endif

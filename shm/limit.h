@@ -42,6 +42,7 @@ struct verdict {
 	uint64_t remaining;     /* tokens, after the request if it was allowed */
 	uint64_t retry_after_ns;
 	uint64_t reset_after_ns;
+	struct bucket_state after;      /* what bucket_apply() stored, if anything */
 };
 
 #endif

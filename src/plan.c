@@ -256,9 +256,10 @@ static void undo(struct plan *plan)
 {
 	for (uint32_t i = 0; i < plan->head.limit_count; i++) {
 		struct plan_limit *step = &plan->limits[i];
-		struct bucket_request request = bucket_request(plan, BUCKET_REFUND);
+		struct bucket_request request = bucket_request(plan, BUCKET_UNDO);
 		struct verdict verdict;
 
+		request.charged = step->verdict.after;
 		if (step->hold)
 			hold_release(plan->segment, step->hold);
 		step->hold = 0;
