@@ -67,8 +67,9 @@ static uint64_t debt_of(struct word_pair state, uint64_t now_ns)
 }
 
 /* Read one slot.  The state is read between two equal readings of the
- * identity's generation, so that the two belong together. */
-static void slot_read(struct slot *slot, struct fingerprint fingerprint, uint64_t now_ns,
+ * identity's generation, so that the two belong together; else a live bucket could
+ * pass for a damaged slot.  False if the slot did not stand still. */
+static bool slot_read(struct slot *slot, struct fingerprint fingerprint, uint64_t now_ns,
 		      struct window_slot *seen)
 {
 	seen->slot = slot;
@@ -78,22 +79,27 @@ static void slot_read(struct slot *slot, struct fingerprint fingerprint, uint64_
 		seen->state.second = atomic_load_acquire(&slot->state.second);          /* E2 */
 		/* Ordered by the acquire above; the CAS that follows validates it. */
 		seen->state.first = atomic_load_acquire(&slot->state.first);            /* E2 */
-		if (atomic_load_acquire(&slot->identity.second) == seen->identity.second) /* E1 */
-			break;
+		if (atomic_load_acquire(&slot->identity.second) != seen->identity.second) /* E1 */
+			continue;
+		seen->status = slot_status(seen->identity.second, seen->state.second);
+		seen->mine = slot_is(seen->identity, fingerprint);
+		seen->debt_ns = seen->status == SLOT_LIVE ? debt_of(seen->state, now_ns) : 0;
+		return true;
 	}
-	seen->status = slot_status(seen->identity.second, seen->state.second);
-	seen->mine = slot_is(seen->identity, fingerprint);
-	seen->debt_ns = seen->status == SLOT_LIVE ? debt_of(seen->state, now_ns) : 0;
+	return false;
 }
 
-static void window_read(const struct table *table, struct fingerprint fingerprint, uint64_t now_ns,
+static bool window_read(const struct table *table, struct fingerprint fingerprint, uint64_t now_ns,
 			struct window_slot window[WINDOW_SLOTS])
 {
 	for (unsigned i = 1; i < WINDOW_SLOTS; i++)
 		__builtin_prefetch(table_slot(table, fingerprint, i), 1);
 	/* E3: behind the publication of the slot that the caller may confirm. */
-	for (unsigned i = 0; i < WINDOW_SLOTS; i++)
-		slot_read(table_slot(table, fingerprint, i), fingerprint, now_ns, &window[i]);
+	for (unsigned i = 0; i < WINDOW_SLOTS; i++) {
+		if (!slot_read(table_slot(table, fingerprint, i), fingerprint, now_ns, &window[i]))
+			return false;
+	}
+	return true;
 }
 
 static const struct window_slot *window_first(const struct window_slot window[WINDOW_SLOTS],
@@ -212,7 +218,8 @@ enum table_claim table_claim(const struct table *table, struct fingerprint finge
 	for (int attempt = 0; attempt < CLAIM_ATTEMPTS; attempt++) {
 		const struct window_slot *seen;
 
-		window_read(table, fingerprint, now_ns, window);
+		if (!window_read(table, fingerprint, now_ns, window))
+			continue;
 		seen = window_first(window, SLOT_LIVE);
 		if (seen) {
 			make_ref(seen, false, ref);
