@@ -55,7 +55,7 @@ enum record_state {
 #define TAG_SEQUENCE_SHIFT 24
 #define TAG_SEQUENCE_MASK ((1ull << 39) - 1)
 
-#define FIND_ATTEMPTS 256               /* records looked at for a free one */
+#define FIND_ATTEMPTS 256               /* records looked at before all of them are */
 #define CHANGE_ATTEMPTS 4096
 
 static struct word_pair record_read(const struct hold_record *record)
@@ -113,11 +113,11 @@ void holds_settle(const struct holds *holds, uint64_t time_ns)
 		record_move(record, &word, RECORD_FREE, 0, 0);
 }
 
-/* Take a free record: PENDING, and this process's. */
-static struct hold_record *record_take(const struct segment *segment, struct word_pair *word)
+/* Take a free record, the first of ATTEMPTS: PENDING, and this process's. */
+static struct hold_record *record_take(const struct segment *segment, uint64_t attempts,
+				       struct word_pair *word)
 {
 	const struct holds *holds = &segment->holds;
-	uint64_t attempts = holds->count < FIND_ATTEMPTS ? holds->count : FIND_ATTEMPTS;
 	uint64_t start = atomic_load_relaxed(&segment->header->hold.next);
 
 	if (segment->participant_id == 0)
@@ -180,12 +180,17 @@ enum hold_result hold_acquire(const struct segment *segment, const struct bucket
 			      struct verdict *verdict, uint64_t *hold)
 {
 	struct word_pair word;
-	struct hold_record *record = record_take(segment, &word);
+	uint64_t all = segment->holds.count;
+	struct hold_record *record =
+		record_take(segment, all < FIND_ATTEMPTS ? all : FIND_ATTEMPTS, &word);
 	uint64_t index;
 	enum hold_result result;
 
-	if (!record && holds_reap(segment, NULL) > 0)
-		record = record_take(segment, &word);
+	if (!record) {
+		/* "Full" is said only after all records were looked at. */
+		holds_reap(segment, NULL);
+		record = record_take(segment, all, &word);
+	}
 	if (!record)
 		return HOLD_NO_RECORD;
 	index = (uint64_t)(record - segment->holds.records);
@@ -210,12 +215,14 @@ enum hold_result hold_acquire(const struct segment *segment, const struct bucket
 static void count_down(const struct segment *segment, uint64_t index, struct word_pair word)
 {
 	struct hold_record *record = &segment->holds.records[index];
-	uint64_t place = atomic_load_relaxed(&record->slot);    /* ordered by the record's CAS */
-	uint64_t count = atomic_load_relaxed(&record->count);
+	/* Not later than the record below, which says whether they are still its. */
+	uint64_t place = atomic_load_acquire(&record->slot);            /* E5 */
+	uint64_t count = atomic_load_acquire(&record->count);           /* E5 */
 	uint64_t tag = tag_of(index, word), generation = place & GENERATION_MASK;
 	struct slot *slot;
+	int attempt;
 
-	for (int attempt = 0; place >> 16 < segment->slots && attempt < CHANGE_ATTEMPTS; attempt++) {
+	for (attempt = 0; place >> 16 < segment->slots && attempt < CHANGE_ATTEMPTS; attempt++) {
 		struct word_pair state, after, again;
 		uint64_t used;
 
@@ -235,7 +242,9 @@ static void count_down(const struct segment *segment, uint64_t index, struct wor
 		if (atomic_cas_pair_full(&slot->state, state, after))           /* E2, E5 */
 			break;
 	}
-	record_move(record, &word, RECORD_FREE, 0, 0);
+	/* Not taken out: it stays RELEASING, and holds_reap() goes on with it. */
+	if (attempt < CHANGE_ATTEMPTS)
+		record_move(record, &word, RECORD_FREE, 0, 0);
 }
 
 bool hold_release(const struct segment *segment, uint64_t hold)
@@ -257,7 +266,8 @@ bool hold_release(const struct segment *segment, uint64_t hold)
 	return true;
 }
 
-/* Bring a dead owner's record to FREE. */
+/* Bring a dead owner's PENDING or COUNTED record to FREE; true if it was this
+ * caller that began to. */
 static bool reap(const struct segment *segment, uint64_t index, struct word_pair word)
 {
 	struct hold_record *record = &segment->holds.records[index];
@@ -276,8 +286,7 @@ static bool reap(const struct segment *segment, uint64_t index, struct word_pair
 		if (!applied)
 			return true;
 	}
-	if (state_of(word) == RECORD_COUNTED &&
-	    !record_move(record, &word, RECORD_RELEASING, 1, word.second))
+	if (!record_move(record, &word, RECORD_RELEASING, 1, word.second))
 		return false;
 	count_down(segment, index, word);
 	return true;
@@ -287,23 +296,27 @@ unsigned holds_reap(const struct segment *segment, const struct slot *slot)
 {
 	uint64_t only = slot ? (uint64_t)(slot - segment->table.slots) : 0;
 	uint64_t alive = 0;             /* the owner asked for last */
-	unsigned reaped = 0;
+	unsigned reaped = 0, finished = 0;
 
 	for (uint64_t index = 0; index < segment->holds.count; index++) {
 		struct hold_record *record = &segment->holds.records[index];
 		struct word_pair word = record_read(record);
 
-		if (state_of(word) == RECORD_FREE || word.second == alive ||
-		    word.second == segment->participant_id)
+		if (state_of(word) == RECORD_FREE)
 			continue;
 		if (slot && atomic_load_relaxed(&record->slot) >> 16 != only)
 			continue;
-		if (participant_alive(segment, word.second))
+		if (state_of(word) == RECORD_RELEASING) {
+			/* Whoever's: begun by its owner, or counted by a reaper. */
+			count_down(segment, index, word);
+			finished++;
+		} else if (word.second == alive || participant_alive(segment, word.second)) {
 			alive = word.second;
-		else if (reap(segment, index, word))
+		} else if (reap(segment, index, word)) {
 			reaped++;
+		}
 	}
 	if (reaped)
 		counter_add_global(segment, COUNTER_HOLDS_REAPED, reaped);
-	return reaped;
+	return reaped + finished;
 }
