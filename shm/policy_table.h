@@ -53,6 +53,7 @@ static inline bool policy_head(const struct segment *segment, uint64_t version, 
 {
 	const struct policy_record *record;
 	uint64_t flags, set;
+	uint32_t limit_count;
 
 	head->index = policy_index(id);
 	head->serial = id >> 12;
@@ -62,14 +63,17 @@ static inline bool policy_head(const struct segment *segment, uint64_t version, 
 	if (policy_word(&record->serial) != head->serial)
 		return false;
 	flags = policy_word(&record->flags);
-	head->limit_count = flags & 0xff;
+	limit_count = flags & 0xff;
+	if (limit_count < 1 || limit_count > WEIR_LIMITS_MAX)
+		return false;           /* and a count out of bounds is nowhere */
+	head->limit_count = limit_count;
 	head->fail_mode = (enum weir_fail_mode)(flags >> 8 & 0xff);
 	head->shadow = flags >> 24 & 1;
 	/* Complete in itself: nothing is ordered by it. */
 	set = atomic_load_relaxed(&segment->switches[head->index].fail_mode);
 	if (set >> 8 == head->serial && (set & SWITCH_SET))
 		head->fail_mode = (enum weir_fail_mode)(set & 0x7f);
-	return head->limit_count >= 1 && head->limit_count <= WEIR_LIMITS_MAX;
+	return true;
 }
 
 /* Whatever bytes a hostile writer put there, no division by zero follows. */
