@@ -70,6 +70,7 @@ bool plan_prepare(struct plan *plan, const struct segment *segment,
 	plan->request = request;
 	plan->version = policy_version(segment);
 	plan->now_ns = request->now_ns;
+	plan->cost = request->cost;
 	plan->decided = 0;
 
 	*reason = WEIR_REASON_KEY;
@@ -110,7 +111,7 @@ static struct bucket_request bucket_request(const struct plan *plan, enum bucket
 {
 	return (struct bucket_request){
 		.operation = operation,
-		.cost = plan->request->cost,
+		.cost = plan->cost,
 		.now_ns = plan->now_ns,
 		.detail = plan->detail,
 		.version = &plan->segment->header->policy.version,
@@ -320,6 +321,9 @@ static enum plan_result charge_all(struct plan *plan, enum bucket_operation oper
 	if (result != PLAN_ALLOWED) {
 		undo(plan);
 		plan->decided = i - 1;
+		/* Charges are made by one version of the policy, and so is a denial. */
+		if (result == PLAN_DENIED && policy_version(plan->segment) != plan->version)
+			return PLAN_AGAIN;
 	} else if (plan->head.limit_count > 1) {
 		choose_decided(plan);
 	}
@@ -375,15 +379,22 @@ static enum bucket_result give_back(struct plan *plan, uint32_t i,
 	return result;
 }
 
-/* Refund or reset each limit.  Never PLAN_AGAIN: once is enough. */
+/* Refund or reset each limit.  Never PLAN_AGAIN once that has begun: once is
+ * enough. */
 enum plan_result plan_give_back(struct plan *plan, enum bucket_operation operation)
 {
+	/* Limits that were read while they changed are no limits. */
+	if (policy_version(plan->segment) != plan->version)
+		return PLAN_AGAIN;
 	for (uint32_t i = 0; i < plan->head.limit_count; i++) {
 		if (plan->limits[i].limit.algorithm == WEIR_CONCURRENCY)
 			continue;
 		if (give_back(plan, i, operation) == BUCKET_CONTENDED)
 			return PLAN_CONTENDED;
 	}
-	/* For the numbers in the answer, by the policies as the plan has them. */
-	return plan_peek(plan) == PLAN_DENIED ? PLAN_DENIED : PLAN_ALLOWED;
+	/* For the numbers in the answer, by the policies as the plan has them: of
+	 * the state, not of a request for as much again. */
+	plan->cost = 0;
+	plan_peek(plan);
+	return PLAN_ALLOWED;
 }

@@ -22,6 +22,7 @@ struct plan {
 	uint64_t version;
 	struct policy_head head;
 	uint64_t now_ns;
+	uint64_t cost;
 	bool detail;                    /* does the caller want numbers? */
 	uint32_t decided;               /* the limit that denied, or has least left */
 	struct plan_limit limits[WEIR_LIMITS_MAX];

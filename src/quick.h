@@ -82,9 +82,11 @@ static inline enum quick_result quick_spend(const struct quick *quick,
 		*verdict = gcra_spend(&quick->limit, &before, now_ns, cost, false, state);
 		if (!verdict->allowed) {
 			/* Did the two words stand there together?  See bucket.c. */
-			if (atomic_load_acquire(&slot->state.second) == seen.second) /* E2 */
-				return QUICK_DENIED;
-			continue;
+			if (atomic_load_acquire(&slot->state.second) != seen.second) /* E2 */
+				continue;
+			/* And the limit's? */
+			return policy_version(segment) == quick->version ? QUICK_DENIED : /* E4 */
+									   QUICK_NOT;
 		}
 		if (policy_version(segment) != quick->version) /* E4 */
 			return QUICK_NOT;

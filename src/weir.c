@@ -122,6 +122,7 @@ static bool denied(const struct plan *plan, struct weir_decision *decision, bool
 static bool given_back(const struct plan *plan, struct weir_decision *decision, bool refund)
 {
 	describe(plan, decision);
+	decision->retry_after_ns = 0;
 	if (refund)
 		counter_add(plan->segment, plan->head.index, COUNTER_REFUNDED, plan->request->cost);
 	return answer(decision, WEIR_ALLOWED, WEIR_REASON_LIMIT);
