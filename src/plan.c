@@ -353,7 +353,10 @@ enum plan_result plan_acquire(struct plan *plan)
 		    step->ref.slot && holds_reap(plan->segment, step->ref.slot) > 0)
 			result = plan_peek(plan);
 	}
-	return result == PLAN_ALLOWED ? charge_all(plan, BUCKET_SPEND) : result;
+	/* Cost 0 is a peek: there is nothing to hold. */
+	if (result != PLAN_ALLOWED || plan->request->cost == 0)
+		return result;
+	return charge_all(plan, BUCKET_SPEND);
 }
 
 /* Refund or reset the bucket of limit I, if it has one.  A key without one is
