@@ -332,7 +332,8 @@ bool weir_decide(struct weir *weir, const struct weir_request *request,
 		 struct weir_decision *decision);
 
 /* Decide COUNT requests in order, with one clock reading for all of those that
- * carry no time, and their cache misses overlapped.  Returns how many may
+ * carry no time (and one more for each key that is new), and their cache misses
+ * overlapped.  Returns how many may
  * proceed.  Decision path. */
 size_t weir_decide_batch(struct weir *weir, const struct weir_request *requests,
 			 struct weir_decision *decisions, size_t count);

@@ -202,9 +202,11 @@ static int header_make(const struct weir_options *options, struct segment_header
 				 strerror(errno));
 	if (options->secret)
 		memcpy(header->secret, options->secret, sizeof(header->secret));
-	if (options->clock == WEIR_CLOCK_BOOTTIME)
-		header->wall_offset_ns =
-			(int64_t)(clock_ns(CLOCK_REALTIME) - clock_ns(CLOCK_BOOTTIME));
+	if (options->clock == WEIR_CLOCK_BOOTTIME) {
+		uint64_t wall_ns = clock_ns(CLOCK_REALTIME);    /* first: see plan.c */
+
+		header->wall_offset_ns = (int64_t)(wall_ns - clock_ns(CLOCK_BOOTTIME));
+	}
 	header->wall.offset_ns = (uint64_t)header->wall_offset_ns;
 	header->policy.next_serial = 1;
 	layout_of(header);

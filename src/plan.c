@@ -46,7 +46,10 @@ static int64_t aligned_offset(const struct plan *plan)
 		return 0;
 	if (plan->request->now_ns != 0)
 		return (int64_t)offset;
-	wall = read_clock(CLOCK_REALTIME) - read_clock(CLOCK_BOOTTIME);
+	/* In this order: a stop between the two makes the offset too small, which
+	 * changes nothing; too large, it would stay. */
+	wall = read_clock(CLOCK_REALTIME);
+	wall -= read_clock(CLOCK_BOOTTIME);
 	while ((int64_t)(wall - offset) > WALL_STEP_NS) {
 		if (atomic_cas_relaxed(shared, &offset, wall))
 			return (int64_t)wall;
@@ -95,6 +98,7 @@ bool plan_prepare(struct plan *plan, const struct segment *segment,
 		table_prefetch(&segment->table, step->fingerprint);
 		step->ref.slot = NULL;
 		step->hold = 0;
+		step->charged_ns = 0;
 		step->charged = false;
 		step->verdict = (struct verdict){ .allowed = true };
 		if (step->limit.algorithm == WEIR_FIXED_WINDOW) {
@@ -154,6 +158,11 @@ static enum plan_result locate(struct plan *plan, uint32_t i, uint64_t debt_ns)
 	case CLAIM_FOUND:
 		break;
 	}
+	/* The key may have had a bucket that another process, with a later reading
+	 * of the clock, took for one without debt: judged at an earlier time, the
+	 * request would find that debt forgiven.  What is read now is later. */
+	if (plan->request->now_ns == 0)
+		plan->now_ns = read_clock(CLOCK_BOOTTIME);
 	return PLAN_ALLOWED;
 }
 
@@ -216,6 +225,7 @@ static enum plan_result charge(struct plan *plan, uint32_t i, enum bucket_operat
 			if (request.cost == 0)
 				return PLAN_ALLOWED;
 			result = locate(plan, i, debt_ns);
+			request.now_ns = plan->now_ns;
 		}
 		if (result == PLAN_ALLOWED)
 			result = concurrency ? take_hold(plan, step, &request) :
@@ -224,6 +234,7 @@ static enum plan_result charge(struct plan *plan, uint32_t i, enum bucket_operat
 			return result;
 		if (step->ref.slot) {
 			step->charged = !concurrency && request.cost > 0;
+			step->charged_ns = request.now_ns;
 			return PLAN_ALLOWED;
 		}
 		/* The slot changed hands between finding and charging it. */
@@ -261,6 +272,7 @@ static void undo(struct plan *plan)
 		struct verdict verdict;
 
 		request.charged = step->verdict.after;
+		request.now_ns = step->charged_ns;
 		if (step->hold)
 			hold_release(plan->segment, step->hold);
 		step->hold = 0;

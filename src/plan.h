@@ -13,6 +13,7 @@ struct plan_limit {
 	struct bucket_ref ref;          /* slot NULL: not found yet */
 	struct verdict verdict;
 	uint64_t hold;                  /* 0: none */
+	uint64_t charged_ns;            /* when it was charged */
 	bool charged;
 };
 

@@ -255,9 +255,10 @@ static void save_hold(const struct plan *plan, struct weir_hold *hold)
 	}
 }
 
+/* READ_NS is what the clock said, for a request without a time; 0: not read yet. */
 static bool decide_generally(const struct segment *segment, const struct weir_request *request,
-			     enum weir_operation operation, struct weir_decision *decision,
-			     struct weir_hold *hold)
+			     enum weir_operation operation, uint64_t read_ns,
+			     struct weir_decision *decision, struct weir_hold *hold)
 {
 	struct weir_decision unused;
 	enum weir_reason reason;
@@ -273,7 +274,7 @@ static bool decide_generally(const struct segment *segment, const struct weir_re
 	if (!plan_prepare(&plan, segment, request, &reason))
 		return unavailable(segment, decision, reason);
 	if (plan.now_ns == 0)
-		plan.now_ns = clock_now_ns();
+		plan.now_ns = read_ns ? read_ns : clock_now_ns();
 	pass = decide_prepared(&plan, operation, decision);
 	if (hold)
 		save_hold(&plan, hold);
@@ -285,7 +286,7 @@ static bool decide(struct weir *weir, const struct weir_request *request,
 		   struct weir_hold *hold)
 {
 	const struct segment *segment = handle_enter(weir);
-	bool pass = decide_generally(segment, request, operation, decision, hold);
+	bool pass = decide_generally(segment, request, operation, 0, decision, hold);
 
 	handle_leave();
 	return pass;
@@ -304,7 +305,7 @@ static inline bool allow(struct weir *weir, const struct weir_request *request,
 				    request->now_ns ? request->now_ns : clock_now_ns(),
 				    request->cost, decision, &pass);
 	if (!done)
-		pass = decide_generally(segment, request, OPERATION_SPEND, decision, NULL);
+		pass = decide_generally(segment, request, OPERATION_SPEND, 0, decision, NULL);
 	handle_leave();
 	return pass;
 }
@@ -393,15 +394,14 @@ static size_t decide_some(const struct segment *segment, const struct weir_reque
 		is_quick[i] = (requests[i].now_ns != 0 || !caller_clock) &&
 			      quick_prepare(&quick[i], segment, &requests[i]);
 	for (size_t i = 0; i < count; i++) {
-		struct weir_request request = requests[i];
+		const struct weir_request *request = &requests[i];
 		bool pass;
 
-		if (request.now_ns == 0 && !caller_clock)
-			request.now_ns = now_ns;
-		if (!is_quick[i] || !decide_quick(&quick[i], segment, request.now_ns, request.cost,
-						  &decisions[i], &pass))
-			pass = decide_generally(segment, &request, OPERATION_SPEND, &decisions[i],
-						NULL);
+		if (!is_quick[i] ||
+		    !decide_quick(&quick[i], segment, request->now_ns ? request->now_ns : now_ns,
+				  request->cost, &decisions[i], &pass))
+			pass = decide_generally(segment, request, OPERATION_SPEND, now_ns,
+						&decisions[i], NULL);
 		passed += pass;
 	}
 	return passed;
