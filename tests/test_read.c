@@ -1,0 +1,551 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Looking at a segment: its buckets, its counters, and whether it is sound. */
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "shm/policy_table.h"
+#include "src/handle.h"
+#include "fixture.h"
+
+static struct weir *weir;
+
+static void open_weir(void)
+{
+	weir = fixture_open_slots(1024);
+}
+
+static void close_weir(void)
+{
+	weir_close(weir);
+}
+
+static bool spend(weir_policy_id policy, const void *key, size_t length, uint64_t cost)
+{
+	struct weir_request request = { policy, key, length, cost, EPOCH };
+
+	return weir_decide(weir, &request, NULL);
+}
+
+/* ---- Buckets ----------------------------------------------------------- */
+
+struct listing {
+	struct weir_bucket buckets[128];
+	size_t count, stop_after;
+};
+
+static bool collect(const struct weir_bucket *bucket, void *context)
+{
+	struct listing *listing = context;
+
+	ck_assert_uint_lt(listing->count, LENGTH(listing->buckets));
+	listing->buckets[listing->count++] = *bucket;
+	return listing->count != listing->stop_after;
+}
+
+static struct listing *list_at(const struct weir *at, uint64_t now_ns, size_t stop_after)
+{
+	static struct listing listing;
+
+	listing.count = 0;
+	listing.stop_after = stop_after;
+	weir_each_bucket(at, now_ns, collect, &listing);
+	return &listing;
+}
+
+/* The bucket of POLICY's limit INDEX for KEY. */
+static const struct weir_bucket *find(const struct listing *listing, const char *policy,
+				      uint32_t index, const char *key)
+{
+	for (size_t i = 0; i < listing->count; i++) {
+		const struct weir_bucket *bucket = &listing->buckets[i];
+
+		if (strcmp(bucket->policy, policy) == 0 && bucket->limit_index == index &&
+		    bucket->key_stored == strlen(key) &&
+		    memcmp(bucket->key, key, strlen(key)) == 0)
+			return bucket;
+	}
+	ck_abort_msg("no bucket of limit %u of %s for %s", index, policy, key);
+	return NULL;
+}
+
+START_TEST(each_bucket)
+{
+	weir_policy_id several = fixture_set(
+		weir, "several", "10/10s, 20/20s sliding-window, 30/30s fixed-window");
+	weir_policy_id holds = fixture_set(weir, "holds", "7 concurrency");
+	struct weir_request request = { holds, "held", 4, 5, EPOCH };
+	const struct weir_bucket *bucket;
+	struct listing *listing;
+	struct weir_hold hold;
+	char text[20][8];
+
+	ck_assert_uint_eq(list_at(weir, EPOCH, 0)->count, 0);
+	ck_assert(spend(several, "alpha", 5, 3));
+	ck_assert(spend(several, "alpha", 5, 1));
+	ck_assert(weir_acquire(weir, &request, &hold, NULL));
+
+	listing = list_at(weir, EPOCH, 0);
+	ck_assert_uint_eq(listing->count, 4);
+	bucket = find(listing, "several", 0, "alpha");
+	ck_assert_int_eq(bucket->algorithm, WEIR_TOKEN_BUCKET);
+	ck_assert_uint_eq(bucket->key_length, 5);
+	ck_assert_uint_eq(bucket->key_stored, 5);
+	ck_assert_uint_eq(bucket->consumed, 4);
+	ck_assert_int_eq(bucket->status.outcome, WEIR_ALLOWED);
+	ck_assert_uint_eq(bucket->status.limit, 10);
+	ck_assert_uint_eq(bucket->status.remaining, 6);
+	ck_assert_uint_eq(bucket->status.reset_after_ns, 4 * SECOND);
+	bucket = find(listing, "several", 1, "alpha");
+	ck_assert_int_eq(bucket->algorithm, WEIR_SLIDING_WINDOW);
+	ck_assert_uint_eq(bucket->consumed, 4);
+	ck_assert_uint_eq(bucket->status.remaining, 16);
+	bucket = find(listing, "several", 2, "alpha");
+	ck_assert_int_eq(bucket->algorithm, WEIR_FIXED_WINDOW);
+	ck_assert_uint_eq(bucket->consumed, 4);
+	ck_assert_uint_eq(bucket->status.remaining, 26);
+	ck_assert_uint_eq(bucket->status.limit_index, 2);
+	bucket = find(listing, "holds", 0, "held");
+	ck_assert_int_eq(bucket->algorithm, WEIR_CONCURRENCY);
+	ck_assert_uint_eq(bucket->consumed, 5);
+	ck_assert_uint_eq(bucket->status.remaining, 2);
+
+	/* The visitor may stop. */
+	ck_assert_uint_eq(list_at(weir, EPOCH, 2)->count, 2);
+	/* Later they are full again, and still live. */
+	bucket = find(list_at(weir, EPOCH + MINUTE, 0), "several", 0, "alpha");
+	ck_assert_uint_eq(bucket->status.remaining, 10);
+	ck_assert_uint_eq(bucket->consumed, 4);
+
+	for (unsigned i = 0; i < LENGTH(text); i++) {
+		snprintf(text[i], sizeof(text[i]), "key%u", i);
+		ck_assert(spend(several, text[i], strlen(text[i]), 1 + i % 2));
+	}
+	listing = list_at(weir, EPOCH, 0);
+	ck_assert_uint_eq(listing->count, 4 + 3 * LENGTH(text));
+	for (unsigned i = 0; i < LENGTH(text); i++) {
+		bucket = find(listing, "several", 1, text[i]);
+		ck_assert_uint_eq(bucket->consumed, 1 + i % 2);
+	}
+}
+END_TEST
+
+/* A denied bucket says so, and until when; a full one tells it as status does. */
+START_TEST(status_of_a_bucket)
+{
+	weir_policy_id id = fixture_set(weir, "p", "2/2s");
+	const struct weir_bucket *bucket;
+
+	ck_assert(spend(id, "k", 1, 2));
+	ck_assert(!spend(id, "k", 1, 1));
+	bucket = find(list_at(weir, EPOCH, 0), "p", 0, "k");
+	ck_assert_int_eq(bucket->status.outcome, WEIR_DENIED);
+	ck_assert_int_eq(bucket->status.reason, WEIR_REASON_LIMIT);
+	ck_assert_uint_eq(bucket->status.retry_after_ns, SECOND);
+}
+END_TEST
+
+/* As much of the key as the segment stores, any bytes, and its real length. */
+START_TEST(stored_keys)
+{
+	static const uint32_t key_bytes[] = { 0, 1, 8, 32, 1024 };
+	static unsigned char key[WEIR_KEY_MAX];
+	static const uint32_t lengths[] = { 1, 7, 8, 9, 32, 33, 1023, 1024, 1025, WEIR_KEY_MAX };
+	uint32_t kept = (key_bytes[_i] + 7) / 8 * 8;
+	struct weir_options options;
+	struct weir_info info;
+	struct weir *own;
+	weir_policy_id id;
+
+	for (size_t i = 0; i < sizeof(key); i++)
+		key[i] = (unsigned char)(i * 7);        /* the first is a NUL */
+	weir_options_init(&options);
+	options.clock = WEIR_CLOCK_CALLER;
+	options.slots = 64;
+	options.key_bytes = key_bytes[_i];
+	own = fixture_open(&options);
+	weir_info(own, &info);
+	ck_assert_uint_eq(info.key_bytes, kept);
+	id = fixture_set(own, "p", "1000000/1h");
+	for (size_t i = 0; i < LENGTH(lengths); i++) {
+		/* consumed tells the buckets apart */
+		struct weir_request request = { id, key, lengths[i], 10 + i, EPOCH };
+
+		ck_assert(weir_decide(own, &request, NULL));
+	}
+	for (size_t i = 0; i < LENGTH(lengths); i++) {
+		const struct listing *listing = list_at(own, EPOCH, 0);
+		const struct weir_bucket *bucket = NULL;
+		uint32_t stored = lengths[i] < kept ? lengths[i] : kept;
+
+		ck_assert_uint_eq(listing->count, LENGTH(lengths));
+		for (size_t j = 0; j < listing->count; j++) {
+			if (listing->buckets[j].consumed == 10 + i)
+				bucket = &listing->buckets[j];
+		}
+		ck_assert_ptr_nonnull(bucket);
+		ck_assert_str_eq(bucket->policy, "p");
+		ck_assert_uint_eq(bucket->key_length, lengths[i]);
+		ck_assert_uint_eq(bucket->key_stored, stored);
+		ck_assert(stored == 0 || memcmp(bucket->key, key, stored) == 0);
+		ck_assert_uint_eq(bucket->fingerprint[8] | bucket->fingerprint[9], 0);
+	}
+	weir_close(own);
+}
+END_TEST
+
+/* A note that is torn, or another owner's, is not shown as the key. */
+START_TEST(torn_note)
+{
+	const struct segment *segment = weir->segment;
+	weir_policy_id id = fixture_set(weir, "p", "10/1h");
+	const struct weir_bucket *bucket;
+	size_t size = segment->slots * segment->note_size;
+
+	ck_assert(spend(id, "some key", 8, 3));
+	for (size_t i = 0; i < size; i++) {
+		if (segment->notes[i] == 's')
+			segment->notes[i] = 't';
+	}
+	bucket = &list_at(weir, EPOCH, 0)->buckets[0];
+	ck_assert_str_eq(bucket->policy, "p");
+	ck_assert_uint_eq(bucket->consumed, 3);
+	ck_assert_uint_eq(bucket->key_length, 0);
+	ck_assert_uint_eq(bucket->key_stored, 0);
+}
+END_TEST
+
+/* The buckets of a policy that is gone are there, without its name; those of a
+ * limit that it no longer has as well. */
+START_TEST(buckets_without_a_policy)
+{
+	weir_policy_id id = fixture_set(weir, "p", "10/1h, 20/1d");
+	const struct listing *listing;
+
+	ck_assert(spend(id, "k", 1, 4));
+	fixture_set(weir, "p", "10/1h");
+	listing = list_at(weir, EPOCH, 0);
+	ck_assert_uint_eq(listing->count, 2);
+	ck_assert_str_eq(find(listing, "p", 0, "k")->policy, "p");
+	ck_assert_str_eq(find(listing, "", 0, "k")->policy, "");
+	ck_assert_int_eq(weir_policy_remove(weir, "p", NULL), WEIR_OK);
+	listing = list_at(weir, EPOCH, 0);
+	ck_assert_uint_eq(listing->count, 2);
+	for (size_t i = 0; i < 2; i++) {
+		ck_assert_str_eq(listing->buckets[i].policy, "");
+		ck_assert_uint_eq(listing->buckets[i].consumed, 4);
+		ck_assert_uint_eq(listing->buckets[i].key_length, 1);
+	}
+}
+END_TEST
+
+/* Denials are counted by samples, one of 32 on average: within 10 sigma. */
+START_TEST(sampled_denials)
+{
+	weir_policy_id id = fixture_set(weir, "p", "1/1h");
+	uint64_t denials = 64 * 1024, sampled;
+
+	ck_assert(spend(id, "k", 1, 1));
+	for (uint64_t i = 0; i < denials; i++)
+		must(!spend(id, "k", 1, 1));
+	sampled = list_at(weir, EPOCH, 0)->buckets[0].denied_sampled;
+	ck_assert_uint_eq(sampled % 32, 0);
+	ck_assert_uint_ge(sampled, denials - denials / 4);
+	ck_assert_uint_le(sampled, denials + denials / 4);
+}
+END_TEST
+
+/* ---- Counters ---------------------------------------------------------- */
+
+/* Described once, for machines and for people. */
+START_TEST(counter_descriptions)
+{
+	const struct weir_counter *counter;
+	unsigned count = 0;
+
+	for (; (counter = weir_counter(count)) != NULL; count++) {
+		size_t help = strlen(counter->help);
+
+		ck_assert_uint_gt(strlen(counter->name), 0);
+		ck_assert_uint_eq(strspn(counter->name, "abcdefghijklmnopqrstuvwxyz_"),
+				  strlen(counter->name));
+		ck_assert_uint_eq(strspn(counter->unit, "abcdefghijklmnopqrstuvwxyz"),
+				  strlen(counter->unit));
+		ck_assert_uint_gt(strlen(counter->unit), 0);
+		ck_assert_uint_gt(help, 10);
+		ck_assert_int_eq(counter->help[help - 1], '.');
+		ck_assert(counter->help[0] >= 'A' && counter->help[0] <= 'Z');
+		for (unsigned i = 0; i < count; i++)
+			ck_assert_str_ne(weir_counter(i)->name, counter->name);
+	}
+	ck_assert_uint_ge(count, 17);
+	ck_assert_ptr_null(weir_counter(count));
+	ck_assert_ptr_null(weir_counter(count + 1));
+	ck_assert_ptr_null(weir_counter(UINT32_MAX));
+	ck_assert_uint_eq(weir_counter_read(weir, count, NULL), 0);
+	ck_assert_uint_eq(weir_counter_read(weir, UINT32_MAX, NULL), 0);
+}
+END_TEST
+
+/* Of one policy, or of all; what is not a policy's does not go by its name. */
+START_TEST(counter_sums)
+{
+	weir_policy_id a = fixture_set(weir, "a", "5/1h"), b = fixture_set(weir, "b", "5/1h");
+	const struct weir_counter *counter;
+
+	ck_assert(spend(a, "k", 1, 3));
+	ck_assert(!spend(a, "k", 1, 3));
+	ck_assert(spend(b, "k", 1, 1));
+	ck_assert(spend(b, "k", 1, 1));
+	for (unsigned i = 0; (counter = weir_counter(i)) != NULL; i++) {
+		uint64_t sum = weir_counter_read(weir, i, NULL);
+		uint64_t of_a = weir_counter_read(weir, i, "a");
+		uint64_t of_b = weir_counter_read(weir, i, "b");
+
+		ck_assert_uint_eq(weir_counter_read(weir, i, "none"), counter->per_policy ? 0 : sum);
+		if (!counter->per_policy)
+			continue;
+		ck_assert_uint_eq(of_a + of_b, sum);
+		if (strcmp(counter->name, "allowed") == 0)
+			ck_assert(of_a == 1 && of_b == 2);
+		if (strcmp(counter->name, "tokens") == 0)
+			ck_assert(of_a == 3 && of_b == 2);
+		if (strcmp(counter->name, "denied") == 0)
+			ck_assert(of_a == 1 && of_b == 0);
+	}
+}
+END_TEST
+
+/* ---- Check ------------------------------------------------------------- */
+
+struct findings {
+	char text[64][512];
+	size_t count;
+};
+
+static void note_finding(const char *finding, void *context)
+{
+	struct findings *findings = context;
+
+	ck_assert_uint_lt(findings->count, LENGTH(findings->text));
+	snprintf(findings->text[findings->count++], sizeof(findings->text[0]), "%s", finding);
+}
+
+static size_t check(struct findings *findings)
+{
+	size_t count;
+
+	findings->count = 0;
+	count = weir_check(weir, note_finding, findings);
+	ck_assert_uint_eq(count, findings->count);
+	ck_assert_uint_eq(weir_check(weir, NULL, NULL), count);
+	return count;
+}
+
+/* A segment that keeps its name: in a directory of the test's own, which goes
+ * with it however the test ends. */
+static char directory[] = "/tmp/weir-test-read-XXXXXX";
+static char name[64];
+
+static void make_directory(void)
+{
+	ck_assert_ptr_nonnull(mkdtemp(directory));
+	snprintf(name, sizeof(name), "%s/segment", directory);
+}
+
+static void remove_directory(void)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s.weir1", name);
+	unlink(path);
+	rmdir(directory);
+}
+
+static void open_named(void)
+{
+	struct weir_options options;
+	struct weir_error error;
+
+	weir_options_init(&options);
+	options.slots = 64;
+	options.policies = 4;
+	options.holds = 4;
+	weir_remove(name, NULL);
+	ck_assert_msg(weir_create(name, &options, &error) == WEIR_OK, "%s", error.message);
+	ck_assert_msg(weir_open(name, &weir, &error) == WEIR_OK, "%s", error.message);
+}
+
+static void use_everything(void)
+{
+	weir_policy_id id = fixture_set(
+		weir, "p", "1000/1h, 1000/1h fixed-window, 1000/1h sliding-window");
+	weir_policy_id holds = fixture_set(weir, "holds", "5 concurrency");
+	struct weir_request request = { holds, "k", 1, 2, 0 };
+	struct weir_hold hold;
+	char key[8];
+
+	for (int i = 0; i < 6; i++) {
+		snprintf(key, sizeof(key), "%d", i);
+		ck_assert(weir_allow(weir, id, key, strlen(key), NULL));
+	}
+	ck_assert(weir_acquire(weir, &request, &hold, NULL));
+}
+
+START_TEST(sound_segment)
+{
+	static struct findings findings;
+
+	ck_assert_uint_eq(check(&findings), 0);
+	use_everything();
+	ck_assert_uint_eq(check(&findings), 0);
+}
+END_TEST
+
+/* Damage of one kind each, and what is said of it. */
+static void damage_generation(struct segment *segment)
+{
+	segment->table.slots[5].identity.second = 9;
+	segment->table.slots[5].state.second = 77;
+}
+
+static void damage_debt(struct segment *segment)
+{
+	segment->table.slots[6].identity.second = 3;
+	segment->table.slots[6].state.first = 1ull << 62;
+	segment->table.slots[6].state.second = 3 | STATE_LIVE;
+}
+
+static void damage_policy(struct segment *segment)
+{
+	segment->banks[policy_version(segment) & 1][0].limits[0].limit = 0;
+}
+
+static void damage_header(struct segment *segment)
+{
+	segment->header->slots ^= 1;
+}
+
+static void damage_magic(struct segment *segment)
+{
+	segment->header->magic = 0;
+}
+
+static void orphan_hold(struct segment *segment)
+{
+	segment->holds.records[2].word = (struct word_pair){ 5 << 8 | 2, 0x123456789 };
+}
+
+static void remove_name(struct segment *segment)
+{
+	(void)segment;
+	ck_assert_int_eq(weir_remove(name, NULL), WEIR_OK);
+}
+
+static void damage_many(struct segment *segment)
+{
+	for (int i = 0; i < 20; i++) {
+		segment->table.slots[40 + i].identity.second = 9;
+		segment->table.slots[40 + i].state.second = 77;
+	}
+}
+
+static const struct {
+	void (*plant)(struct segment *segment);
+	size_t findings;
+	const char *says;
+} damages[] = {
+	{ damage_generation, 1, "slot 5 is damaged (generations disagree); the next key that needs "
+				"it empties it" },
+	{ damage_debt, 1, "slot 6 has a debt of more than 800 days, which no limit allows; it counts "
+			  "as none, reset the key or wait for the next request" },
+	{ damage_policy, 1, "policy 0 is damaged (serial 1); set it again" },
+	{ damage_header, 1, "the segment's header is damaged (checksum " },
+	{ damage_magic, 1, "the file does not begin like a segment (magic 0000000000000000)" },
+	{ orphan_hold, 1, "1 holds belong to dead processes; they are released when their limit is "
+			  "next reached" },
+	{ remove_name, 1, "was removed: processes that open it now do not share with this one; "
+			  "restart the users of the old one" },
+	{ damage_many, 9, "20 slots are damaged in all" },
+};
+
+START_TEST(planted_damage)
+{
+	static struct findings findings;
+	bool said = false;
+
+	fixture_set(weir, "p", "1000/1h");
+	damages[_i].plant(weir->segment);
+	ck_assert_uint_eq(check(&findings), damages[_i].findings);
+	for (size_t i = 0; i < findings.count; i++)
+		said |= strstr(findings.text[i], damages[_i].says) != NULL;
+	ck_assert_msg(said, "%s", findings.text[0]);
+}
+END_TEST
+
+/* What check() promises: the next key that needs a damaged slot empties it. */
+START_TEST(damage_heals)
+{
+	static struct findings findings;
+	weir_policy_id id = fixture_set(weir, "p", "1000/1h");
+	char key[8];
+
+	for (uint64_t i = 0; i < 64; i++) {
+		weir->segment->table.slots[i].identity.second = 9;
+		weir->segment->table.slots[i].state.second = 77;
+	}
+	ck_assert_uint_eq(check(&findings), 9);
+	for (int i = 0; i < 1000; i++) {
+		snprintf(key, sizeof(key), "%d", i);
+		ck_assert(weir_allow(weir, id, key, strlen(key), NULL));
+	}
+	ck_assert_uint_eq(check(&findings), 0);
+	ck_assert_uint_eq(fixture_counter(weir, "repaired"), 64);
+}
+END_TEST
+
+START_TEST(shrunken_file)
+{
+	static struct findings findings;
+	struct segment *segment = weir->segment;
+
+	/* The last page holds notes, which check() does not touch. */
+	ck_assert_int_eq(ftruncate(segment->fd, (off_t)segment->size - 4096), 0);
+	ck_assert_uint_ge(check(&findings), 1);
+	ck_assert_ptr_nonnull(strstr(findings.text[0], "the file has shrunk from "));
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("read");
+	TCase *reading = tcase_create("reading");
+	TCase *checking = tcase_create("checking");
+	SRunner *runner;
+	int failed;
+
+	tcase_add_checked_fixture(reading, open_weir, close_weir);
+	tcase_add_test(reading, each_bucket);
+	tcase_add_test(reading, status_of_a_bucket);
+	tcase_add_loop_test(reading, stored_keys, 0, 5);
+	tcase_add_test(reading, torn_note);
+	tcase_add_test(reading, buckets_without_a_policy);
+	tcase_add_test(reading, sampled_denials);
+	tcase_add_test(reading, counter_descriptions);
+	tcase_add_test(reading, counter_sums);
+	tcase_add_unchecked_fixture(checking, make_directory, remove_directory);
+	tcase_add_checked_fixture(checking, open_named, close_weir);
+	tcase_add_test(checking, sound_segment);
+	tcase_add_loop_test(checking, planted_damage, 0, (int)LENGTH(damages));
+	tcase_add_test(checking, damage_heals);
+	tcase_add_test(checking, shrunken_file);
+	suite_add_tcase(suite, reading);
+	suite_add_tcase(suite, checking);
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_ENV);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
