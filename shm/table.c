@@ -66,16 +66,17 @@ static uint64_t debt_of(struct word_pair state, uint64_t now_ns)
 	return state.first > now_ns ? state.first - now_ns : 0;
 }
 
-/* Read one slot.  The state is read between two equal readings of the
- * identity's generation, so that the two belong together; else a live bucket could
- * pass for a damaged slot.  False if the slot did not stand still. */
+/* Read one slot.  All else is read between two equal readings of the identity's
+ * generation, so that it belongs together; else a live bucket could pass for a
+ * damaged slot, or the key's own for another's.  False if the slot did not stand
+ * still. */
 static bool slot_read(struct slot *slot, struct fingerprint fingerprint, uint64_t now_ns,
 		      struct window_slot *seen)
 {
 	seen->slot = slot;
 	for (int attempt = 0; attempt < READ_ATTEMPTS; attempt++) {
-		seen->identity.first = atomic_load_acquire(&slot->identity.first);      /* E1 */
 		seen->identity.second = atomic_load_acquire(&slot->identity.second);    /* E1 */
+		seen->identity.first = atomic_load_acquire(&slot->identity.first);      /* E1 */
 		seen->state.second = atomic_load_acquire(&slot->state.second);          /* E2 */
 		/* Ordered by the acquire above; the CAS that follows validates it. */
 		seen->state.first = atomic_load_acquire(&slot->state.first);            /* E2 */
