@@ -80,7 +80,9 @@ static void two_limits(struct world *world, pid_t child, uint32_t variant, void 
 	}
 
 	trace_finish(child);
-	must(world->told->passed == (done == 2));
+	must_say(world->told->passed == (done == 2),
+		 "%u limits were charged when it was stopped, and it was answered %d (reason %s)",
+		 done, world->told->passed, weir_reason_name(world->told->decision.reason));
 	must(used(test, 0) == SECOND);
 	must(used(test, 1) == SECOND);
 	must(world_exhaust(world, POLICY, KEY, BEGIN_NS) == 0);
