@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the real libweir.so shows to the world, and what it asks of it."""
+
+import os
+import pathlib
+import re
+import subprocess
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+LIBRARY = os.environ["WEIR_LIBRARY"]
+HEADER = (ROOT / "include" / "weir.h").read_text(encoding="utf-8")
+
+# libc, the two libraries that the README names, and what a sanitizer adds.
+MAY_NEED = re.compile(r"(libc|ld-linux[-\w]*|libpthread|libgcc_s|libm|libyaml-0|liburcu-bp|"
+                      r"liburcu-common|libasan|libubsan|libtsan|libgcov)\.so\.\d+")
+
+
+def run(*command):
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def symbols(*options):
+    """[(type, name, version)] of the dynamic symbol table"""
+    found = []
+    for line in run("nm", "-D", *options, LIBRARY).splitlines():
+        kind, name = line.split()[-2:]
+        name, _, version = name.partition("@")
+        found.append((kind, name, version.lstrip("@")))
+    return found
+
+
+def without_comments(text):
+    return re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
+
+
+def declared():
+    return set(re.findall(r"^[\w *]+?\b(weir_\w+)\(", without_comments(HEADER), re.MULTILINE))
+
+
+class Library(unittest.TestCase):
+    def test_exports_what_the_header_declares_and_nothing_else(self):
+        exported = [symbol for symbol in symbols("--defined-only") if symbol[0] != "A"]
+        self.assertEqual({name for _, name, _ in exported}, declared())
+        self.assertGreater(len(exported), 40)
+        # Functions only: a variable would be copied into programs that use it.
+        self.assertEqual({kind for kind, _, _ in exported}, {"T"})
+
+    def test_every_symbol_has_a_version(self):
+        versions = {version for kind, _, version in symbols("--defined-only") if kind != "A"}
+        self.assertEqual(versions, {"LIBWEIR_0"})
+
+    def test_needs_only_what_the_readme_names(self):
+        needed = re.findall(r"\(NEEDED\).*\[(.*)\]", run("readelf", "-d", LIBRARY))
+        self.assertIn("libyaml-0.so.2", needed)
+        self.assertEqual([name for name in needed if not MAY_NEED.fullmatch(name)], [])
+
+    def test_brings_no_allocator(self):
+        """A library leaves the choice to the program."""
+        undefined = {name for _, name, _ in symbols("--undefined-only")}
+        self.assertIn("calloc", undefined)
+        self.assertEqual([name for name in undefined if re.match(r"(je_|mallctl|tc_)", name)], [])
+
+    def test_starts_no_thread_and_ends_no_process(self):
+        undefined = {name for _, name, _ in symbols("--undefined-only")}
+        forbidden = {"pthread_create", "exit", "_exit", "perror", "printf", "puts", "signal",
+                     "sigaction", "setlocale", "chdir", "umask", "strtok", "getenv"}
+        self.assertEqual(undefined & forbidden, set())
+
+    def test_may_be_loaded_anywhere_and_stays(self):
+        dynamic = run("readelf", "-d", LIBRARY)
+        self.assertIn("SONAME", dynamic)
+        self.assertRegex(dynamic, r"SONAME.*\[libweir\.so\.0\]")
+        self.assertRegex(dynamic, r"FLAGS_1.*NODELETE")
+        self.assertNotIn("TEXTREL", dynamic)
+        # A stack that may run code is what one careless assembly file asks for.
+        stack = re.search(r"GNU_STACK.* (R\w*) +0x", run("readelf", "-lW", LIBRARY))
+        self.assertEqual(stack.group(1), "RW")
+
+
+class Header(unittest.TestCase):
+    def test_defines_no_foreign_names(self):
+        code = without_comments(HEADER)
+        macros = set(re.findall(r"^#define (\w+)", code, re.MULTILINE))
+        self.assertEqual({name for name in macros if not re.match(r"WEIR_", name)}, set())
+        tags = set(re.findall(r"^(?:struct|enum) (\w+)", code, re.MULTILINE))
+        self.assertEqual({name for name in tags if not re.match(r"weir(_|$)", name)}, set())
+        values = set(re.findall(r"^\t(\w+) = ", code, re.MULTILINE))
+        self.assertEqual({name for name in values if not re.match(r"WEIR_", name)}, set())
+
+
+class Folders(unittest.TestCase):
+    """Includes run one way: weir.h <- shm <- src <- the programs."""
+
+    def includes(self, folder):
+        for path in sorted((ROOT / folder).rglob("*.[ch]")):
+            text = path.read_text(encoding="utf-8")
+            for name in re.findall(r'^#include ["<](.*?)[">]', text, re.MULTILINE):
+                yield path, name
+
+    def test_shm_knows_nothing_above_it(self):
+        for path, name in self.includes("shm"):
+            self.assertFalse(name.startswith(("src/", "cli/")), f"{path} includes {name}")
+
+    def test_the_program_uses_the_public_header_alone(self):
+        for path, name in self.includes("src/cli"):
+            self.assertFalse(name.startswith(("shm/", "urcu")), f"{path} includes {name}")
+            if name.startswith("src/"):
+                self.assertTrue(name.startswith("src/cli/"), f"{path} includes {name}")
+
+    def test_one_file_uses_urcu(self):
+        users = {str(path.relative_to(ROOT)) for folder in ("shm", "src")
+                 for path, name in self.includes(folder) if name.startswith("urcu")}
+        self.assertEqual(users, {"src/rcu.h"})
+
+    def test_memory_orders_are_spelled_in_one_file(self):
+        for folder in ("shm", "src"):
+            for path in sorted((ROOT / folder).rglob("*.[ch]")):
+                if path.name in ("atomic.h", "handle.c", "handle.h") or "cli" in path.parts:
+                    continue
+                self.assertNotRegex(path.read_text(encoding="utf-8"), r"__ATOMIC_\w+|__sync_\w+",
+                                    str(path))
+
+
+if __name__ == "__main__":
+    unittest.main()
