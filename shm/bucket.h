@@ -22,7 +22,8 @@ struct bucket_request {
 	bool detail;                    /* is verdict.remaining wanted? */
 	const uint64_t *version;        /* of the policies: the change is made only */
 	uint64_t version_seen;          /* while *version is version_seen */
-	struct bucket_state charged;    /* BUCKET_UNDO: what the charge had stored */
+	struct bucket_state charged;    /* BUCKET_UNDO: what the charge had stored, */
+	bool own_clock;                 /* and was its time CLOCK_BOOTTIME's? */
 };
 
 enum bucket_result {

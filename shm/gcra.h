@@ -165,18 +165,26 @@ static inline uint64_t gcra_origin_ns(const struct limit *limit, const struct bu
 
 /*
  * Take a charge of COST tokens back, as if it had never been made; it left the
- * state CHARGED.  If the bucket has been full since, then nothing of the charge
- * is left in the debt, and to return it would let others have it twice.
+ * state CHARGED.  No charge since went by a later reading of the clock than LATEST.
+ *
+ * Given back is only what of it was still debt when others charged: without it,
+ * the bucket would have been full by then, and their charges would have begun at
+ * their now.  So what lies before LATEST stays, and all of it if the bucket has
+ * been full since.
  */
 static inline void gcra_undo(const struct limit *limit, const struct bucket_state *before,
-			     const struct bucket_state *charged, uint64_t cost,
+			     const struct bucket_state *charged, uint64_t cost, uint64_t latest_ns,
 			     struct bucket_state *after)
 {
+	uint64_t back = gcra_return_ns(limit, gcra_phase(limit, before->used), cost);
+	uint64_t left = charged->time_ns > latest_ns ? charged->time_ns - latest_ns : 0;
+
 	*after = *before;
 	if (before->used < cost)
 		return;
 	if (gcra_origin_ns(limit, before) == gcra_origin_ns(limit, charged))
-		after->time_ns -= gcra_return_ns(limit, gcra_phase(limit, before->used), cost);
+		/* The two are rounded from different n: 1 ns apart means equal. */
+		after->time_ns -= back <= left + 1 ? back : left;
 	after->used -= cost;
 }
 

@@ -272,6 +272,7 @@ static void undo(struct plan *plan)
 		struct verdict verdict;
 
 		request.charged = step->verdict.after;
+		request.own_clock = plan->request->now_ns == 0;
 		request.now_ns = step->charged_ns;
 		if (step->hold)
 			hold_release(plan->segment, step->hold);

@@ -369,6 +369,31 @@ START_TEST(force_take_and_its_cap)
 }
 END_TEST
 
+/* A charge that is taken back after another one, which came when a part of the
+ * first had drained: what is left is as if the first had never been made, to the
+ * nanosecond. */
+START_TEST(undo_leaves_what_has_drained)
+{
+	struct limit limit = fixture_compile(&limits[_i]);
+	uint64_t token_ns = gcra_charge_ns(&limit, 0, 1);
+
+	for (uint64_t drained = 0; drained <= 4; drained++) {
+		uint64_t later_ns = EPOCH + token_ns * drained / 4;
+		struct bucket_state state = { 0, 0 }, charged, after, ideal = { 0, 0 };
+
+		if (limit.burst < 2 && drained < 4)
+			continue;
+		must(spend(&limit, &state, EPOCH, 1));
+		charged = state;
+		must(spend(&limit, &state, later_ns, 1));
+		gcra_undo(&limit, &state, &charged, 1, later_ns, &after);
+		must(spend(&limit, &ideal, later_ns, 1));
+		must(after.used == ideal.used);
+		must(after.time_ns - ideal.time_ns <= 1);
+	}
+}
+END_TEST
+
 /* Whatever was charged can be given back, in other portions, and the bucket is
  * where it was; more than that fills it and no more. */
 START_TEST(refund_undoes_charges)
@@ -493,6 +518,7 @@ int main(void)
 	tcase_add_loop_test(edges, cost_zero_and_cost_above_burst, 0, count);
 	tcase_add_loop_test(edges, force_take_and_its_cap, 0, count);
 	tcase_add_loop_test(edges, refund_undoes_charges, 0, count);
+	tcase_add_loop_test(edges, undo_leaves_what_has_drained, 0, count);
 	tcase_add_loop_test(edges, count_wraps, 0, count);
 	tcase_add_loop_test(edges, large_numbers, 0, count);
 	tcase_add_test(edges, absurd_debt_counts_as_none);
