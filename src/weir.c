@@ -88,7 +88,7 @@ static bool fail(const struct plan *plan, struct weir_decision *decision,
 static bool allowed(const struct plan *plan, struct weir_decision *decision, bool count)
 {
 	describe(plan, decision);
-	if (count && plan->request->cost > 0) {
+	if (count) {
 		counter_add(plan->segment, plan->head.index, COUNTER_ALLOWED, 1);
 		if (plan->request->cost != 1)
 			counter_add(plan->segment, plan->head.index, COUNTER_EXTRA_TOKENS,
@@ -158,7 +158,7 @@ static bool needs_acquire(const struct plan *plan, enum weir_operation operation
 static bool conclude(const struct plan *plan, enum weir_operation operation,
 		     enum plan_result result, struct weir_decision *decision)
 {
-	bool count = operation != OPERATION_PEEK;
+	bool count = operation != OPERATION_PEEK && plan->request->cost > 0;
 
 	if ((operation == OPERATION_REFUND || operation == OPERATION_RESET) &&
 	    (result == PLAN_ALLOWED || result == PLAN_DENIED))
@@ -371,9 +371,11 @@ bool weir_acquire(struct weir *weir, const struct weir_request *request, struct 
 int weir_release(struct weir *weir, struct weir_hold *hold)
 {
 	const struct segment *segment = handle_enter(weir);
-	int status = segment && hold->count <= WEIR_LIMITS_MAX ? WEIR_OK : WEIR_EINVAL;
+	bool sound = segment && hold->count <= WEIR_LIMITS_MAX;
+	int status = sound ? WEIR_OK : WEIR_EINVAL;
 
-	for (uint32_t i = 0; status == WEIR_OK && i < hold->count; i++) {
+	/* All of them, also if one cannot be. */
+	for (uint32_t i = 0; sound && i < hold->count; i++) {
 		if (!hold_release(segment, hold->record[i]))
 			status = WEIR_EINVAL;
 	}
