@@ -4,8 +4,9 @@
  *
  * What.  A key may live in any of the 16 slots of its window: two groups of 8
  * lines.  A hit is one line most of the time; claiming reads all 16.  Keys go
- * to their first group until it holds 5, then to the emptier of the two, which
- * keeps tables below 70 % full from ever evicting a live bucket.
+ * to their first group until it holds 5, then to the emptier of the two.  Filled
+ * with keys that are all in debt, a table evicts the first of them at 65 % of a
+ * million slots, 71 % of 65,536 and 79 % of 1,024.
  *
  * Invariant.  At most one slot is live for one key, and a charge lands in the
  * slot of the key that it was made for, whoever is killed or stopped where.
