@@ -265,7 +265,8 @@ START_TEST(numbers_are_exact)
 		state = after;
 		must(remaining(&limit, &state, now_ns + verdict.reset_after_ns) == limit.burst);
 		if (verdict.reset_after_ns > 0)
-			must(remaining(&limit, &state, now_ns + verdict.reset_after_ns - 1) < limit.burst);
+			must(remaining(&limit, &state, now_ns + verdict.reset_after_ns - 1) <
+			     limit.burst);
 	}
 }
 END_TEST

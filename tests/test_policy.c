@@ -159,8 +159,9 @@ START_TEST(segment_full_of_policies)
 		fixture_set(weir, name, "1/1s");
 	}
 	ck_assert_int_eq(weir_policy_set(weir, set, 2, &error), WEIR_ENOSPC);
-	ck_assert_str_eq(error.message, "no room for policy \"new\": the segment holds 16 policies; "
-					"remove one, or create the segment with more");
+	ck_assert_str_eq(error.message,
+			 "no room for policy \"new\": the segment holds 16 policies; "
+			 "remove one, or create the segment with more");
 	ck_assert_int_eq(weir_policy_get(weir, "p3", &got, NULL), WEIR_OK);
 	ck_assert_uint_eq(got.limits[0].limit, 1);
 	ck_assert_int_eq(weir_policy_set(weir, set, 1, &error), WEIR_OK);
@@ -215,8 +216,7 @@ END_TEST
 
 /* ---- Several processes ------------------------------------------------- */
 
-/* Fork a process that dies with this one, does WORK until it is killed, and
- * tells through SHARED how far it is. */
+/* How far a worker is. */
 struct shared {
 	uint64_t rounds;
 };
@@ -230,6 +230,8 @@ static struct shared *shared_make(void)
 	return shared;
 }
 
+/* Fork a process that dies with this one, does WORK until it is killed, and
+ * tells through SHARED how far it is. */
 static pid_t fork_worker(void (*work)(struct shared *shared), struct shared *shared)
 {
 	pid_t parent = getpid(), child = fork();
@@ -443,7 +445,8 @@ START_TEST(writer_is_killed_anywhere)
 			sched_yield();
 		end_worker(writer);
 		ck_assert_uint_eq(weir_policy_list(weir, got, 2), 2);
-		ck_assert(same_policy(&got[0], &version_sets[0][0]) || same_policy(&got[0], &version_sets[1][0]));
+		ck_assert(same_policy(&got[0], &version_sets[0][0]) ||
+			  same_policy(&got[0], &version_sets[1][0]));
 		strcpy(got[1].name, "p");
 		ck_assert(same_policy(&got[0], &got[1]));
 		munmap(shared, sizeof(*shared));
@@ -469,8 +472,9 @@ START_TEST(writer_is_stopped)
 	while (rounds_of(shared) == 0)
 		sched_yield();
 	ck_assert_int_eq(kill(writer, SIGSTOP), 0);
-	snprintf(expected, sizeof(expected), "process %d has been changing policies for 5 s; if it is "
-		 "stopped, let it go on or kill it", (int)writer);
+	snprintf(expected, sizeof(expected),
+		 "process %d has been changing policies for 5 s; if it is stopped, let it go on "
+		 "or kill it", (int)writer);
 	ck_assert_int_eq(weir_policy_set(weir, &policy, 1, &error), WEIR_EBUSY);
 	ck_assert_str_eq(error.message, expected);
 	end_worker(writer);

@@ -304,7 +304,8 @@ START_TEST(counter_sums)
 		uint64_t of_a = weir_counter_read(weir, i, "a");
 		uint64_t of_b = weir_counter_read(weir, i, "b");
 
-		ck_assert_uint_eq(weir_counter_read(weir, i, "none"), counter->per_policy ? 0 : sum);
+		ck_assert_uint_eq(weir_counter_read(weir, i, "none"),
+				  counter->per_policy ? 0 : sum);
 		if (!counter->per_policy)
 			continue;
 		ck_assert_uint_eq(of_a + of_b, sum);
@@ -459,8 +460,8 @@ static const struct {
 } damages[] = {
 	{ damage_generation, 1, "slot 5 is damaged (generations disagree); the next key that needs "
 				"it empties it" },
-	{ damage_debt, 1, "slot 6 has a debt of more than 800 days, which no limit allows; it counts "
-			  "as none, reset the key or wait for the next request" },
+	{ damage_debt, 1, "slot 6 has a debt of more than 800 days, which no limit allows; it "
+			  "counts as none, reset the key or wait for the next request" },
 	{ damage_policy, 1, "policy 0 is damaged (serial 1); set it again" },
 	{ damage_header, 1, "the segment's header is damaged (checksum " },
 	{ damage_magic, 1, "the file does not begin like a segment (magic 0000000000000000)" },

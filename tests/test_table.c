@@ -468,8 +468,8 @@ START_TEST(owner_moves_forward)
 		{ 0xfffe, 3, true },
 		{ 3, 0xfffe, false },
 	};
-	struct slot slot = { .owner = cases[_i].current ?
-				      cases[_i].current | 9ull << 16 | 1ull << 32 | 77ull << 40 : 0 };
+	uint64_t someone = 9ull << 16 | 1ull << 32 | 77ull << 40;
+	struct slot slot = { .owner = cases[_i].current ? cases[_i].current | someone : 0 };
 	uint64_t before = slot.owner;
 	struct bucket_ref ref = { .slot = &slot, .generation = cases[_i].generation };
 

@@ -139,10 +139,12 @@ START_TEST(fixed_reading_that_is_late)
 	state = after;
 	ck_assert(fixed_window_spend(&limit, &state, EPOCH + SECOND - 1, 1, false, &after).allowed);
 	state = after;
-	ck_assert(!fixed_window_spend(&limit, &state, EPOCH + SECOND - 1, 1, false, &after).allowed);
+	ck_assert(!fixed_window_spend(&limit, &state, EPOCH + SECOND - 1, 1, false, &after)
+			   .allowed);
 	ck_assert(!fixed_window_spend(&limit, &state, EPOCH + SECOND, 1, false, &after).allowed);
 	/* Also one that was stopped for many windows after it read the clock. */
-	ck_assert(!fixed_window_spend(&limit, &state, EPOCH - 9 * SECOND, 1, false, &after).allowed);
+	ck_assert(!fixed_window_spend(&limit, &state, EPOCH - 9 * SECOND, 1, false, &after)
+			   .allowed);
 	/* Longer than any window can last is damage. */
 	ck_assert(fixed_window_spend(&limit, &state, EPOCH - WINDOW_AHEAD_MAX_NS - 1, 1, false,
 				     &after).allowed);
@@ -291,8 +293,9 @@ START_TEST(sliding_random)
 	struct bucket_state state = { 0, 0 }, after, other;
 
 	for (unsigned i = 0; i < 100000; i++) {
-		uint64_t cost = fixture_random(&random, 4) ? fixture_random(&random, 3) :
-							     fixture_random(&random, limit.limit + 2);
+		uint64_t cost = fixture_random(&random, 4) ?
+					fixture_random(&random, 3) :
+					fixture_random(&random, limit.limit + 2);
 		uint64_t at;
 		bool ideal;
 		struct verdict verdict;
@@ -486,10 +489,12 @@ START_TEST(sliding_reading_that_is_late)
 
 	ck_assert(sliding_window_spend(&limit, &state, EPOCH + SECOND, 2, false, &after).allowed);
 	state = after;
-	ck_assert(!sliding_window_spend(&limit, &state, EPOCH + SECOND - 1, 1, false, &after).allowed);
+	ck_assert(!sliding_window_spend(&limit, &state, EPOCH + SECOND - 1, 1, false, &after)
+			   .allowed);
 	ck_assert(!sliding_window_spend(&limit, &state, EPOCH, 1, false, &after).allowed);
 	/* Also one that was stopped for many periods after it read the clock. */
-	ck_assert(!sliding_window_spend(&limit, &state, EPOCH - 9 * SECOND, 1, false, &after).allowed);
+	ck_assert(!sliding_window_spend(&limit, &state, EPOCH - 9 * SECOND, 1, false, &after)
+			   .allowed);
 	/* Longer than any period is damage. */
 	ck_assert(sliding_window_spend(&limit, &state, EPOCH - WINDOW_AHEAD_MAX_NS, 1, false,
 				       &after).allowed);
@@ -532,7 +537,8 @@ START_TEST(force_counts_beyond_the_limit)
 
 	/* The counter itself does not overflow. */
 	state = (struct bucket_state){ 0, 0 };
-	ck_assert(sliding_window_spend(&limit, &state, EPOCH, WEIR_COUNT_MAX, true, &after).allowed);
+	ck_assert(sliding_window_spend(&limit, &state, EPOCH, WEIR_COUNT_MAX, true, &after)
+			  .allowed);
 	state = after;
 	ck_assert(!sliding_window_spend(&limit, &state, EPOCH, 1, true, &after).allowed);
 	ck_assert(same(&state, &after));
