@@ -288,7 +288,8 @@ enum weir_reason {
 	WEIR_REASON_NO_POLICY = 4,      /* unavailable: no policy has this id */
 	WEIR_REASON_KEY = 5,            /* unavailable: key empty or above WEIR_KEY_MAX */
 	WEIR_REASON_CLOCK = 6,          /* unavailable: the segment's time comes from the
-	                                 * caller, and the request has none */
+	                                 * caller and the request has none, or its time
+	                                 * is 2^62 ns or later */
 	WEIR_REASON_CONTENDED = 7,      /* bounded retries used up: the fail mode decided */
 	WEIR_REASON_USE_ACQUIRE = 8,    /* unavailable: the policy has a concurrency limit */
 	WEIR_REASON_HOLDS_FULL = 9,     /* no hold record left: the fail mode decided */

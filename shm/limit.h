@@ -28,6 +28,10 @@ struct limit {
 	int64_t stored_offset_ns;       /* fixed window: aligned time - stored time */
 };
 
+/* No request's time is this late (the year 2116, for times since 1970): a debt
+ * can be added without reaching TIME_HELD. */
+#define TIME_MAX_NS (1ull << 62)
+
 /* A bucket's state, decoded. */
 struct bucket_state {
 	uint64_t time_ns;

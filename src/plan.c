@@ -20,7 +20,9 @@
 #include "shm/hold.h"
 #include "shm/note.h"
 
+#ifndef LOOK_ATTEMPTS /* the models lower it */
 #define LOOK_ATTEMPTS 16
+#endif
 #define WALL_STEP_NS 1000000            /* slews below a millisecond are left alone */
 
 /* ---- Preparing --------------------------------------------------------- */
@@ -81,6 +83,8 @@ bool plan_prepare(struct plan *plan, const struct segment *segment,
 		return false;
 	*reason = WEIR_REASON_CLOCK;
 	if (segment->clock == WEIR_CLOCK_CALLER && request->now_ns == 0)
+		return false;
+	if (request->now_ns >= TIME_MAX_NS)
 		return false;
 	*reason = WEIR_REASON_NO_POLICY;
 	if (!policy_head(segment, plan->version, request->policy, &plan->head))

@@ -41,7 +41,8 @@ static inline bool quick_prepare(struct quick *quick, const struct segment *segm
 {
 	struct policy_head head;
 
-	if (!request->key || request->key_length - 1 >= WEIR_KEY_MAX || request->cost == 0)
+	if (!request->key || request->key_length - 1 >= WEIR_KEY_MAX ||
+	    request->cost == 0 || request->now_ns >= TIME_MAX_NS)
 		return false;
 	quick->version = policy_version(segment);
 	if (!policy_head(segment, quick->version, request->policy, &head) ||
