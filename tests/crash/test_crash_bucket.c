@@ -73,6 +73,7 @@ struct test {
 	struct world world;
 	const struct scenario *scenario;
 	bool kill;
+	const struct slot *slot;	/* where KEY's bucket comes to be */
 	struct word_pair before, after; /* KEY's state without and with the operation */
 	bool done;			/* it was done when the child was halted */
 };
@@ -287,19 +288,21 @@ static void try_out(struct test *test)
 	must(test->world.told->decision.reason == WEIR_REASON_LIMIT);
 	test->after = state_of(test, test->scenario->policy, KEY);
 	must(!is_state(test->before, test->after));
+	test->slot = world_slot(&test->world, test->scenario->policy, 0, KEY);
 	world_restore(&test->world);
 }
 
 static void halt_everywhere(int index, bool stopped)
 {
 	struct test test = { .scenario = &scenarios[index], .kill = !stopped };
-	struct traced traced = { NULL, operate, &test };
+	struct traced traced = { .operate = operate, .context = &test };
 	char name[64];
 
 	prepare(&test);
 	try_out(&test);
+	traced.lines[0] = test.slot;
 	snprintf(name, sizeof(name), "%s, %s", test.scenario->name, stopped ? "stop" : "kill");
-	world_each_instruction(&test.world, name, &traced, VARIANTS, 300, at_instruction, &test);
+	world_each_instruction(&test.world, name, &traced, VARIANTS, 100, at_instruction, &test);
 	world_remove(&test.world);
 }
 

@@ -155,7 +155,7 @@ static void halted_creator(struct world *world, pid_t child, uint32_t variant, v
 static void run_create(bool kill)
 {
 	struct test test = { .kill = kill };
-	struct traced traced = { remove_made, create, &test };
+	struct traced traced = { .arrive = remove_made, .operate = create, .context = &test };
 
 	world_make(&test.world, policies, LENGTH(policies));
 	world_save(&test.world);
@@ -163,7 +163,7 @@ static void run_create(bool kill)
 	create(&test);
 	must(test.world.told->status == 0);
 	check_made();
-	world_each_instruction(&test.world, kill ? "create, kill" : "create, stop", &traced, 1, 400,
+	world_each_instruction(&test.world, kill ? "create, kill" : "create, stop", &traced, 1, 250,
 			       halted_creator, &test);
 	world_remove(&test.world);
 }
@@ -198,7 +198,7 @@ static void halted_opener(struct world *world, pid_t child, uint32_t variant, vo
 static void run_open(bool kill)
 {
 	struct test test = { .kill = kill };
-	struct traced traced = { NULL, open_and_close, &test };
+	struct traced traced = { .operate = open_and_close, .context = &test };
 
 	world_make(&test.world, policies, LENGTH(policies));
 	world_save(&test.world);
@@ -211,7 +211,7 @@ static void run_open(bool kill)
 	}
 	must(test.world.told->status == 0);
 	world_each_instruction(&test.world, kill ? "open and close, kill" : "open and close, stop",
-			       &traced, 1, 400, halted_opener, &test);
+			       &traced, 1, 250, halted_opener, &test);
 	must(weir_remove(MADE, NULL) == 0);
 	world_remove(&test.world);
 }
@@ -362,7 +362,7 @@ static void halted_writer(struct world *world, pid_t child, uint32_t variant, vo
 static void run_change(bool remove, bool kill)
 {
 	struct test test = { .kill = kill, .remove = remove };
-	struct traced traced = { NULL, change, &test };
+	struct traced traced = { .operate = change, .context = &test };
 	char name[64];
 
 	world_make(&test.world, policies, LENGTH(policies));
@@ -373,7 +373,7 @@ static void run_change(bool remove, bool kill)
 	must(is_changed(&test));
 	snprintf(name, sizeof(name), "policy %s, %s", remove ? "remove" : "set",
 		 kill ? "kill" : "stop");
-	world_each_instruction(&test.world, name, &traced, 1, 500, halted_writer, &test);
+	world_each_instruction(&test.world, name, &traced, 1, 250, halted_writer, &test);
 	if (!kill)
 		must(test.busy > 10);
 	world_remove(&test.world);

@@ -226,7 +226,7 @@ static void stopped(struct world *world, pid_t child, uint32_t variant, void *co
 static void halt_everywhere(enum operation operation, bool kill)
 {
 	struct test test = { .operation = operation, .kill = kill };
-	struct traced traced = { arrive, operate, &test };
+	struct traced traced = { .arrive = arrive, .operate = operate, .context = &test };
 	struct weir_decision decision;
 	char name[64];
 
@@ -241,8 +241,9 @@ static void halt_everywhere(enum operation operation, bool kill)
 	arrive(&test);
 	operate(&test);
 	must(test.world.told->passed);
+	traced.lines[0] = world_slot(&test.world, POLICY, 0, KEY);
 	snprintf(name, sizeof(name), "%s, %s", names[operation], kill ? "kill" : "stop");
-	world_each_instruction(&test.world, name, &traced, 2, 300, kill ? killed : stopped, &test);
+	world_each_instruction(&test.world, name, &traced, 2, 150, kill ? killed : stopped, &test);
 	world_remove(&test.world);
 }
 

@@ -93,7 +93,7 @@ static void two_limits(struct world *world, pid_t child, uint32_t variant, void 
 static void run_two_limits(bool kill, bool known)
 {
 	struct test test = { .kill = kill, .known = known, .policy = POLICY };
-	struct traced traced = { NULL, operate, &test };
+	struct traced traced = { .operate = operate, .context = &test };
 	struct weir_decision decision;
 	char name[64];
 
@@ -103,9 +103,11 @@ static void run_two_limits(bool kill, bool known)
 	world_fill(&test.world, WORLD_SLOTS - 2);
 	world_save(&test.world);
 	operate(&test);
+	for (uint32_t i = 0; i < 2; i++)
+		traced.lines[i] = world_slot(&test.world, POLICY, i, KEY);
 	snprintf(name, sizeof(name), "two limits, %s key, %s", known ? "known" : "new",
 		 kill ? "kill" : "stop");
-	world_each_instruction(&test.world, name, &traced, 1, 500, two_limits, &test);
+	world_each_instruction(&test.world, name, &traced, 1, 200, two_limits, &test);
 	world_remove(&test.world);
 }
 
@@ -160,7 +162,7 @@ static void policy_changes(struct world *world, pid_t child, uint32_t variant, v
 START_TEST(stopped_while_the_policy_changes)
 {
 	struct test test = { .policy = "single", .known = _i };
-	struct traced traced = { NULL, operate, &test };
+	struct traced traced = { .operate = operate, .context = &test };
 	char name[64];
 
 	world_make(&test.world, policies, LENGTH(policies));
@@ -168,8 +170,9 @@ START_TEST(stopped_while_the_policy_changes)
 		operate(&test);
 	world_save(&test.world);
 	operate(&test);
+	traced.lines[0] = world_slot(&test.world, "single", 0, KEY);
 	snprintf(name, sizeof(name), "policy changes, %s key, stop", test.known ? "known" : "new");
-	world_each_instruction(&test.world, name, &traced, 1, 500, policy_changes, &test);
+	world_each_instruction(&test.world, name, &traced, 1, 200, policy_changes, &test);
 	/* Its version is looked at right before the charge, not long before. */
 	must_say(test.late <= 40, "%u stops charged by a policy that was replaced", test.late);
 	world_remove(&test.world);

@@ -11,11 +11,14 @@
 #include <sys/ptrace.h>
 #include <sys/user.h>
 #include <sys/wait.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #define SKIPPED		 77
 #define INSTRUCTIONS_MAX 1000000u
 #define NEAR		 6u /* instructions */
+#define LINE		 64u
+#define STACK_SIZE	 (256 * 1024)
 #define PASS_STEPS	 3u /* what a breakpoint costs, in single steps */
 
 struct instruction {
@@ -23,6 +26,7 @@ struct instruction {
 	uint32_t passes; /* how often the address was executed before */
 	uint32_t from;	 /* the instruction to walk from: see plan_walks() */
 	bool atomic;
+	bool points; /* a register points into a line of traced.lines */
 };
 
 enum phase {
@@ -30,6 +34,8 @@ enum phase {
 	PHASE_INSIDE,
 	PHASE_AFTER,
 };
+
+static const struct traced *running; /* by this child */
 
 /* In memory that the child shares: told by a store, which needs no stop. */
 static volatile int *phase;
@@ -48,6 +54,21 @@ static uintptr_t program_counter(pid_t pid)
 static long set_program_counter(pid_t pid, uintptr_t address)
 {
 	return ptrace(PTRACE_POKEUSER, pid, offsetof(struct user_regs_struct, rip), address);
+}
+
+static bool points_into(const struct user_regs_struct *registers, const void *line)
+{
+	const unsigned long long values[] = {
+		registers->rax, registers->rbx, registers->rcx, registers->rdx, registers->rsi,
+		registers->rdi, registers->rbp, registers->r8,	registers->r9,	registers->r10,
+		registers->r11, registers->r12, registers->r13, registers->r14, registers->r15,
+	};
+
+	for (size_t i = 0; line && i < sizeof(values) / sizeof(values[0]); i++) {
+		if (values[i] - (uintptr_t)line < LINE)
+			return true;
+	}
+	return false;
 }
 
 /* A lock prefix, or an exchange with memory, which has it implied. */
@@ -80,17 +101,35 @@ static void *memory(size_t size)
 	return base;
 }
 
-static void child_run(const struct traced *traced)
+static void child_run(void)
 {
 	if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0)
 		_exit(SKIPPED);
-	if (traced->arrive)
-		traced->arrive(traced->context);
+	if (running->arrive)
+		running->arrive(running->context);
 	raise(SIGSTOP);
 	*phase = PHASE_INSIDE;
-	traced->operate(traced->context);
+	running->operate(running->context);
 	*phase = PHASE_AFTER;
 	_exit(0);
+}
+
+/* On a stack of its own: the C library's string functions look at how far the end
+ * of the page is, and the tracer's stack is not always as deep. */
+static void child_go(const struct traced *traced)
+{
+	static char stack[STACK_SIZE] __attribute__((aligned(4096)));
+	ucontext_t context;
+
+	running = traced;
+	if (getcontext(&context) != 0)
+		_exit(SKIPPED);
+	context.uc_stack.ss_sp = stack;
+	context.uc_stack.ss_size = sizeof(stack);
+	context.uc_link = NULL;
+	makecontext(&context, child_run, 0);
+	setcontext(&context);
+	_exit(SKIPPED);
 }
 
 static pid_t child_start(const struct traced *traced)
@@ -104,7 +143,7 @@ static pid_t child_start(const struct traced *traced)
 	pid = fork();
 	must(pid >= 0);
 	if (pid == 0)
-		child_run(traced);
+		child_go(traced);
 	must(waitpid(pid, &status, 0) == pid);
 	must_say(WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP,
 		 "the child did not arrive: wait status %#x", status);
@@ -224,6 +263,7 @@ static void plan_walks(struct trace *trace)
 
 void trace_record(const struct traced *traced, struct trace *trace)
 {
+	struct user_regs_struct registers;
 	pid_t pid;
 
 	trace->count = 0;
@@ -236,8 +276,11 @@ void trace_record(const struct traced *traced, struct trace *trace)
 
 		must(trace->count < INSTRUCTIONS_MAX);
 		next = &trace->instructions[trace->count++];
-		next->address = program_counter(pid);
+		must(ptrace(PTRACE_GETREGS, pid, NULL, &registers) == 0);
+		next->address = (uintptr_t)registers.rip;
 		next->atomic = is_atomic(next->address);
+		next->points = points_into(&registers, traced->lines[0]) ||
+			       points_into(&registers, traced->lines[1]);
 		step(pid);
 	}
 	trace_finish(pid);
@@ -249,7 +292,7 @@ void trace_free(struct trace *trace)
 	munmap(trace->instructions, INSTRUCTIONS_MAX * sizeof(struct instruction));
 }
 
-bool trace_near_atomic(const struct trace *trace, uint32_t index)
+bool trace_is_critical(const struct trace *trace, uint32_t index)
 {
 	uint32_t from = index > NEAR ? index - NEAR : 0;
 
@@ -257,7 +300,7 @@ bool trace_near_atomic(const struct trace *trace, uint32_t index)
 		if (trace->instructions[i].atomic)
 			return true;
 	}
-	return false;
+	return trace->instructions[index].points;
 }
 
 /* ---- Halting ----------------------------------------------------------- */

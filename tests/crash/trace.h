@@ -33,6 +33,8 @@ struct traced {
 	void (*arrive)(void *context);
 	void (*operate)(void *context);
 	void *context;
+	/* Cache lines that matter; NULL: none. */
+	const void *lines[2];
 };
 
 struct trace {
@@ -48,8 +50,9 @@ void trace_require(void);
 void trace_record(const struct traced *traced, struct trace *trace);
 void trace_free(struct trace *trace);
 
-/* Is an atomic operation within a few instructions of instruction INDEX? */
-bool trace_near_atomic(const struct trace *trace, uint32_t index);
+/* Is instruction INDEX at work where it matters?  An atomic operation is within a
+ * few instructions of it, or a register points into one of the lines. */
+bool trace_is_critical(const struct trace *trace, uint32_t index);
 
 /* Start a child and halt it before instruction INDEX. */
 pid_t trace_start(const struct traced *traced, const struct trace *trace, uint32_t index);

@@ -266,16 +266,14 @@ void world_each_instruction(struct world *world, const char *name, const struct 
 	trace_record(traced, &trace);
 	stride = world_soak() ? 1 : trace.count / limit + 1;
 	for (uint32_t i = 0; i < trace.count; i++) {
-		uint32_t first = world_soak() ? 0 : next, count = world_soak() ? variants : 1;
+		bool critical = world_soak() || trace_is_critical(&trace, i);
+		uint32_t count = critical ? variants : 1; /* all, or the next one */
 
-		if (i % stride != 0 && !trace_near_atomic(&trace, i))
+		if (i % stride != 0 && !critical)
 			continue;
-		if (!world_soak() && trace_near_atomic(&trace, i))
-			count = variants;
-		next = (next + 1) % variants;
-		for (uint32_t variant = first; variant < first + count; variant++) {
+		for (uint32_t n = 0; n < count; n++) {
 			world_restore(world);
-			at(world, trace_start(traced, &trace, i), variant % variants, context);
+			at(world, trace_start(traced, &trace, i), next++ % variants, context);
 		}
 		halts += count;
 	}

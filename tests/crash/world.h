@@ -78,9 +78,9 @@ void world_check(const struct world *world, bool dead_holds);
 /* True in the long form of the tests. */
 bool world_soak(void);
 
-/* Call AT for the instructions of TRACED: in the long form each of them with
- * each of VARIANTS; in the short form, those near an atomic operation and as
- * many of the others as LIMIT allows, with the variants in turn. */
+/* Call AT for the instructions of TRACED: in the long form each of them with each
+ * of VARIANTS; in the short form, the critical ones so, and as many of the others
+ * as LIMIT allows, with the variants in turn. */
 void world_each_instruction(struct world *world, const char *name, const struct traced *traced,
 			    uint32_t variants, uint32_t limit,
 			    void (*at)(struct world *world, pid_t child, uint32_t variant,
