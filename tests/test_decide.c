@@ -421,9 +421,12 @@ START_TEST(batch_equals_singles)
 		}
 		must(passed == 0);
 	}
-	for (unsigned i = 0; weir_counter(i); i++)
-		ck_assert_uint_eq(weir_counter_read(weir, i, NULL),
-				  weir_counter_read(single, i, NULL));
+	/* Which slot a key gets depends on the segment's secret. */
+	for (unsigned i = 0; weir_counter(i); i++) {
+		if (strcmp(weir_counter(i)->unit, "slots") != 0)
+			ck_assert_uint_eq(weir_counter_read(weir, i, NULL),
+					  weir_counter_read(single, i, NULL));
+	}
 	weir_close(single);
 }
 END_TEST

@@ -490,7 +490,7 @@ END_TEST
 START_TEST(damage_heals)
 {
 	static struct findings findings;
-	weir_policy_id id = fixture_set(weir, "p", "1000/1h");
+	weir_policy_id id = fixture_set(weir, "p", "1000/365d");
 	char key[8];
 
 	for (uint64_t i = 0; i < 64; i++) {
