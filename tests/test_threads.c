@@ -301,7 +301,7 @@ static void *open_and_close(void *argument)
 
 	do {
 		bool shared = random_next(&random) & 1;
-		uint64_t key = MANY + (uintptr_t)argument;
+		uint64_t key = random_next(&random);    /* a new one: it has all its tokens */
 		struct weir *weir;
 
 		must(weir_open(shared ? stage.name : stage.other, &weir, NULL) == WEIR_OK);
