@@ -30,20 +30,47 @@ static void directory_remove(void)
 	rmdir(directory);
 }
 
+/* A process that removes the directory when this one and its children are gone,
+ * however they end.  *ALIVE is what it watches; it leaves when that is closed. */
+static pid_t start_janitor(int *alive)
+{
+	int ends[2];
+	pid_t janitor;
+	char byte;
+
+	must(pipe(ends) == 0);
+	janitor = fork();
+	must(janitor >= 0);
+	if (janitor == 0) {
+		setsid();       /* what ends the tests must not end it */
+		close(ends[1]);
+		while (read(ends[0], &byte, 1) < 0 && errno == EINTR)
+			continue;
+		directory_remove();
+		_exit(EXIT_SUCCESS);
+	}
+	close(ends[0]);
+	*alive = ends[1];
+	return janitor;
+}
+
 int support_main(Suite *suite)
 {
 	SRunner *runner = srunner_create(suite);
-	int failed;
+	int failed, alive;
+	pid_t janitor;
 
 	snprintf(directory, sizeof(directory), "/dev/shm/weir-test-XXXXXX");
 	if (!mkdtemp(directory)) {
 		fprintf(stderr, "cannot make %s: %s\n", directory, strerror(errno));
 		return EXIT_FAILURE;
 	}
+	janitor = start_janitor(&alive);
 	srunner_run_all(runner, CK_ENV);
 	failed = srunner_ntests_failed(runner);
 	srunner_free(runner);
-	directory_remove();
+	close(alive);
+	waitpid(janitor, NULL, 0);
 	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 

@@ -165,7 +165,7 @@ END_TEST
 
 START_TEST(test_any_bytes)
 {
-	uint64_t rounds = support_amount(3000, 1000000);
+	uint64_t rounds = support_amount(3000, 300000);
 
 	for (round_number = 0; round_number < rounds; round_number++) {
 		struct random_state random = random_start(seed, round_number);
@@ -203,7 +203,7 @@ static void write_for_ever(struct random_state *random)
 
 START_TEST(test_bytes_change_at_any_moment)
 {
-	uint64_t rounds = support_amount(3000, 300000);
+	uint64_t rounds = support_amount(3000, 100000);
 	struct random_state random = random_start(seed, UINT64_MAX);
 	pid_t writer = support_fork();
 
@@ -218,7 +218,7 @@ END_TEST
 
 START_TEST(test_any_file)
 {
-	uint64_t rounds = support_amount(1500, 100000);
+	uint64_t rounds = support_amount(1500, 50000);
 	unsigned char *bytes = malloc(hostile.size);
 
 	ck_assert_ptr_nonnull(bytes);
