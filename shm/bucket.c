@@ -23,8 +23,7 @@
  */
 #include "shm/bucket.h"
 
-#include <time.h>
-
+#include "shm/clock.h"
 #include "shm/gcra.h"
 #include "shm/window.h"
 
@@ -133,14 +132,6 @@ static void refund(const struct limit *limit, const struct bucket_state *before,
 	gcra_refund(limit, before, request->now_ns, request->cost, after);
 }
 
-static uint64_t clock_now_ns(void)
-{
-	struct timespec time;
-
-	clock_gettime(CLOCK_BOOTTIME, &time);
-	return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
-}
-
 /* The clock is read after the state, whose charges went by earlier readings.  Of
  * callers with clocks of their own it is taken that they have one time.  For
  * windows a refund will do: one that comes when the next window has begun changes
@@ -150,7 +141,7 @@ static void undo(const struct limit *limit, const struct bucket_state *before,
 {
 	if (limit->algorithm == WEIR_TOKEN_BUCKET)
 		gcra_undo(limit, before, &request->charged, request->cost,
-			  request->own_clock ? clock_now_ns() : request->now_ns, after);
+			  request->own_clock ? clock_ns(CLOCK_BOOTTIME) : request->now_ns, after);
 	else
 		refund(limit, before, request, after);
 }

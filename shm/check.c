@@ -12,8 +12,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
+#include "shm/clock.h"
 #include "shm/gcra.h"
 #include "shm/policy_table.h"
 
@@ -149,13 +149,8 @@ size_t segment_check(const struct segment *segment,
 		     void (*report)(const char *finding, void *context), void *context)
 {
 	struct checker checker = { .report = report, .context = context };
-	struct timespec time;
-	uint64_t now_ns = 0;
+	uint64_t now_ns = segment->clock == WEIR_CLOCK_BOOTTIME ? clock_ns(CLOCK_BOOTTIME) : 0;
 
-	if (segment->clock == WEIR_CLOCK_BOOTTIME) {
-		clock_gettime(CLOCK_BOOTTIME, &time);
-		now_ns = (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
-	}
 	check_file(segment, &checker);
 	check_policies(segment, &checker);
 	check_slots(segment, now_ns, &checker);

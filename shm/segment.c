@@ -32,6 +32,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "shm/clock.h"
 #include "shm/counter.h"
 #include "shm/error.h"
 
@@ -112,14 +113,6 @@ static void boot_id(uint8_t id[16])
 
 		id[i] = (uint8_t)strtoul(pair, NULL, 16);
 	}
-}
-
-static uint64_t clock_ns(clockid_t id)
-{
-	struct timespec time;
-
-	clock_gettime(id, &time);
-	return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
 }
 
 /* ---- Names ------------------------------------------------------------- */

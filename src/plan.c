@@ -14,8 +14,7 @@
  */
 #include "src/plan.h"
 
-#include <time.h>
-
+#include "shm/clock.h"
 #include "shm/counter.h"
 #include "shm/hold.h"
 #include "shm/note.h"
@@ -26,14 +25,6 @@
 #define WALL_STEP_NS 1000000            /* slews below a millisecond are left alone */
 
 /* ---- Preparing --------------------------------------------------------- */
-
-static uint64_t read_clock(clockid_t id)
-{
-	struct timespec time;
-
-	clock_gettime(id, &time);
-	return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
-}
 
 /* Where fixed windows stand: the offset from the segment's time to the wall
  * clock, which only grows. */
@@ -50,8 +41,8 @@ static int64_t aligned_offset(const struct plan *plan)
 		return (int64_t)offset;
 	/* In this order: a stop between the two makes the offset too small, which
 	 * changes nothing; too large, it would stay. */
-	wall = read_clock(CLOCK_REALTIME);
-	wall -= read_clock(CLOCK_BOOTTIME);
+	wall = clock_ns(CLOCK_REALTIME);
+	wall -= clock_ns(CLOCK_BOOTTIME);
 	while ((int64_t)(wall - offset) > WALL_STEP_NS) {
 		if (atomic_cas_relaxed(shared, &offset, wall))
 			return (int64_t)wall;
@@ -166,7 +157,7 @@ static enum plan_result locate(struct plan *plan, uint32_t i, uint64_t debt_ns)
 	 * of the clock, took for one without debt: judged at an earlier time, the
 	 * request would find that debt forgiven.  What is read now is later. */
 	if (plan->request->now_ns == 0)
-		plan->now_ns = read_clock(CLOCK_BOOTTIME);
+		plan->now_ns = clock_ns(CLOCK_BOOTTIME);
 	return PLAN_ALLOWED;
 }
 

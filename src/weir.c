@@ -5,8 +5,8 @@
 #include "weir.h"
 
 #include <string.h>
-#include <time.h>
 
+#include "shm/clock.h"
 #include "shm/counter.h"
 #include "shm/error.h"
 #include "shm/hold.h"
@@ -26,14 +26,6 @@ enum weir_operation {
 	OPERATION_REFUND,
 	OPERATION_RESET,
 };
-
-static uint64_t clock_now_ns(void)
-{
-	struct timespec time;
-
-	clock_gettime(CLOCK_BOOTTIME, &time);
-	return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
-}
 
 /* ---- Answers ----------------------------------------------------------- */
 
@@ -274,7 +266,7 @@ static bool decide_generally(const struct segment *segment, const struct weir_re
 	if (!plan_prepare(&plan, segment, request, &reason))
 		return unavailable(segment, decision, reason);
 	if (plan.now_ns == 0)
-		plan.now_ns = read_ns ? read_ns : clock_now_ns();
+		plan.now_ns = read_ns ? read_ns : clock_ns(CLOCK_BOOTTIME);
 	pass = decide_prepared(&plan, operation, decision);
 	if (hold)
 		save_hold(&plan, hold);
@@ -302,7 +294,7 @@ static inline bool allow(struct weir *weir, const struct weir_request *request,
 	if (segment && (request->now_ns != 0 || segment->clock == WEIR_CLOCK_BOOTTIME) &&
 	    quick_prepare(&quick, segment, request))
 		done = decide_quick(&quick, segment,
-				    request->now_ns ? request->now_ns : clock_now_ns(),
+				    request->now_ns ? request->now_ns : clock_ns(CLOCK_BOOTTIME),
 				    request->cost, decision, &pass);
 	if (!done)
 		pass = decide_generally(segment, request, OPERATION_SPEND, 0, decision, NULL);
@@ -413,7 +405,7 @@ size_t weir_decide_batch(struct weir *weir, const struct weir_request *requests,
 			 struct weir_decision *decisions, size_t count)
 {
 	const struct segment *segment = handle_enter(weir);
-	uint64_t now_ns = clock_now_ns();
+	uint64_t now_ns = clock_ns(CLOCK_BOOTTIME);
 	size_t passed = 0;
 
 	for (size_t done = 0; done < count; done += BATCH) {
@@ -434,7 +426,8 @@ size_t weir_decide_batch(struct weir *weir, const struct weir_request *requests,
 uint64_t weir_now_ns(const struct weir *weir)
 {
 	const struct segment *segment = handle_enter(weir);
-	uint64_t now_ns = segment && segment->clock == WEIR_CLOCK_BOOTTIME ? clock_now_ns() : 0;
+	bool own_clock = segment && segment->clock == WEIR_CLOCK_BOOTTIME;
+	uint64_t now_ns = own_clock ? clock_ns(CLOCK_BOOTTIME) : 0;
 
 	handle_leave();
 	return now_ns;
