@@ -20,8 +20,6 @@
 
 #include "shm/segment.h"
 
-/* ---- counter.c --------------------------------------------------------- */
-
 enum counter_global {
 	COUNTER_CLAIMED,
 	COUNTER_EVICTED_LIVE,
@@ -55,7 +53,9 @@ static inline uint64_t counter_lines(uint32_t policies)
 	return COUNTER_LINES_GLOBAL + policies;
 }
 
+/* Shards for this machine: one for each processor. */
 uint32_t counter_shards_wanted(void);
+
 /* The address of counter INDEX in LINE of SHARD. */
 static inline uint64_t *counter_at(const struct segment *segment, uint32_t shard, uint64_t line,
 				   unsigned index)
@@ -97,9 +97,12 @@ static inline void counter_add(const struct segment *segment, uint32_t policy_in
 			   value);
 }
 
+/* Over all shards. */
 uint64_t counter_sum_global(const struct segment *segment, enum counter_global counter);
 uint64_t counter_sum(const struct segment *segment, uint32_t policy_index,
 		     enum counter_policy counter);
+
+/* For a new policy in a place that another one had. */
 void counter_clear_policy(const struct segment *segment, uint32_t policy_index);
 
 #endif
