@@ -1,0 +1,75 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Copy a source file with one fault sown in: mutate.py NAME SOURCE OUTPUT.
+
+A model that cannot fail proves nothing.  Each fault below takes away one thing
+that the code relies on, and some scenario has to notice.  The text that it
+replaces must stand in the source exactly once: when the code changes so that it
+does not, the fault has to be thought through again.
+"""
+import sys
+
+MUTANTS = {
+    # A slot is given away while charges can still land in it.
+    "no-seal": ("if (seal(table, seen, report) && publish(seen, fingerprint))",
+                "if (publish(seen, fingerprint))"),
+    # A slot is confirmed on a reading that began before it was published.
+    "no-second-sight": ("if (candidate.slot == ref->slot && "
+                        "candidate.generation == ref->generation) {",
+                        "if (ref->slot) {"),
+    # Another tentative slot of the key is left to be confirmed, too.
+    "no-kill": ("if (!seal(table, other, report))",
+                "if (0 && !seal(table, other, report))"),
+    # The next owner of a slot has the generation of the last one.
+    "no-next-generation": ("uint64_t generation = (seen->identity.second + 1) & GENERATION_MASK;",
+                           "uint64_t generation = seen->identity.second & GENERATION_MASK;"),
+    # An eviction is not counted.
+    "no-eviction-count": ("report->evicted_live++;", ";"),
+    # A charge lands in whatever bucket the slot holds by now.
+    "any-generation": ("return (state_second & (GENERATION_MASK | STATE_LIVE)) == "
+                       "(ref->generation | STATE_LIVE);",
+                       "(void)ref; return (state_second & STATE_LIVE) != 0;"),
+    # A charge is made by a policy that was read while it changed.
+    "no-version-at-charge": ("if (atomic_load_acquire(request->version) != request->version_seen)",
+                             "if (0)"),
+    # So is a denial.
+    "no-version-at-denial": ("if (result == PLAN_DENIED && policy_version(plan->segment) != "
+                             "plan->version)",
+                             "if (0)"),
+    # What was charged before another limit denied is kept.
+    "no-undo": ("step->charged && attempt < LOOK_ATTEMPTS", "0 && attempt < LOOK_ATTEMPTS"),
+    # A claimer goes by the time at which it began.
+    "no-second-clock": ("if (plan->request->now_ns == 0)\n\t\tplan->now_ns = clock_ns",
+                        "if (0)\n\t\tplan->now_ns = clock_ns"),
+    # A bucket's last operation is replaced before its record knows of it.
+    "no-settle": ("if (tag_of(index, word) != time_ns)", "if (word.first || !word.first)"),
+    # A reaper does not look whether the dead owner's units are in the bucket.
+    "no-look-at-bucket": ("bool applied = place >> 16 < segment->slots &&",
+                          "bool applied = false && place >> 16 < segment->slots &&"),
+    # Units that were taken out already are taken out again.
+    "no-finish": ("if (state.first == tag || !counts(state.second, generation))",
+                  "if (!counts(state.second, generation))"),
+    # A writer switches to the new bank before it is written.
+    "switch-first": ("\tcopy_bank(segment, version);\n\tfor (size_t i = 0; i < count; i++) {",
+                     "\tswitch_bank(segment, version);\n\tcopy_bank(segment, version);\n"
+                     "\tfor (size_t i = 0; i < count; i++) {"),
+}
+
+
+def main():
+    if len(sys.argv) != 4 or sys.argv[1] not in MUTANTS:
+        sys.exit("usage: mutate.py NAME SOURCE OUTPUT; NAME is one of " + ", ".join(MUTANTS))
+    name, source, output = sys.argv[1:]
+    old, new = MUTANTS[name]
+    with open(source, encoding="ascii") as file:
+        text = file.read()
+    found = text.count(old)
+    if found != 1:
+        sys.exit(f"mutate.py: {source} has {found} places for {name}, not 1: {old!r}")
+    with open(output, "w", encoding="ascii") as file:
+        # Messages and schedules tell the lines of the source.
+        file.write(f'#line 1 "{source}"\n' + text.replace(old, new))
+
+
+if __name__ == "__main__":
+    main()
