@@ -47,7 +47,9 @@
 
 #include "shm/hold.h"
 
+#ifndef CLAIM_ATTEMPTS /* the models lower it */
 #define CLAIM_ATTEMPTS 64
+#endif
 #define READ_ATTEMPTS 4
 #define GROUP_PREFERRED (GROUP_SLOTS * 5 / 8)   /* fill the first group up to here */
 
