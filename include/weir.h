@@ -402,6 +402,17 @@ struct weir_bucket {
 void weir_each_bucket(const struct weir *weir, uint64_t now_ns,
 		      bool (*visit)(const struct weir_bucket *bucket, void *context), void *context);
 
+enum weir_top_order {
+	WEIR_TOP_CONSUMED = 0,          /* by tokens consumed */
+	WEIR_TOP_DENIED = 1,            /* by denials, as far as they were sampled */
+};
+
+/* Fill BUCKETS with the up to CAPACITY live ones that have the most of what ORDER
+ * says at NOW_NS (0: now), largest first; those that have none are left out.
+ * Returns how many.  Looks at every bucket, takes no lock. */
+size_t weir_top(const struct weir *weir, uint64_t now_ns, enum weir_top_order order,
+		struct weir_bucket *buckets, size_t capacity);
+
 /* What a counter means, once, for the command line, metrics and manual. */
 struct weir_counter {
 	const char *name;

@@ -32,7 +32,7 @@ struct view {
 	struct cli *cli;
 	struct top tops[2];             /* this picture and the one before */
 	unsigned current;               /* index of this one */
-	enum top_order order;
+	enum weir_top_order order;
 	uint64_t now_ns;                /* of --now */
 	uint64_t taken_ns;              /* when this picture was taken, CLOCK_MONOTONIC */
 	uint64_t elapsed_ns;            /* since the one before; 0: there is none */
@@ -42,8 +42,8 @@ struct view {
 static const char *order_choice(unsigned index)
 {
 	static const char *const names[] = {
-		[TOP_CONSUMED] = "consumed",
-		[TOP_DENIED] = "denied",
+		[WEIR_TOP_CONSUMED] = "consumed",
+		[WEIR_TOP_DENIED] = "denied",
 	};
 
 	return index < sizeof(names) / sizeof(names[0]) ? names[index] : NULL;
@@ -77,9 +77,7 @@ static void take_picture(struct view *view)
 
 	view->current ^= 1;
 	top = &view->tops[view->current];
-	top_clear(top, view->order);
-	weir_each_bucket(view->cli->weir, view->now_ns, top_visit, top);
-	top_sort(top);
+	top_take(top, view->cli->weir, view->now_ns, view->order);
 	view->allowed[view->current] = read_counter(view->cli, "allowed");
 	view->denied[view->current] = read_counter(view->cli, "denied");
 	view->taken_ns = monotonic_ns();
@@ -266,7 +264,7 @@ static bool read_keys(struct view *view)
 		if (keys[i] == 'q' || keys[i] == 'Q')
 			return false;
 		if (keys[i] == 'c' || keys[i] == 'd') {
-			view->order = keys[i] == 'c' ? TOP_CONSUMED : TOP_DENIED;
+			view->order = keys[i] == 'c' ? WEIR_TOP_CONSUMED : WEIR_TOP_DENIED;
 			take_picture(view);
 		}
 	}
@@ -316,7 +314,7 @@ static void watch(struct view *view)
 int cmd_top(struct cli *cli, int argc, char **argv)
 {
 	struct view view = { .cli = cli };
-	unsigned order = TOP_CONSUMED;
+	unsigned order = WEIR_TOP_CONSUMED;
 	uint64_t count = 0;
 	bool once = false;
 	const struct cli_option options[] = {
@@ -337,7 +335,7 @@ int cmd_top(struct cli *cli, int argc, char **argv)
 		cli_die(cli, "standard output is no terminal: use `weir top --once`");
 	cli_open(cli);
 	cli_check_now(cli, view.now_ns, true);
-	view.order = (enum top_order)order;
+	view.order = (enum weir_top_order)order;
 	if (count == 0)
 		count = once ? COUNT_ONCE : COUNT_LIVE;
 	if (!top_init(&view.tops[0], count) || !top_init(&view.tops[1], count))

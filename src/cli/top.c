@@ -17,101 +17,20 @@ void top_free(struct top *top)
 	*top = (struct top){ 0 };
 }
 
-void top_clear(struct top *top, enum top_order order)
+void top_take(struct top *top, const struct weir *weir, uint64_t now_ns, enum weir_top_order order)
 {
 	top->order = order;
-	top->count = 0;
+	top->count = weir_top(weir, now_ns, order, top->buckets, top->capacity);
 }
 
-uint64_t top_value(enum top_order order, const struct weir_bucket *bucket)
+static uint64_t value_of(enum weir_top_order order, const struct weir_bucket *bucket)
 {
-	return order == TOP_DENIED ? bucket->denied_sampled : bucket->consumed;
-}
-
-/* Equal values are ordered by fingerprint, so that rows do not jump about. */
-static int compare(enum top_order order, const struct weir_bucket *a, const struct weir_bucket *b)
-{
-	uint64_t a_value = top_value(order, a);
-	uint64_t b_value = top_value(order, b);
-	int difference;
-
-	if (a_value != b_value)
-		return a_value < b_value ? -1 : 1;
-	difference = memcmp(b->fingerprint, a->fingerprint, sizeof(a->fingerprint));
-	if (difference != 0)
-		return difference;
-	return (a->limit_index < b->limit_index) - (a->limit_index > b->limit_index);
-}
-
-static void place(struct top *top, size_t position, const struct weir_bucket *bucket)
-{
-	if (&top->buckets[position] != bucket)
-		top->buckets[position] = *bucket;
-}
-
-/* BUCKET rises from the free place POSITION. */
-static void sift_up(struct top *top, size_t position, const struct weir_bucket *bucket)
-{
-	while (position > 0) {
-		size_t parent = (position - 1) / 2;
-
-		if (compare(top->order, &top->buckets[parent], bucket) <= 0)
-			break;
-		place(top, position, &top->buckets[parent]);
-		position = parent;
-	}
-	place(top, position, bucket);
-}
-
-/* BUCKET sinks from the free place on top. */
-static void sift_down(struct top *top, const struct weir_bucket *bucket)
-{
-	size_t position = 0;
-
-	for (;;) {
-		size_t child = 2 * position + 1;
-
-		if (child >= top->count)
-			break;
-		if (child + 1 < top->count &&
-		    compare(top->order, &top->buckets[child + 1], &top->buckets[child]) < 0)
-			child++;
-		if (compare(top->order, bucket, &top->buckets[child]) <= 0)
-			break;
-		place(top, position, &top->buckets[child]);
-		position = child;
-	}
-	place(top, position, bucket);
-}
-
-bool top_visit(const struct weir_bucket *bucket, void *context)
-{
-	struct top *top = context;
-
-	if (top_value(top->order, bucket) == 0)
-		return true;
-	if (top->count < top->capacity)
-		sift_up(top, top->count++, bucket);
-	else if (compare(top->order, bucket, &top->buckets[0]) > 0)
-		sift_down(top, bucket);
-	return true;
-}
-
-static int compare_descending(const void *a, const void *b, void *context)
-{
-	const enum top_order *order = context;
-
-	return compare(*order, b, a);
-}
-
-void top_sort(struct top *top)
-{
-	qsort_r(top->buckets, top->count, sizeof(*top->buckets), compare_descending, &top->order);
+	return order == WEIR_TOP_DENIED ? bucket->denied_sampled : bucket->consumed;
 }
 
 bool top_growth(const struct top *previous, const struct weir_bucket *bucket, uint64_t *growth)
 {
-	uint64_t value = top_value(previous->order, bucket);
+	uint64_t value = value_of(previous->order, bucket);
 
 	for (size_t i = 0; i < previous->count; i++) {
 		const struct weir_bucket *before = &previous->buckets[i];
@@ -120,8 +39,8 @@ bool top_growth(const struct top *previous, const struct weir_bucket *bucket, ui
 		    memcmp(before->fingerprint, bucket->fingerprint,
 			   sizeof(bucket->fingerprint)) != 0)
 			continue;
-		*growth = value - top_value(previous->order, before);
-		return value >= top_value(previous->order, before);
+		*growth = value - value_of(previous->order, before);
+		return value >= value_of(previous->order, before);
 	}
 	return false;
 }

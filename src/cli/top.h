@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * top.h - the buckets with the largest values, picked from all in one pass and
- * in memory for those alone.
- */
+/* top.h - the largest buckets at one time, and how they grew since another. */
 #ifndef WEIR_CLI_TOP_H
 #define WEIR_CLI_TOP_H
 
@@ -12,36 +9,23 @@
 
 #include "weir.h"
 
-enum top_order {
-	TOP_CONSUMED = 0,
-	TOP_DENIED = 1,
-};
-
 struct top {
-	enum top_order order;
+	enum weir_top_order order;
 	size_t capacity;
 	size_t count;
-	struct weir_bucket *buckets;    /* a heap, least on top; then sorted */
+	struct weir_bucket *buckets;    /* largest first */
 };
 
 /* Returns false if there is no memory. */
 bool top_init(struct top *top, size_t capacity);
 void top_free(struct top *top);
 
-/* Begin anew, by ORDER. */
-void top_clear(struct top *top, enum top_order order);
+/* Take the largest buckets of WEIR at NOW_NS, by ORDER. */
+void top_take(struct top *top, const struct weir *weir, uint64_t now_ns,
+	      enum weir_top_order order);
 
-/* A visitor for weir_each_bucket(), CONTEXT being the top. */
-bool top_visit(const struct weir_bucket *bucket, void *context);
-
-/* Sort what was picked, largest first.  No more visits until top_clear(). */
-void top_sort(struct top *top);
-
-/* What BUCKET is ordered by. */
-uint64_t top_value(enum top_order order, const struct weir_bucket *bucket);
-
-/* How much BUCKET's value grew since PREVIOUS was picked.  Returns false if it
- * was not among them, or has begun anew. */
+/* How much BUCKET's value grew since PREVIOUS was taken.  Returns false if it was
+ * not among them, or has begun anew. */
 bool top_growth(const struct top *previous, const struct weir_bucket *bucket, uint64_t *growth);
 
 #endif
