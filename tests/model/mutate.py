@@ -24,7 +24,7 @@ MUTANTS = {
     "no-next-generation": ("uint64_t generation = (seen->identity.second + 1) & GENERATION_MASK;",
                            "uint64_t generation = seen->identity.second & GENERATION_MASK;"),
     # An eviction is not counted.
-    "no-eviction-count": ("report->evicted_live++;", ";"),
+    "no-eviction-count": ("report->evicted_live++;", "report->evicted_live += 0;"),
     # A charge lands in whatever bucket the slot holds by now.
     "any-generation": ("return (state_second & (GENERATION_MASK | STATE_LIVE)) == "
                        "(ref->generation | STATE_LIVE);",
