@@ -133,17 +133,21 @@ static void refund(const struct limit *limit, const struct bucket_state *before,
 }
 
 /* The clock is read after the state, whose charges went by earlier readings.  Of
- * callers with clocks of their own it is taken that they have one time.  For
- * windows a refund will do: one that comes when the next window has begun changes
+ * callers with clocks of their own it is taken that they have one time, but for
+ * claimers, who go by the time of the last bucket that was taken.  For windows a refund will do: one that comes when the next window has begun changes
  * nothing. */
 static void undo(const struct limit *limit, const struct bucket_state *before,
 		 const struct bucket_request *request, struct bucket_state *after)
 {
-	if (limit->algorithm == WEIR_TOKEN_BUCKET)
-		gcra_undo(limit, before, &request->charged, request->cost,
-			  request->own_clock ? clock_ns(CLOCK_BOOTTIME) : request->now_ns, after);
-	else
+	if (limit->algorithm == WEIR_TOKEN_BUCKET) {
+		uint64_t latest_ns = request->own_clock ?
+					     clock_ns(CLOCK_BOOTTIME) :
+					     table_time_ns(request->taken_ns, request->now_ns);
+
+		gcra_undo(limit, before, &request->charged, request->cost, latest_ns, after);
+	} else {
 		refund(limit, before, request, after);
+	}
 }
 
 /* Full again.  What a token bucket consumed stays known. */

@@ -23,7 +23,8 @@ struct bucket_request {
 	const uint64_t *version;        /* of the policies: the change is made only */
 	uint64_t version_seen;          /* while *version is version_seen */
 	struct bucket_state charged;    /* BUCKET_UNDO: what the charge had stored, */
-	bool own_clock;                 /* and was its time CLOCK_BOOTTIME's? */
+	bool own_clock;                 /* was its time CLOCK_BOOTTIME's? */
+	const uint64_t *taken_ns;       /* and the table's taken_ns */
 };
 
 enum bucket_result {

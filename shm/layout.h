@@ -210,6 +210,9 @@ struct segment_header {
 	struct word_pair leader __attribute__((aligned(CACHE_LINE)));
 	uint64_t sync_reserved[6];
 	uint64_t successor[8] __attribute__((aligned(CACHE_LINE)));
+	struct {
+		uint64_t latest_ns;     /* at which a bucket was taken as expired: table.c */
+	} taken __attribute__((aligned(CACHE_LINE)));
 };
 _Static_assert(sizeof(struct segment_header) <= PAGE_ALIGN, "the header is one page");
 

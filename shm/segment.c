@@ -492,6 +492,7 @@ static void place_regions(struct segment *segment, const struct segment_header *
 	segment->table.slots = (struct slot *)(base + header->slots_offset);
 	segment->table.group_mask = header->slots / GROUP_SLOTS - 1;
 	segment->table.holds = &segment->holds;
+	segment->table.taken_ns = &segment->header->taken.latest_ns;
 	segment->holds.records = (struct hold_record *)(base + header->holds_offset);
 	segment->holds.count = header->holds;
 	segment->notes = base + header->notes_offset;

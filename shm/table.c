@@ -31,13 +31,21 @@
  * publication (E3), so both cannot be confirmed.  Whoever finds a tentative
  * slot of its own key adopts it: nobody waits for a claimer that was stopped.
  *
+ * Victims.  A claimer takes a dead slot, else one that is live without debt, else
+ * the one with the least debt.  Whether a bucket has debt depends on the claimer's
+ * clock: a thread with an earlier reading, which would have found the key in debt,
+ * finds no bucket.  So a bucket is taken as expired only after that time was put
+ * where the others find it (taken_ns), and whoever claims a slot goes on at that
+ * time or a later one.
+ *
  * Readers.  table_find (table.h): no store.  Writers: table_claim, and bucket.c's CAS.
  *
  * Crash.  After any store the slot is live, dead or tentative, as above.
  *
  * Ordering.  E1: publish -> the identity loads of find and window_read.
- * E2: seal, confirm and every charge -> the state loads.  E3: publish, a full
- * barrier, before window_read's loads: store-load, both claimers alike.
+ * E2: seal, confirm and every charge -> the state loads; who sees a seal sees
+ * taken_ns.  E3: publish, a full barrier, before window_read's loads: store-load,
+ * both claimers alike.
  *
  * References: C. Purcell, T. Harris, "Non-blocking hashtables with open
  * addressing", 2005 (member and inserting states, collisions resolved by any
@@ -123,13 +131,20 @@ static bool is_free(const struct window_slot *seen)
 	       (seen->status == SLOT_LIVE && seen->debt_ns == 0);
 }
 
+/* A live one only if there is no other: what it consumed stays known meanwhile. */
 static const struct window_slot *first_free(const struct window_slot *group)
 {
+	const struct window_slot *expired = NULL;
+
 	for (unsigned i = 0; i < GROUP_SLOTS; i++) {
-		if (is_free(&group[i]))
+		if (!is_free(&group[i]))
+			continue;
+		if (group[i].status != SLOT_LIVE)
 			return &group[i];
+		if (!expired)
+			expired = &group[i];
 	}
-	return NULL;
+	return expired;
 }
 
 /* The slot to take: a free one, else another key's tentative one (its claimer
@@ -178,6 +193,25 @@ static bool seal(const struct table *table, const struct window_slot *seen,
 	return true;
 }
 
+/* A live bucket without debt at NOW is about to be taken: say so first.  False if
+ * too many others are saying so. */
+static bool announce(const struct table *table, const struct window_slot *seen, uint64_t now_ns)
+{
+	uint64_t latest_ns;
+
+	if (!table->taken_ns || seen->status != SLOT_LIVE || seen->debt_ns > 0)
+		return true;
+	/* Relaxed: the seal, a full barrier, comes behind it. */
+	latest_ns = atomic_load_relaxed(table->taken_ns);
+	for (int attempt = 0; attempt < CLAIM_ATTEMPTS; attempt++) {
+		if (latest_ns >= now_ns && latest_ns - now_ns <= TAKEN_AHEAD_MAX_NS)
+			return true;
+		if (atomic_cas_relaxed(table->taken_ns, &latest_ns, now_ns))
+			return true;
+	}
+	return false;
+}
+
 static bool publish(const struct window_slot *seen, struct fingerprint fingerprint)
 {
 	uint64_t generation = (seen->identity.second + 1) & GENERATION_MASK;
@@ -189,8 +223,8 @@ static bool publish(const struct window_slot *seen, struct fingerprint fingerpri
 	return atomic_cas_pair_full(&seen->slot->identity, seen->identity, identity); /* E1, E3 */
 }
 
-/* Kill all tentative slots of the key but KEPT.  They come later in probe
- * order.  False if one of them changed meanwhile. */
+/* Kill the key's tentative slots in WINDOW but KEPT, which comes first in probe
+ * order.  False if one of them has changed since it was read. */
 static bool kill_others(const struct table *table, const struct window_slot window[WINDOW_SLOTS],
 			const struct window_slot *kept, struct claim_report *report)
 {
@@ -234,6 +268,8 @@ enum table_claim table_claim(const struct table *table, struct fingerprint finge
 			seen = choose_victim(window, newcomer_debt_ns);
 			if (!seen)
 				return CLAIM_FULL;
+			if (!announce(table, seen, now_ns))
+				continue;
 			if (seal(table, seen, report) && publish(seen, fingerprint))
 				report->claimed++;
 			continue;

@@ -15,6 +15,8 @@ struct table {
 	struct slot *slots;
 	uint64_t group_mask;            /* groups - 1 */
 	const struct holds *holds;      /* to settle before a slot is taken; may be NULL */
+	uint64_t *taken_ns;             /* the latest time at which a bucket was taken as
+	                                 * expired; may be NULL */
 };
 
 /* A slot while it belongs to one owner. */
@@ -108,6 +110,20 @@ static inline bool table_find(const struct table *table, struct fingerprint fing
 		return true;
 	}
 	return false;
+}
+
+/* Further ahead of a request it is no time of one clock: damage, or a mistake. */
+#define TAKEN_AHEAD_MAX_NS (2 * WEIR_DEBT_MAX_NS)
+
+/* The time of a request at NOW whose key has no bucket: perhaps it had one, which
+ * another thread, with a later time, took for expired. */
+static inline uint64_t table_time_ns(const uint64_t *taken_ns, uint64_t now_ns)
+{
+	/* Relaxed: whoever sees the bucket gone sees the time, too (E2). */
+	uint64_t latest_ns = taken_ns ? atomic_load_relaxed(taken_ns) : 0;
+	bool later = latest_ns > now_ns && latest_ns - now_ns <= TAKEN_AHEAD_MAX_NS;
+
+	return later ? latest_ns : now_ns;
 }
 
 /* Find it, or claim a slot for it: one without debt at NOW, else the one with

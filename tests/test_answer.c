@@ -283,6 +283,36 @@ START_TEST(eviction_is_counted)
 END_TEST
 
 /* Set in one process, in force in the other at once; given back likewise. */
+/* A thread that was stopped since it read its clock finds its key's bucket taken by
+ * one with a later time, by which the bucket had expired.  The debt that it had at
+ * the earlier time is not forgiven: the next token comes a period after the later. */
+START_TEST(late_request_after_a_taken_bucket)
+{
+	weir_policy_id id, filler, brief;
+	struct weir_decision decision;
+	char key[8];
+
+	weir_close(weir);
+	weir = fixture_open_slots(16);
+	id = fixture_set(weir, "p", "1/1s");
+	filler = fixture_set(weir, "filler", "1/1h");
+	brief = fixture_set(weir, "brief", "1/10ms");
+	ck_assert(decide(id, "k", 1, EPOCH, &decision));
+	for (unsigned i = 0; i < 15; i++) {
+		snprintf(key, sizeof(key), "%u", i);
+		ck_assert(decide(filler, key, 1, EPOCH, &decision));
+	}
+	ck_assert(decide(brief, "other", 1, EPOCH + SECOND, &decision));
+	ck_assert_int_eq(decision.reason, WEIR_REASON_LIMIT);
+	ck_assert_uint_eq(fixture_counter(weir, "evicted_live"), 0);
+
+	ck_assert(decide(id, "k", 1, EPOCH + SECOND / 2, &decision));
+	ck_assert_int_eq(decision.reason, WEIR_REASON_LIMIT);
+	ck_assert(!decide(id, "k", 1, EPOCH + 2 * SECOND - 1, &decision));
+	ck_assert(decide(id, "k", 1, EPOCH + 2 * SECOND, &decision));
+}
+END_TEST
+
 START_TEST(fail_mode_is_for_all_processes)
 {
 	weir_policy_id id;
@@ -468,6 +498,7 @@ int main(void)
 	tcase_add_test(cases, secret_is_shared_by_a_cluster);
 	tcase_add_loop_test(cases, full_table_goes_by_the_fail_mode, 0, 4);
 	tcase_add_test(cases, eviction_is_counted);
+	tcase_add_test(cases, late_request_after_a_taken_bucket);
 	tcase_add_test(cases, fail_mode_is_for_all_processes);
 	tcase_add_test(cases, fail_mode_outlives_replacing);
 	tcase_add_test(cases, shadow);

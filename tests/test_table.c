@@ -374,6 +374,108 @@ START_TEST(full_bucket_is_free)
 }
 END_TEST
 
+/* What an expired bucket consumed stays known while there are slots of nobody. */
+START_TEST(dead_slot_goes_before_expired)
+{
+	struct table table = table_make(16);
+	struct claim_report report = { 0, 0, 0 };
+	struct bucket_ref ref;
+
+	for (unsigned i = 0; i < 3; i++)
+		insert(&table, in_window(i), SECOND);
+	for (unsigned i = 3; i < GROUP_SLOTS; i++) {
+		ck_assert_int_eq(table_claim(&table, in_window(i), EPOCH + SECOND, 1, &ref,
+					     &report),
+				 CLAIM_TENTATIVE);
+		ck_assert_int_eq(charge(&ref, SECOND), BUCKET_DONE);
+		ck_assert_int_eq(place_of(&table, in_window(i)), (int)i);
+	}
+	for (unsigned i = 0; i < GROUP_SLOTS; i++)
+		ck_assert_int_eq(place_of(&table, in_window(i)), (int)i);
+	ck_assert_int_eq(table_claim(&table, in_window(20), EPOCH + SECOND, 1, &ref, &report),
+			 CLAIM_TENTATIVE);
+	ck_assert_ptr_eq(ref.slot, table_slot(&table, in_window(0), 0));
+	ck_assert_uint_eq(report.evicted_live, 0);
+	free(table.slots);
+}
+END_TEST
+
+/* Whoever takes a bucket for expired tells by which time, and nobody else does. */
+START_TEST(taking_an_expired_bucket_tells_the_time)
+{
+	struct table table = table_make(16);
+	uint64_t taken_ns = 0;
+	struct claim_report report = { 0, 0, 0 };
+	struct bucket_ref ref;
+
+	table.taken_ns = &taken_ns;
+	for (unsigned i = 0; i < WINDOW_SLOTS; i++)
+		insert(&table, in_window(i), (i == 6 ? 1 : 60) * SECOND);
+	ck_assert_uint_eq(taken_ns, 0);         /* they were dead */
+	ck_assert_int_eq(table_claim(&table, in_window(98), EPOCH + 10, MINUTE, &ref, &report),
+			 CLAIM_TENTATIVE);
+	ck_assert_int_eq(charge(&ref, SECOND), BUCKET_DONE);
+	ck_assert_uint_eq(report.evicted_live, 1);
+	ck_assert_uint_eq(taken_ns, 0);         /* it was evicted with its debt */
+
+	ck_assert_int_eq(table_claim(&table, in_window(99), EPOCH + SECOND, 1, &ref, &report),
+			 CLAIM_TENTATIVE);
+	ck_assert_uint_eq(report.evicted_live, 1);
+	ck_assert_uint_eq(taken_ns, EPOCH + SECOND);
+	ck_assert_int_eq(charge(&ref, SECOND / 2), BUCKET_DONE);
+	/* An earlier taker does not take it back; a mistake does not stay. */
+	ck_assert_int_eq(table_claim(&table, in_window(97), EPOCH + SECOND / 2, 1, &ref, &report),
+			 CLAIM_TENTATIVE);
+	ck_assert_uint_eq(taken_ns, EPOCH + SECOND);
+	ck_assert_int_eq(charge(&ref, SECOND / 2), BUCKET_DONE);
+	taken_ns = EPOCH + SECOND + TAKEN_AHEAD_MAX_NS + 1;
+	ck_assert_int_eq(table_claim(&table, in_window(96), EPOCH + SECOND, 1, &ref, &report),
+			 CLAIM_TENTATIVE);
+	ck_assert_uint_eq(taken_ns, EPOCH + SECOND);
+	free(table.slots);
+}
+END_TEST
+
+START_TEST(time_of_a_claimer)
+{
+	uint64_t taken_ns = EPOCH;
+
+	ck_assert_uint_eq(table_time_ns(NULL, EPOCH), EPOCH);
+	ck_assert_uint_eq(table_time_ns(&taken_ns, EPOCH - 1), EPOCH);
+	ck_assert_uint_eq(table_time_ns(&taken_ns, EPOCH + 1), EPOCH + 1);
+	ck_assert_uint_eq(table_time_ns(&taken_ns, EPOCH - TAKEN_AHEAD_MAX_NS), EPOCH);
+	ck_assert_uint_eq(table_time_ns(&taken_ns, EPOCH - TAKEN_AHEAD_MAX_NS - 1),
+			  EPOCH - TAKEN_AHEAD_MAX_NS - 1);
+}
+END_TEST
+
+/* Of a caller's charge, taken back after another charge that went by the time of a
+ * bucket that was taken, only what was debt at that time is given back. */
+START_TEST(undo_goes_by_the_time_of_the_last_taking)
+{
+	struct table table = table_make(16);
+	uint64_t taken_ns = EPOCH + 400 * MS;
+	struct claim_report report;
+	struct bucket_ref ref;
+	struct bucket_request request = {
+		.operation = BUCKET_SPEND,
+		.cost = SECOND / MS,
+		.now_ns = EPOCH,
+		.version = &version,
+		.taken_ns = &taken_ns,
+	};
+	struct verdict verdict;
+
+	ck_assert_int_eq(claim(&table, in_window(0), &ref, &report), CLAIM_TENTATIVE);
+	ck_assert_int_eq(bucket_apply(&ref, &hourly, &request, &verdict), BUCKET_DONE);
+	request.operation = BUCKET_UNDO;
+	request.charged = verdict.after;
+	ck_assert_int_eq(bucket_apply(&ref, &hourly, &request, &verdict), BUCKET_DONE);
+	ck_assert_uint_eq(ref.slot->state.first, taken_ns);
+	free(table.slots);
+}
+END_TEST
+
 /* Another key's tentative slot was never charged: it goes first. */
 START_TEST(foreign_tentative_slot_is_taken)
 {
@@ -569,6 +671,10 @@ int main(void)
 	tcase_add_loop_test(cases, damaged_slots_are_repaired, 0, 5);
 	tcase_add_loop_test(cases, victim_has_the_least_debt, 0, (int)WINDOW_SLOTS);
 	tcase_add_test(cases, full_bucket_is_free);
+	tcase_add_test(cases, dead_slot_goes_before_expired);
+	tcase_add_test(cases, taking_an_expired_bucket_tells_the_time);
+	tcase_add_test(cases, time_of_a_claimer);
+	tcase_add_test(cases, undo_goes_by_the_time_of_the_last_taking);
 	tcase_add_test(cases, foreign_tentative_slot_is_taken);
 	tcase_add_test(cases, held_bucket_is_no_victim);
 	tcase_add_test(cases, generation_wraps);

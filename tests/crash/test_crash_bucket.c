@@ -42,7 +42,8 @@ struct scenario {
 	const char *policy; /* of the request for KEY ... */
 	uint64_t cost;
 	uint64_t now_ns;
-	const char *heir;   /* and of OTHER_KEY, for whom the slot is free later */
+	const char *heir;   /* and of OTHER_KEY, for whom the slot is free later, and whose
+			     * bucket is then no lighter than KEY's would be */
 	const char *former; /* has the slot before, with policy light; or NULL */
 	unsigned spent;	    /* tokens of KEY before */
 	unsigned burst;
@@ -51,7 +52,7 @@ struct scenario {
 
 static const struct scenario scenarios[] = {
 	{ "insert", SPEND, "light", 1, BEGIN_NS, "light", NULL, 0, 5, 0 },
-	{ "insert, 3 tokens", SPEND, "light", 3, BEGIN_NS, "light", NULL, 0, 5, 0 },
+	{ "insert, 3 tokens", SPEND, "light", 3, BEGIN_NS, "middle", NULL, 0, 5, 0 },
 	{ "charge", SPEND, "light", 1, BEGIN_NS, "light", NULL, 1, 5, 0 },
 	{ "take", SPEND, "light", 1, LATER_NS, "light", "former", 0, 5, 0 },
 	{ "evict", SPEND, "middle", 1, BEGIN_NS, "giant", "former", 0, 10, 0 },
