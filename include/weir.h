@@ -290,7 +290,9 @@ enum weir_reason {
 	WEIR_REASON_CLOCK = 6,          /* unavailable: the segment's time comes from the
 	                                 * caller and the request has none, or its time
 	                                 * is 2^62 ns or later */
-	WEIR_REASON_CONTENDED = 7,      /* bounded retries used up: the fail mode decided */
+	WEIR_REASON_CONTENDED = 7,      /* bounded retries used up: the fail mode decided;
+	                                 * a status, refund or reset is unavailable, and
+	                                 * what was given back to some limits stays */
 	WEIR_REASON_USE_ACQUIRE = 8,    /* unavailable: the policy has a concurrency limit */
 	WEIR_REASON_HOLDS_FULL = 9,     /* no hold record left: the fail mode decided */
 	WEIR_REASON_DEBT = 10,          /* denied: force-take beyond the largest debt */

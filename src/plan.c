@@ -378,17 +378,21 @@ static enum bucket_result give_back(struct plan *plan, uint32_t i,
 {
 	struct bucket_request request = bucket_request(plan, operation);
 	struct plan_limit *step = &plan->limits[i];
-	enum bucket_result result = BUCKET_GONE;
+	enum bucket_result result = BUCKET_CONTENDED;
 
 	for (int attempt = 0; attempt < LOOK_ATTEMPTS; attempt++) {
-		if (!table_find(&plan->segment->table, step->fingerprint, &step->ref))
+		if (!table_find(&plan->segment->table, step->fingerprint, &step->ref)) {
+			result = BUCKET_GONE;
 			break;
+		}
 		/* What was given back to one limit stays given, and is never given
 		 * twice: a change of the policies does not stop the next ones. */
 		request.version_seen = policy_version(plan->segment);
 		result = bucket_apply(&step->ref, &step->limit, &request, &step->verdict);
 		if (result == BUCKET_DONE || result == BUCKET_CONTENDED)
 			break;
+		/* Gone, or the policies changed: look again. */
+		result = BUCKET_CONTENDED;
 	}
 	step->ref.slot = NULL;
 	return result;

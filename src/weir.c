@@ -168,6 +168,10 @@ static bool conclude(const struct plan *plan, enum weir_operation operation,
 	case PLAN_CONTENDED:
 		break;
 	}
+	/* Nobody asked for tokens: there is nothing for a fail mode to decide. */
+	if (operation == OPERATION_PEEK || operation == OPERATION_REFUND ||
+	    operation == OPERATION_RESET)
+		return answer(decision, WEIR_UNAVAILABLE, WEIR_REASON_CONTENDED);
 	return fail(plan, decision, COUNTER_CONTENDED, WEIR_REASON_CONTENDED);
 }
 

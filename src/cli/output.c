@@ -194,8 +194,8 @@ const char *cli_reason_sentence(enum weir_reason reason)
 		return "the segment's time comes from the caller: give --now NS, nanoseconds since "
 		       "1970";
 	case WEIR_REASON_CONTENDED:
-		return "too many processes changed the bucket at once, and the fail mode is "
-		       "closed: try again";
+		return "too many processes changed the bucket or the policies at once: try "
+		       "again";
 	case WEIR_REASON_USE_ACQUIRE:
 		return "the policy has a concurrency limit: use `weir acquire`";
 	case WEIR_REASON_HOLDS_FULL:
