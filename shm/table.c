@@ -58,6 +58,7 @@
 #ifndef CLAIM_ATTEMPTS /* the models lower it */
 #define CLAIM_ATTEMPTS 64
 #endif
+#define CLAIM_PATIENCE (CLAIM_ATTEMPTS / 8)     /* with another key's claimer */
 #define READ_ATTEMPTS 4
 #define GROUP_PREFERRED (GROUP_SLOTS * 5 / 8)   /* fill the first group up to here */
 
@@ -266,8 +267,15 @@ enum table_claim table_claim(const struct table *table, struct fingerprint finge
 		seen = window_first(window, SLOT_TENTATIVE);
 		if (!seen) {
 			seen = choose_victim(window, newcomer_debt_ns);
+			/* The window was read slot by slot: the key may have gone
+			 * live meanwhile in one that was read before. */
 			if (!seen)
-				return CLAIM_FULL;
+				return table_find(table, fingerprint, ref) ? CLAIM_FOUND :
+									     CLAIM_FULL;
+			/* Its claimer is most likely at work: two keys that take the
+			 * slot from each other get nowhere. */
+			if (seen->status == SLOT_TENTATIVE && attempt < CLAIM_PATIENCE)
+				continue;
 			if (!announce(table, seen, now_ns))
 				continue;
 			if (seal(table, seen, report) && publish(seen, fingerprint))
