@@ -5,7 +5,8 @@
  * CAVEATS
  *
  *  - fork: a child may use its parent's handles at once; it gets descriptors
- *    of its own.  vfork and raw clone() children must exec or exit.
+ *    of its own.  vfork and raw clone() children must exec or exit.  A host with
+ *    fork handlers for liburcu-bp: see weir_skip_fork_handlers().
  *  - reboot: a segment kept on a persistent file system is refused after a
  *    reboot (its clock restarted); remove and create it anew.
  *  - suspended process: a process that is stopped anywhere harms no other.
@@ -133,6 +134,12 @@ int weir_create(const char *name, const struct weir_options *options, struct wei
  * agree with its real length.  Errors: WEIR_ENOENT, WEIR_EACCES,
  * WEIR_EVERSION, WEIR_ECORRUPT, WEIR_ENOMEM, WEIR_ESYSTEM. */
 int weir_open(const char *name, struct weir **weir, struct weir_error *error);
+
+/* For a host that uses liburcu-bp itself, and calls urcu_bp_before_fork() and the two
+ * that belong to it around each fork (pthread_atfork): the library leaves that to
+ * it.  Called by both, fork() never returns; by neither, the child hangs in its first
+ * decision.  Call it before the first weir_open(). */
+void weir_skip_fork_handlers(void);
 
 /* Close a handle (NULL is ignored).  Waits until decisions under way in this
  * process have finished.  The segment and its buckets stay. */

@@ -11,7 +11,13 @@
  * of the descriptor, which is not good: locks taken through it belong to the open
  * file that parent and child share.  So the child opens the file anew, before
  * fork() returns there.  The list's mutex is held across the fork, so that the
- * child finds the list whole; liburcu's handlers do the same for its registry.
+ * child finds the list whole; liburcu's handlers do the same for its registry,
+ * unless the host calls those itself: called twice they wait for themselves.
+ *
+ * Who changes policies may wait seconds for another process, and holds a mutex of
+ * its own meanwhile, which keeps nobody from opening, closing or forking.  A child
+ * makes it anew: who held it does not exist there, and what it guards, the
+ * segment's lock, is not the child's.
  */
 #include "src/handle.h"
 
@@ -19,7 +25,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "shm/error.h"
@@ -35,17 +40,19 @@ struct mapping {
 };
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t policy_mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct mapping *mappings;
 static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
+static bool host_calls_liburcu;
 
-void control_lock(void)
+void policy_lock(void)
 {
-	pthread_mutex_lock(&mutex);
+	pthread_mutex_lock(&policy_mutex);
 }
 
-void control_unlock(void)
+void policy_unlock(void)
 {
-	pthread_mutex_unlock(&mutex);
+	pthread_mutex_unlock(&policy_mutex);
 }
 
 /* ---- Fork -------------------------------------------------------------- */
@@ -53,18 +60,22 @@ void control_unlock(void)
 static void before_fork(void)
 {
 	pthread_mutex_lock(&mutex);
-	urcu_bp_before_fork();
+	if (!host_calls_liburcu)
+		urcu_bp_before_fork();
 }
 
 static void after_fork_parent(void)
 {
-	urcu_bp_after_fork_parent();
+	if (!host_calls_liburcu)
+		urcu_bp_after_fork_parent();
 	pthread_mutex_unlock(&mutex);
 }
 
 static void after_fork_child(void)
 {
-	urcu_bp_after_fork_child();
+	if (!host_calls_liburcu)
+		urcu_bp_after_fork_child();
+	pthread_mutex_init(&policy_mutex, NULL);
 	for (struct mapping *mapping = mappings; mapping; mapping = mapping->next)
 		participant_after_fork(mapping->segment);
 	pthread_mutex_unlock(&mutex);
@@ -73,6 +84,11 @@ static void after_fork_child(void)
 static void register_fork_handlers(void)
 {
 	pthread_atfork(before_fork, after_fork_parent, after_fork_child);
+}
+
+void weir_skip_fork_handlers(void)
+{
+	host_calls_liburcu = true;
 }
 
 /* ---- Open and close ---------------------------------------------------- */
@@ -160,10 +176,10 @@ int weir_open(const char *name, struct weir **result, struct weir_error *error)
 	if (!weir)
 		return weir_fail(error, WEIR_ENOMEM, "no memory for a handle");
 	pthread_once(&fork_once, register_fork_handlers);
-	control_lock();
+	pthread_mutex_lock(&mutex);
 	if (status == 0)
 		status = mapping_get(name, &mapping, error);
-	control_unlock();
+	pthread_mutex_unlock(&mutex);
 	if (status) {
 		free(weir);
 		return status;
@@ -183,13 +199,13 @@ void weir_close(struct weir *weir)
 	segment = __atomic_exchange_n(&weir->segment, NULL, __ATOMIC_ACQ_REL);
 	rcu_wait();
 	if (segment) {
-		control_lock();
+		pthread_mutex_lock(&mutex);
 		last = mapping_put(segment);
 		/* Under the lock, so that opening the same file meanwhile waits
 		 * and gets a mapping and a participant of its own. */
 		if (last)
 			segment_unmap(last->segment);
-		control_unlock();
+		pthread_mutex_unlock(&mutex);
 		free(last);
 	}
 	free(weir);

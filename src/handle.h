@@ -37,9 +37,9 @@ static inline struct segment *handle_control(const struct weir *weir)
 	return __atomic_load_n(&weir->segment, __ATOMIC_ACQUIRE);
 }
 
-/* One control operation at a time in this process; the segment's lock does the
- * rest between processes. */
-void control_lock(void);
-void control_unlock(void);
+/* One thread of this process changes policies at a time; the segment's lock does
+ * the rest between processes. */
+void policy_lock(void);
+void policy_unlock(void);
 
 #endif

@@ -25,17 +25,17 @@ static int lock(struct segment *segment, struct weir_error *error)
 {
 	int status;
 
-	control_lock();
+	policy_lock();
 	status = segment_lock(segment, error);
 	if (status)
-		control_unlock();
+		policy_unlock();
 	return status;
 }
 
 static void unlock(struct segment *segment)
 {
 	segment_unlock(segment);
-	control_unlock();
+	policy_unlock();
 }
 
 static int check_all(const struct weir_policy *policies, size_t count, struct weir_error *error)
