@@ -3,6 +3,7 @@
  * A segment's file is made and removed; handles on it.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -11,6 +12,18 @@
 
 #include "src/handle.h"
 #include "tests/segment_file.h"
+
+static unsigned signals;
+
+/* A signal comes while memory is allocated. */
+int posix_fallocate(int fd, off_t offset, off_t length)
+{
+	if (signals > 0) {
+		signals--;
+		return EINTR;
+	}
+	return fallocate(fd, 0, offset, length) == 0 ? 0 : errno;
+}
 
 /* ---- Create ------------------------------------------------------------ */
 
@@ -187,6 +200,20 @@ START_TEST(create_finds_no_room)
 }
 END_TEST
 
+START_TEST(create_goes_on_after_signals)
+{
+	ck_assert_int_eq(weir_remove(name, &error), 0);
+	signals = 3;
+	ck_assert_msg(weir_create(name, &options, &error) == 0, "%s", error.message);
+	ck_assert_uint_eq(signals, 0);
+	ck_assert_int_eq(weir_remove(name, NULL), 0);
+	/* But not for ever. */
+	signals = UINT32_MAX;
+	ck_assert_int_eq(weir_create(name, &options, &error), WEIR_ESYSTEM);
+	ck_assert_uint_gt(signals, 0);
+}
+END_TEST
+
 #define RACERS 16
 
 struct race {
@@ -305,6 +332,7 @@ int main(void)
 		create_leaves_what_exists, create_leaves_a_dangling_link, names_are_checked,
 		create_rounds_up,	   mode_is_not_the_umasks,	  group_is_given,
 		create_needs_its_folder,   create_finds_no_room,	  one_of_many_creators_wins,
+		create_goes_on_after_signals,
 	};
 	const TTest *const handles[] = { handles_share_one_mapping, removed_while_open };
 	Suite *suite = suite_create("segment");
