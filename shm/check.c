@@ -100,7 +100,7 @@ static bool slot_is_absurd(struct slot *slot, uint64_t now_ns)
 	uint64_t time_ns = atomic_load_acquire(&slot->state.first);             /* E2 */
 
 	return slot_status(identity, state) == SLOT_LIVE && !(time_ns & TIME_HELD) &&
-	       time_ns > now_ns && time_ns - now_ns > GCRA_DEBT_MAX_NS;
+	       time_ns > now_ns && time_ns - now_ns > GCRA_DEBT_ABSURD_NS;
 }
 
 static void check_slots(const struct segment *segment, uint64_t now_ns, struct checker *checker)

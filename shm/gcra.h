@@ -14,6 +14,8 @@
  * F(n + c) - F(n) to time_ns.  The sum of any run of charges telescopes: it is
  * within one nanosecond of the exact product, however long the run, with no
  * remainder to store but the count of tokens, which the bucket keeps anyway.
+ * The count wraps at 2^47: where T is no whole number, each wrap in between may
+ * add a nanosecond.
  *
  * A cost c passes iff debt <= F(n) - F(n - (burst - c)).  With the exact debt
  * this would be the rational rule  debt <= (burst - c) x T.  Both sides are
@@ -36,8 +38,12 @@
 
 #include "shm/limit.h"
 
-/* More debt than this is not a bucket's, but damage or a clock that restarted. */
+/* The most that force makes. */
 #define GCRA_DEBT_MAX_NS (2 * WEIR_DEBT_MAX_NS)
+
+/* More debt than this is not a bucket's, but damage or a clock that restarted.  In
+ * between is the largest debt, as a thread sees it that read its clock earlier. */
+#define GCRA_DEBT_ABSURD_NS (GCRA_DEBT_MAX_NS + 3600ull * 1000000000)
 
 typedef unsigned __int128 gcra_wide;
 
@@ -101,7 +107,7 @@ static inline uint64_t gcra_debt_ns(const struct bucket_state *state, uint64_t n
 {
 	uint64_t debt = state->time_ns > now_ns ? state->time_ns - now_ns : 0;
 
-	return debt > GCRA_DEBT_MAX_NS ? 0 : debt;
+	return debt > GCRA_DEBT_ABSURD_NS ? 0 : debt;
 }
 
 /*
@@ -128,11 +134,11 @@ static inline struct verdict gcra_spend(const struct limit *limit, const struct 
 	} else if (cost > 0) {
 		uint64_t charge = gcra_charge_ns(limit, phase, cost);
 
-		if (charge > GCRA_DEBT_MAX_NS - debt) {
+		if (charge > GCRA_DEBT_MAX_NS || debt + charge > GCRA_DEBT_MAX_NS) {
 			verdict.allowed = false;
 			verdict.never = charge > GCRA_DEBT_MAX_NS;
 			verdict.retry_after_ns = verdict.never ? WEIR_NEVER :
-						 charge - (GCRA_DEBT_MAX_NS - debt);
+						 debt + charge - GCRA_DEBT_MAX_NS;
 		} else {
 			after->time_ns = now_ns + debt + charge;
 			after->used = (before->used + cost) & WEIR_COUNT_MAX;
@@ -143,14 +149,18 @@ static inline struct verdict gcra_spend(const struct limit *limit, const struct 
 	return verdict;
 }
 
-/* Give COST tokens back. */
+/* Give COST tokens back.  A bucket that is full already stays full since when it was:
+ * a charge that another plan takes back goes by that (gcra_undo). */
 static inline void gcra_refund(const struct limit *limit, const struct bucket_state *before,
 			       uint64_t now_ns, uint64_t cost, struct bucket_state *after)
 {
 	uint64_t debt = gcra_debt_ns(before, now_ns);
 	uint64_t back = gcra_return_ns(limit, gcra_phase(limit, before->used), cost);
 
-	after->time_ns = debt > back ? now_ns + debt - back : now_ns;
+	if (debt > back)
+		after->time_ns = now_ns + debt - back;
+	else
+		after->time_ns = before->time_ns < now_ns ? before->time_ns : now_ns;
 	after->used = before->used > cost ? before->used - cost : 0;
 }
 

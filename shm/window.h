@@ -19,11 +19,13 @@
  * window of one period can exceed the limit, by at most
  * previous x e / period: always below twice the limit, and never above the
  * limit in a period that is aligned as the counters are.  If they came early,
- * up to as many are denied that a log of all requests would allow.
+ * up to as many are denied that a log of all requests would allow.  None of this
+ * holds for what is forced, or only flagged: that is counted beyond the limit.
  *
  * time_ns = (index + 2) x period + previous: when the last trace of the current
  * counter is gone, and, since previous < period, both numbers in one word.
- * (A limit admits at most a tenth of a token per nanosecond.)
+ * (A limit admits at most a tenth of a token per nanosecond.  What was forced or
+ * flagged beyond that is cut to period - 1, still far above the limit.)
  *
  * References: the counters as described by Cloudflare, "Counting things, a lot
  * of different things", 2017.
@@ -86,7 +88,8 @@ static inline struct verdict fixed_window_spend(const struct limit *limit,
 		verdict.retry_after_ns = wait;
 	} else if (cost > WEIR_COUNT_MAX - window.count) {
 		verdict.allowed = false;
-		verdict.retry_after_ns = wait;
+		verdict.never = cost > WEIR_COUNT_MAX;
+		verdict.retry_after_ns = verdict.never ? WEIR_NEVER : wait;
 	} else if (cost > 0) {
 		window.count += cost;
 		after->time_ns = window.end_ns - (uint64_t)limit->stored_offset_ns;
@@ -205,11 +208,15 @@ static inline struct verdict sliding_window_spend(const struct limit *limit,
 		verdict.never = cost > limit->limit;
 		verdict.retry_after_ns =
 			verdict.never ? WEIR_NEVER : sliding_window_wait_ns(limit, &window, cost);
-	} else if (cost > WEIR_COUNT_MAX - window.current) {
+	} else if (cost > WEIR_COUNT_MAX - window.current && !verdict.flagged) {
 		verdict.allowed = false;
-		verdict.retry_after_ns = limit->period_ns - window.elapsed_ns;
+		verdict.never = cost > WEIR_COUNT_MAX;
+		verdict.retry_after_ns = verdict.never ? WEIR_NEVER :
+							 limit->period_ns - window.elapsed_ns;
 	} else if (cost > 0) {
-		window.current += cost;
+		/* Who only marks denies nothing, whatever there is to count. */
+		window.current = cost > WEIR_COUNT_MAX - window.current ? WEIR_COUNT_MAX :
+									  window.current + cost;
 		sliding_window_store(limit, &window, after);
 	}
 	verdict.remaining = sliding_window_room(limit, &window);

@@ -492,14 +492,54 @@ END_TEST
 START_TEST(absurd_debt_counts_as_none)
 {
 	struct limit limit = fixture_compile(&limits[1]);
-	struct bucket_state absurd = { EPOCH + GCRA_DEBT_MAX_NS + 1, 0 }, largest = absurd, after;
+	struct bucket_state absurd = { EPOCH + GCRA_DEBT_ABSURD_NS + 1, 0 }, largest = absurd, after;
 
 	largest.time_ns--;
-	ck_assert_uint_eq(gcra_debt_ns(&largest, EPOCH), GCRA_DEBT_MAX_NS);
+	ck_assert_uint_eq(gcra_debt_ns(&largest, EPOCH), GCRA_DEBT_ABSURD_NS);
 	ck_assert(!would_pass(&limit, &largest, EPOCH, 1));
 	ck_assert_uint_eq(gcra_debt_ns(&absurd, EPOCH), 0);
 	ck_assert(gcra_spend(&limit, &absurd, EPOCH, 3, false, &after).allowed);
 	ck_assert_uint_eq(after.time_ns, EPOCH + 10 * SECOND);
+}
+END_TEST
+
+/* The largest debt is more than that to a thread that read its clock earlier, and
+ * not damage. */
+START_TEST(largest_debt_at_an_earlier_time)
+{
+	struct limit limit = fixture_compile(&limits[1]);
+	struct bucket_state state = { EPOCH + GCRA_DEBT_MAX_NS, 0 }, after;
+	struct verdict verdict;
+
+	for (uint64_t earlier_ns = 0; earlier_ns <= MINUTE; earlier_ns += 1 + earlier_ns * 9) {
+		uint64_t now_ns = EPOCH - earlier_ns;
+
+		ck_assert_uint_eq(gcra_debt_ns(&state, now_ns), GCRA_DEBT_MAX_NS + earlier_ns);
+		ck_assert(!would_pass(&limit, &state, now_ns, 1));
+		verdict = gcra_spend(&limit, &state, now_ns, 3, true, &after);
+		ck_assert(!verdict.allowed && !verdict.never);
+		ck_assert_uint_eq(verdict.retry_after_ns, earlier_ns + 10 * SECOND);
+		ck_assert_mem_eq(&after, &state, sizeof(state));
+		gcra_refund(&limit, &state, now_ns, 3, &after);
+		ck_assert_uint_eq(after.time_ns, state.time_ns - 10 * SECOND);
+	}
+}
+END_TEST
+
+/* A refund into a full bucket leaves it full since when it was, so that a charge
+ * before it can still be told from one after. */
+START_TEST(refund_into_a_full_bucket)
+{
+	struct limit limit = fixture_compile(&limits[1]);
+	struct bucket_state state = { EPOCH - 7, 5 }, after;
+
+	gcra_refund(&limit, &state, EPOCH, 3, &after);
+	ck_assert_uint_eq(after.time_ns, EPOCH - 7);
+	ck_assert_uint_eq(after.used, 2);
+	/* Damage, of course, does not stay. */
+	state.time_ns = EPOCH + GCRA_DEBT_ABSURD_NS + 1;
+	gcra_refund(&limit, &state, EPOCH, 3, &after);
+	ck_assert_uint_eq(after.time_ns, EPOCH);
 }
 END_TEST
 
@@ -523,6 +563,8 @@ int main(void)
 	tcase_add_loop_test(edges, count_wraps, 0, count);
 	tcase_add_loop_test(edges, large_numbers, 0, count);
 	tcase_add_test(edges, absurd_debt_counts_as_none);
+	tcase_add_test(edges, largest_debt_at_an_earlier_time);
+	tcase_add_test(edges, refund_into_a_full_bucket);
 	suite_add_tcase(suite, exact);
 	suite_add_tcase(suite, edges);
 	runner = srunner_create(suite);

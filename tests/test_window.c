@@ -547,6 +547,32 @@ START_TEST(force_counts_beyond_the_limit)
 	state = after;
 	ck_assert(!fixed_window_spend(&limit, &state, EPOCH, 1, true, &after).allowed);
 	ck_assert(same(&state, &after));
+
+	/* More than can ever be counted is never taken. */
+	state = (struct bucket_state){ 0, 0 };
+	verdict = fixed_window_spend(&limit, &state, EPOCH, WEIR_COUNT_MAX + 1, true, &after);
+	ck_assert(!verdict.allowed && verdict.never && verdict.retry_after_ns == WEIR_NEVER);
+	verdict = sliding_window_spend(&limit, &state, EPOCH, WEIR_COUNT_MAX + 1, true, &after);
+	ck_assert(!verdict.allowed && verdict.never && verdict.retry_after_ns == WEIR_NEVER);
+}
+END_TEST
+
+/* A limit that only marks denies nothing, whatever there is to count. */
+START_TEST(flag_counts_up_to_the_largest)
+{
+	struct limit limit = window_limit(10, SECOND);
+	const uint64_t costs[] = { WEIR_COUNT_MAX - 1, 3, WEIR_COUNT_MAX, UINT64_MAX };
+	struct bucket_state state = { 0, 0 }, after;
+
+	limit.action = WEIR_ACTION_FLAG;
+	for (unsigned i = 0; i < LENGTH(costs); i++) {
+		struct verdict verdict = sliding_window_spend(&limit, &state, EPOCH, costs[i], false,
+							      &after);
+
+		ck_assert(verdict.allowed && verdict.flagged && !verdict.never);
+		ck_assert_uint_eq(after.used, i == 0 ? costs[0] : WEIR_COUNT_MAX);
+		state = after;
+	}
 }
 END_TEST
 
@@ -572,6 +598,7 @@ int main(void)
 	tcase_add_test(sliding, sliding_reading_that_is_late);
 	tcase_add_test(sliding, sliding_refund_that_is_late);
 	tcase_add_test(sliding, force_counts_beyond_the_limit);
+	tcase_add_test(sliding, flag_counts_up_to_the_largest);
 	suite_add_tcase(suite, fixed);
 	suite_add_tcase(suite, sliding);
 	runner = srunner_create(suite);
