@@ -56,6 +56,9 @@ enum record_state {
 #define TAG_SEQUENCE_MASK ((1ull << 39) - 1)
 
 #define FIND_ATTEMPTS 256               /* records looked at before all of them are */
+#ifndef ASKED_OWNERS /* the models lower it */
+#define ASKED_OWNERS 256u               /* whose answers are remembered at a time */
+#endif
 #define CHANGE_ATTEMPTS 4096
 
 static struct word_pair record_read(const struct hold_record *record)
@@ -292,10 +295,27 @@ static bool reap(const struct segment *segment, uint64_t index, struct word_pair
 	return true;
 }
 
+/* What the kernel said of an owner.  The dead stay dead: ids are not used again.
+ * The living may have died since; the next reaper will know. */
+struct answer {
+	uint64_t owner;
+	bool alive;
+};
+
+static bool owner_alive(const struct segment *segment, struct answer answers[ASKED_OWNERS],
+			uint64_t owner)
+{
+	struct answer *answer = &answers[owner % ASKED_OWNERS];
+
+	if (answer->owner != owner)
+		*answer = (struct answer){ owner, participant_alive(segment, owner) };
+	return answer->alive;
+}
+
 unsigned holds_reap(const struct segment *segment, const struct slot *slot)
 {
 	uint64_t only = slot ? (uint64_t)(slot - segment->table.slots) : 0;
-	uint64_t alive = 0;             /* the owner asked for last */
+	struct answer answers[ASKED_OWNERS] = { { 0, false } };
 	unsigned reaped = 0, finished = 0;
 
 	for (uint64_t index = 0; index < segment->holds.count; index++) {
@@ -310,9 +330,8 @@ unsigned holds_reap(const struct segment *segment, const struct slot *slot)
 			/* Whoever's: begun by its owner, or counted by a reaper. */
 			count_down(segment, index, word);
 			finished++;
-		} else if (word.second == alive || participant_alive(segment, word.second)) {
-			alive = word.second;
-		} else if (reap(segment, index, word)) {
+		} else if (!owner_alive(segment, answers, word.second) &&
+			   reap(segment, index, word)) {
 			reaped++;
 		}
 	}

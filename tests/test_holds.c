@@ -1,14 +1,31 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Concurrency limits: who may hold, who may release, and what becomes of the
  * holds of the dead. */
+#include <fcntl.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "tests/support.h"
 
 static const char key[] = "the door";
+
+static unsigned asked; /* the kernel, who is alive */
+
+int fcntl(int fd, int command, ...)
+{
+	va_list arguments;
+	void *argument;
+
+	va_start(arguments, command);
+	argument = va_arg(arguments, void *);
+	va_end(arguments);
+	asked += command == F_OFD_GETLK;
+	return (int)syscall(SYS_fcntl, fd, command, argument);
+}
 
 static struct weir *open_segment(uint32_t holds)
 {
@@ -412,6 +429,60 @@ START_TEST(test_child_does_not_keep_a_dead_holder_alive)
 }
 END_TEST
 
+/* Hold one more, each time that it is told. */
+static void hold_when_told(struct weir *weir, weir_policy_id id, int told, int done)
+{
+	struct weir_hold hold;
+	char byte;
+
+	while (read(told, &byte, 1) == 1) {
+		must(acquire(weir, id, 1, &hold, NULL));
+		must(write(done, "", 1) == 1);
+	}
+	for (;;)
+		pause();
+}
+
+/* However their records alternate, each holder is asked for once. */
+START_TEST(test_each_holder_is_asked_for_once)
+{
+	enum { HOLDERS = 3, EACH = 4 };
+	struct weir *weir = open_segment(64);
+	weir_policy_id id = define(weir, "12 concurrency");
+	struct weir_decision decision;
+	struct weir_hold hold;
+	int tell[HOLDERS][2], done[2];
+	pid_t holders[HOLDERS];
+	char byte;
+
+	ck_assert_int_eq(pipe(done), 0);
+	for (unsigned i = 0; i < HOLDERS; i++) {
+		ck_assert_int_eq(pipe(tell[i]), 0);
+		holders[i] = support_fork();
+		if (holders[i] == 0)
+			hold_when_told(weir, id, tell[i][0], done[1]);
+	}
+	for (unsigned i = 0; i < HOLDERS * EACH; i++) {
+		ck_assert_int_eq(write(tell[i % HOLDERS][1], "", 1), 1);
+		ck_assert_int_eq(read(done[0], &byte, 1), 1);
+	}
+	asked = 0;
+	ck_assert(!acquire(weir, id, 1, &hold, &decision));
+	ck_assert_uint_eq(asked, HOLDERS);
+
+	/* One is dead; what it held is free, and it is asked for once, too. */
+	kill(holders[1], SIGKILL);
+	ck_assert_int_eq(waitpid(holders[1], NULL, 0), holders[1]);
+	asked = 0;
+	ck_assert(acquire(weir, id, EACH, &hold, &decision));
+	ck_assert_uint_eq(asked, HOLDERS);
+	ck_assert_uint_eq(support_counter(weir, "holds_reaped", NULL), EACH);
+	kill(holders[0], SIGKILL);
+	kill(holders[2], SIGKILL);
+	weir_close(weir);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("holds");
@@ -430,6 +501,7 @@ int main(void)
 	tcase_add_test(all, test_child_cannot_release);
 	tcase_add_loop_test(all, test_dead_release_what_they_held, 0, 3);
 	tcase_add_test(all, test_child_does_not_keep_a_dead_holder_alive);
+	tcase_add_test(all, test_each_holder_is_asked_for_once);
 	suite_add_tcase(suite, all);
 	return support_main(suite);
 }
