@@ -130,24 +130,77 @@ static void describe_status(const struct bucket_ref *ref, struct limit *limit, u
 	status->reset_after_ns = verdict.reset_after_ns;
 }
 
+/* Limit LIMIT_INDEX of the policy at INDEX, if it can be the bucket's.  Of a key that is
+ * known as a whole, its fingerprint tells. */
+static bool limit_of(const struct segment *segment, uint64_t version, uint32_t index,
+		     uint32_t limit_index, const struct weir_bucket *bucket, struct limit *limit)
+{
+	struct fingerprint fingerprint;
+	struct word_pair identity;
+
+	policy_limit(segment, version, index, limit_index, limit);
+	if (bucket->key_length == 0 || bucket->key_stored < bucket->key_length)
+		return true;
+	fingerprint = hash_fingerprint(&segment->hash, limit->key[0], limit->key[1], bucket->key,
+				       bucket->key_length);
+	memcpy(&identity, bucket->fingerprint, sizeof(identity));
+	return slot_is(identity, fingerprint);
+}
+
+/* The policy and limit that the slot says it is of; false if they are gone. */
+static bool find_owner(const struct segment *segment, uint64_t version,
+		       const struct bucket_ref *ref, struct weir_bucket *bucket,
+		       struct weir_policy *policy, struct limit *limit)
+{
+	/* Relaxed: the word is complete in itself, and says whose it is. */
+	uint64_t owner = atomic_load_relaxed(&ref->slot->owner), serial;
+	uint32_t index = owner >> 16 & 0xffff;
+
+	bucket->limit_index = owner >> 32 & 0xff;
+	return (owner & GENERATION_MASK) == ref->generation && index < segment->policies &&
+	       policy_decode(segment, version, index, policy, &serial) &&
+	       (serial & 0xffffff) == owner >> 40 && bucket->limit_index < policy->limit_count &&
+	       limit_of(segment, version, index, bucket->limit_index, bucket, limit);
+}
+
+/* A policy that was removed and defined again goes on with its buckets, which do not
+ * say so: ask each limit of each policy whether the key would be here. */
+static bool find_heir(const struct segment *segment, uint64_t version, struct weir_bucket *bucket,
+		      struct weir_policy *policy, struct limit *limit)
+{
+	uint64_t serial;
+
+	if (bucket->key_length == 0 || bucket->key_stored < bucket->key_length)
+		return false;
+	for (uint32_t index = 0; index < segment->policies; index++) {
+		const struct policy_record *record = policy_record_at(segment, version, index);
+		uint64_t count = policy_word(&record->flags) & 0xff;
+
+		if (policy_word(&record->serial) == 0 || count > WEIR_LIMITS_MAX)
+			continue;
+		for (uint32_t i = 0; i < count; i++) {
+			bucket->limit_index = i;
+			if (limit_of(segment, version, index, i, bucket, limit))
+				return policy_decode(segment, version, index, policy, &serial);
+		}
+	}
+	return false;
+}
+
 /* Whose bucket it is; the policy's name stays empty if that is not known. */
 static void describe_owner(const struct segment *segment, const struct bucket_ref *ref,
 			   uint64_t now_ns, struct weir_bucket *bucket)
 {
-	/* Relaxed: the word is complete in itself, and says whose it is. */
-	uint64_t owner = atomic_load_relaxed(&ref->slot->owner);
-	uint32_t index = owner >> 16 & 0xffff, limit_index = owner >> 32 & 0xff;
-	uint64_t version = policy_version(segment), serial;
+	uint64_t version = policy_version(segment);
 	struct weir_policy policy;
 	struct limit limit;
 
-	if ((owner & GENERATION_MASK) != ref->generation || index >= segment->policies ||
-	    !policy_decode(segment, version, index, &policy, &serial) ||
-	    (serial & 0xffffff) != owner >> 40 || limit_index >= policy.limit_count)
+	if ((!find_owner(segment, version, ref, bucket, &policy, &limit) &&
+	     !find_heir(segment, version, bucket, &policy, &limit)) ||
+	    policy_version(segment) != version) {
+		bucket->limit_index = 0;
 		return;
-	policy_limit(segment, version, index, limit_index, &limit);
-	if (policy_version(segment) != version)
-		return;
+	}
 	if (limit.algorithm == WEIR_FIXED_WINDOW) {
 		limit.stored_offset_ns = segment->wall_offset_ns;
 		limit.aligned_offset_ns =
@@ -156,7 +209,6 @@ static void describe_owner(const struct segment *segment, const struct bucket_re
 				(int64_t)atomic_load_relaxed(&segment->header->wall.offset_ns);
 	}
 	memcpy(bucket->policy, policy.name, sizeof(bucket->policy));
-	bucket->limit_index = limit_index;
 	bucket->algorithm = limit.algorithm;
 	describe_status(ref, &limit, now_ns, bucket);
 }

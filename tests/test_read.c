@@ -241,6 +241,54 @@ START_TEST(buckets_without_a_policy)
 }
 END_TEST
 
+/* A policy that was removed and defined again, in another place, has its keys' debts;
+ * a limit that counts something else has not. */
+START_TEST(buckets_of_a_policy_that_came_back)
+{
+	const char *long_key = "a key of more bytes than the segment keeps of each";
+	weir_policy_id id = fixture_set(weir, "p", "10/1h, 20/1d, 30/1s fixed-window");
+	const struct weir_bucket *bucket;
+	const struct listing *listing;
+
+	ck_assert(spend(id, "k", 1, 4));
+	ck_assert(spend(id, long_key, strlen(long_key), 2));
+	ck_assert_int_eq(weir_policy_remove(weir, "p", NULL), WEIR_OK);
+	fixture_set(weir, "another", "10/1h, 20/1d, 30/1s fixed-window");
+	id = fixture_set(weir, "p", "10/1h, 50/1d, 30/2s fixed-window");
+
+	listing = list_at(weir, EPOCH, 0);
+	ck_assert_uint_eq(listing->count, 6);
+	for (uint32_t limit = 0; limit < 2; limit++) {
+		bucket = find(listing, "p", limit, "k");
+		ck_assert_uint_eq(bucket->consumed, 4);
+		ck_assert_uint_eq(bucket->status.limit, limit ? 50 : 10);
+		ck_assert_uint_eq(bucket->status.limit_index, limit);
+		ck_assert_int_eq(bucket->status.outcome, WEIR_ALLOWED);
+	}
+	ck_assert_uint_eq(find(listing, "p", 0, "k")->status.remaining, 6);
+	ck_assert_str_eq(find(listing, "", 0, "k")->policy, "");
+	ck_assert(spend(id, "k", 1, 6));
+	ck_assert(!spend(id, "k", 1, 1));
+}
+END_TEST
+
+/* A bucket of a limit that was replaced by one that counts something else is not
+ * shown as that one's. */
+START_TEST(buckets_of_a_replaced_limit)
+{
+	weir_policy_id id = fixture_set(weir, "p", "10/1h sliding-window");
+	const struct listing *listing;
+
+	ck_assert(spend(id, "k", 1, 4));
+	fixture_set(weir, "p", "10/2h sliding-window");
+	ck_assert(spend(id, "k", 1, 3));
+	listing = list_at(weir, EPOCH, 0);
+	ck_assert_uint_eq(listing->count, 2);
+	ck_assert_uint_eq(find(listing, "p", 0, "k")->consumed, 3);
+	ck_assert_uint_eq(find(listing, "", 0, "k")->consumed, 4);
+}
+END_TEST
+
 /* Denials are counted by samples, one of 32 on average: within 10 sigma. */
 START_TEST(sampled_denials)
 {
@@ -533,6 +581,8 @@ int main(void)
 	tcase_add_loop_test(reading, stored_keys, 0, 5);
 	tcase_add_test(reading, torn_note);
 	tcase_add_test(reading, buckets_without_a_policy);
+	tcase_add_test(reading, buckets_of_a_policy_that_came_back);
+	tcase_add_test(reading, buckets_of_a_replaced_limit);
 	tcase_add_test(reading, sampled_denials);
 	tcase_add_test(reading, counter_descriptions);
 	tcase_add_test(reading, counter_sums);
