@@ -130,8 +130,9 @@ void weir_options_init(struct weir_options *options);
 int weir_create(const char *name, const struct weir_options *options, struct weir_error *error);
 
 /* Open the segment NAME for reading and writing.  Nothing in the file is
- * trusted: it must belong to this user or root, and every size and offset must
- * agree with its real length.  Errors: WEIR_ENOENT, WEIR_EACCES,
+ * trusted: it must belong to this user or root, or be writable by a group that
+ * this process is in, and not be writable by everybody; and every size and offset
+ * must agree with its real length.  Errors: WEIR_ENOENT, WEIR_EACCES,
  * WEIR_EVERSION, WEIR_ECORRUPT, WEIR_ENOMEM, WEIR_ESYSTEM. */
 int weir_open(const char *name, struct weir **weir, struct weir_error *error);
 
@@ -142,7 +143,8 @@ int weir_open(const char *name, struct weir **weir, struct weir_error *error);
 void weir_skip_fork_handlers(void);
 
 /* Close a handle (NULL is ignored).  Waits until decisions under way in this
- * process have finished.  The segment and its buckets stay. */
+ * process have finished.  The segment and its buckets stay; what this process
+ * holds ends with its last handle, as if it had died. */
 void weir_close(struct weir *weir);
 
 /* Remove the segment's name.  Processes that have it open go on together;
@@ -243,7 +245,8 @@ int weir_policy_set(struct weir *weir, const struct weir_policy *policies, size_
 		    struct weir_error *error);
 
 /* Remove a policy.  Decisions by its id then answer unavailable with
- * WEIR_REASON_NO_POLICY.  Errors: WEIR_ENOENT, WEIR_EBUSY. */
+ * WEIR_REASON_NO_POLICY.  Its keys keep their debt: a policy of the same name that is
+ * defined later goes on with it.  Errors: WEIR_ENOENT, WEIR_EBUSY. */
 int weir_policy_remove(struct weir *weir, const char *name, struct weir_error *error);
 
 /* Copy the policy NAME.  Errors: WEIR_ENOENT. */
@@ -302,7 +305,8 @@ enum weir_reason {
 	                                 * what was given back to some limits stays */
 	WEIR_REASON_USE_ACQUIRE = 8,    /* unavailable: the policy has a concurrency limit */
 	WEIR_REASON_HOLDS_FULL = 9,     /* no hold record left: the fail mode decided */
-	WEIR_REASON_DEBT = 10,          /* denied: force-take beyond the largest debt */
+	WEIR_REASON_DEBT = 10,          /* denied: force-take beyond the largest debt or
+	                                 * count */
 	WEIR_REASON_CLOSED = 11,        /* unavailable: the handle is closed */
 };
 
@@ -310,7 +314,10 @@ struct weir_request {
 	weir_policy_id policy;
 	const void *key;                /* any bytes */
 	size_t key_length;              /* 1 to WEIR_KEY_MAX */
-	uint64_t cost;                  /* tokens; 0 is a peek.  At most WEIR_COUNT_MAX */
+	uint64_t cost;                  /* tokens; 0 is a peek.  Above the limit (the burst
+	                                 * of a token bucket) it is denied with
+	                                 * WEIR_REASON_COST; but forced, or with action
+	                                 * flag, a window counts up to WEIR_COUNT_MAX */
 	uint64_t now_ns;                /* 0: read the clock.  Otherwise the caller's
 	                                 * reading of CLOCK_BOOTTIME, or of its own
 	                                 * clock with WEIR_CLOCK_CALLER */
@@ -354,8 +361,9 @@ bool weir_status(struct weir *weir, const struct weir_request *request,
 		 struct weir_decision *decision);
 
 /* Spend COST tokens whether or not they are there: settle what was only known
- * afterwards.  The bucket may go into debt, up to twice WEIR_DEBT_MAX_NS; more
- * is denied with WEIR_REASON_DEBT and spends nothing.  Decision path. */
+ * afterwards.  A token bucket may go into debt, up to twice WEIR_DEBT_MAX_NS, and a
+ * window counts up to WEIR_COUNT_MAX; more is denied with WEIR_REASON_DEBT and spends
+ * nothing.  Decision path. */
 bool weir_force_take(struct weir *weir, const struct weir_request *request,
 		     struct weir_decision *decision);
 
@@ -378,8 +386,8 @@ struct weir_hold {
 };
 
 /* As weir_decide(), for policies with a concurrency limit (others work too).
- * If it returns true, release the hold exactly once; if this process dies, the
- * others find out and release it.  Decision path, but for the calls that ask
+ * If it returns true, release the hold exactly once; if this process dies, or closes
+ * its last handle on the segment, the others find out and release it.  Decision path, but for the calls that ask
  * the kernel who is alive when the limit is reached. */
 bool weir_acquire(struct weir *weir, const struct weir_request *request, struct weir_hold *hold,
 		  struct weir_decision *decision);
@@ -405,9 +413,11 @@ struct weir_bucket {
 	struct weir_decision status;    /* as weir_status() would tell for cost 1 */
 };
 
-/* Call VISIT for each live bucket at NOW_NS (0: now), in no order, until it
- * returns false.  Buckets that come or go meanwhile may be missed.  Takes no
- * lock. */
+/* Call VISIT for each live bucket, in no order, until it returns false.  A bucket is
+ * live from its first charge until its slot is given to another key, also while it is
+ * full.  Its status is as of NOW_NS (0: now, and with WEIR_CLOCK_CALLER the beginning
+ * of time, so that it must be given).  Buckets that come or go meanwhile may be
+ * missed.  Takes no lock. */
 void weir_each_bucket(const struct weir *weir, uint64_t now_ns,
 		      bool (*visit)(const struct weir_bucket *bucket, void *context), void *context);
 
@@ -434,7 +444,8 @@ struct weir_counter {
 const struct weir_counter *weir_counter(unsigned index);
 
 /* The sum of counter INDEX over all processes since the segment was made: of
- * policy NAME, or of all policies if NAME is NULL. */
+ * policy NAME, or of all policies if NAME is NULL.  The counts of a policy that was
+ * removed go when its place is given to another, so that such a sum can fall. */
 uint64_t weir_counter_read(const struct weir *weir, unsigned index, const char *name);
 
 /* Is the segment sound?  Calls REPORT with a sentence for each finding (what is
