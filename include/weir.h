@@ -387,8 +387,8 @@ struct weir_hold {
 
 /* As weir_decide(), for policies with a concurrency limit (others work too).
  * If it returns true, release the hold exactly once; if this process dies, or closes
- * its last handle on the segment, the others find out and release it.  Decision path, but for the calls that ask
- * the kernel who is alive when the limit is reached. */
+ * its last handle on the segment, the others find out and release it.  Decision path,
+ * but for the calls that ask the kernel who is alive when the limit is reached. */
 bool weir_acquire(struct weir *weir, const struct weir_request *request, struct weir_hold *hold,
 		  struct weir_decision *decision);
 

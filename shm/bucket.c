@@ -134,8 +134,8 @@ static void refund(const struct limit *limit, const struct bucket_state *before,
 
 /* The clock is read after the state, whose charges went by earlier readings.  Of
  * callers with clocks of their own it is taken that they have one time, but for
- * claimers, who go by the time of the last bucket that was taken.  For windows a refund will do: one that comes when the next window has begun changes
- * nothing. */
+ * claimers, who go by the time of the last bucket that was taken.  For windows a
+ * refund will do: one that comes when the next window has begun changes nothing. */
 static void undo(const struct limit *limit, const struct bucket_state *before,
 		 const struct bucket_request *request, struct bucket_state *after)
 {

@@ -492,7 +492,8 @@ END_TEST
 START_TEST(absurd_debt_counts_as_none)
 {
 	struct limit limit = fixture_compile(&limits[1]);
-	struct bucket_state absurd = { EPOCH + GCRA_DEBT_ABSURD_NS + 1, 0 }, largest = absurd, after;
+	struct bucket_state absurd = { EPOCH + GCRA_DEBT_ABSURD_NS + 1, 0 };
+	struct bucket_state largest = absurd, after;
 
 	largest.time_ns--;
 	ck_assert_uint_eq(gcra_debt_ns(&largest, EPOCH), GCRA_DEBT_ABSURD_NS);

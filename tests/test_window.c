@@ -566,9 +566,9 @@ START_TEST(flag_counts_up_to_the_largest)
 
 	limit.action = WEIR_ACTION_FLAG;
 	for (unsigned i = 0; i < LENGTH(costs); i++) {
-		struct verdict verdict = sliding_window_spend(&limit, &state, EPOCH, costs[i], false,
-							      &after);
+		struct verdict verdict;
 
+		verdict = sliding_window_spend(&limit, &state, EPOCH, costs[i], false, &after);
 		ck_assert(verdict.allowed && verdict.flagged && !verdict.never);
 		ck_assert_uint_eq(after.used, i == 0 ? costs[0] : WEIR_COUNT_MAX);
 		state = after;
