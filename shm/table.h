@@ -59,11 +59,11 @@ static inline struct slot *table_slot(const struct table *table, struct fingerpr
 	return &table->slots[group * GROUP_SLOTS + (position ^ (i & (GROUP_SLOTS - 1)))];
 }
 
-/* Start loading the two slots that most likely have FINGERPRINT: neighbours. */
+/* Start loading the slot that most likely has FINGERPRINT.  Only that: another line
+ * would be fetched in vain more often than not, and delays the others of a batch. */
 static inline void table_prefetch(const struct table *table, struct fingerprint fingerprint)
 {
 	__builtin_prefetch(table_slot(table, fingerprint, 0), 1);
-	__builtin_prefetch(table_slot(table, fingerprint, 1), 1);
 }
 
 /* What the generations say of a slot (table in layout.h). */
