@@ -41,6 +41,11 @@ MUTANTS = {
     # A claimer goes by the time at which it began.
     "no-second-clock": ("if (plan->request->now_ns == 0)\n\t\tplan->now_ns = clock_ns",
                         "if (0)\n\t\tplan->now_ns = clock_ns"),
+    # A claimer with a caller's time goes by it, whoever took its key's bucket.
+    "no-later-time": ("plan->now_ns = table_time_ns(segment->table.taken_ns, plan->now_ns);",
+                      "plan->now_ns += 0;"),
+    # Whoever takes a bucket as expired does not say by which time.
+    "no-announcement": ("if (!announce(table, seen, now_ns))", "if (0)"),
     # A bucket's last operation is replaced before its record knows of it.
     "no-settle": ("if (tag_of(index, word) != time_ns)", "if (word.first || !word.first)"),
     # A reaper does not look whether the dead owner's units are in the bucket.

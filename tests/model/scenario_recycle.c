@@ -27,6 +27,12 @@ static void setup_spent(void)
 	setup(WORLD_BURST);
 }
 
+static void setup_spent_caller(void)
+{
+	setup(WORLD_BURST);
+	world_caller_times();
+}
+
 static void recycle_twice(unsigned thread)
 {
 	world_request(0, 1);
@@ -91,3 +97,5 @@ RECYCLE(scenario_take_over, "take-over", "an expired bucket is taken while its k
 	setup_expired, take_over, false);
 RECYCLE(scenario_late, "late", "a request whose clock reading is older than a take-over", 2,
 	setup_spent, spend_late, false);
+RECYCLE(scenario_late_caller, "late-caller", "as late, with times that the callers carry", 2,
+	setup_spent_caller, spend_late, false);

@@ -19,6 +19,7 @@ extern const struct model_scenario scenario_recycle;
 extern const struct model_scenario scenario_evict;
 extern const struct model_scenario scenario_take_over;
 extern const struct model_scenario scenario_late;
+extern const struct model_scenario scenario_late_caller;
 extern const struct model_scenario scenario_policy_allow;
 extern const struct model_scenario scenario_policy_general;
 extern const struct model_scenario scenario_policy_deny;
@@ -43,6 +44,7 @@ extern const struct model_scenario scenario_victims_all;
 	&scenario_evict, \
 	&scenario_take_over, \
 	&scenario_late, \
+	&scenario_late_caller, \
 	&scenario_policy_allow, \
 	&scenario_policy_general, \
 	&scenario_policy_deny, \

@@ -80,22 +80,27 @@ static void sealed(unsigned thread, const struct slot *before)
 	account->used = 0;
 }
 
-static void charged(unsigned thread, const struct slot *slot)
+static void charged(unsigned thread, const struct slot *slot, bool confirmed)
 {
 	const struct actor *actor = actor_of(thread);
 	unsigned key = key_of(slot->identity);
+	uint64_t now_ns = actor->now_ns, start;
 	struct account *account;
-	uint64_t start;
 
 	if (!is_for(actor, key)) {
 		model_violation("thread %u charged key %u, which is not its own", thread, key);
 		return;
 	}
 	account = &world.books.accounts[key];
-	start = account->time_ns > actor->now_ns ? account->time_ns : actor->now_ns;
-	if (start - actor->now_ns > (WORLD_BURST - actor->cost) * TOKEN_NS)
+	/* Who carries a time and claims a slot may go by a later one.  The new bucket
+	 * says which; whether it is late enough, the key's debt says. */
+	if (world.books.caller_times && confirmed &&
+	    slot->state.first - actor->cost * TOKEN_NS > now_ns)
+		now_ns = slot->state.first - actor->cost * TOKEN_NS;
+	start = account->time_ns > now_ns ? account->time_ns : now_ns;
+	if (start - now_ns > (WORLD_BURST - actor->cost) * TOKEN_NS)
 		model_violation("thread %u was admitted with key %u %llu ns in debt", thread, key,
-				(unsigned long long)(start - actor->now_ns));
+				(unsigned long long)(start - now_ns));
 	account->time_ns = start + actor->cost * TOKEN_NS;
 	account->used += actor->cost;
 	account->charged += actor->cost;
@@ -134,7 +139,7 @@ static void state_changed(unsigned thread, const struct slot *before, const stru
 	else if (old == SLOT_LIVE && new == SLOT_LIVE && used_of(slot) < used_of(before))
 		refunded(thread, before, slot);
 	else if ((old == SLOT_LIVE || old == SLOT_TENTATIVE) && new == SLOT_LIVE)
-		charged(thread, slot);
+		charged(thread, slot, old == SLOT_TENTATIVE);
 	else if (old != SLOT_TENTATIVE || new != SLOT_DEAD)
 		model_violation("thread %u took a slot from status %d to %d", thread, old, new);
 }

@@ -43,6 +43,14 @@ void world_init(void)
 	model_region("books", &world.books, sizeof(world.books));
 }
 
+void world_caller_times(void)
+{
+	world.books.caller_times = true;
+	for (unsigned t = 0; t < MODEL_THREADS_MAX; t++)
+		world.segments[t].table.taken_ns = &world.header.taken.latest_ns;
+	model_region("taken", &world.header.taken, sizeof(world.header.taken));
+}
+
 struct fingerprint world_fingerprint(unsigned key)
 {
 	return (struct fingerprint){
@@ -109,6 +117,7 @@ void world_plan(struct plan *plan, struct weir_request *request, const unsigned 
 	request->key = "key";
 	request->key_length = 3;
 	request->cost = cost;
+	request->now_ns = world.books.caller_times ? now_ns : 0;
 	plan->segment = &world.segments[model_thread()];
 	plan->request = request;
 	plan->now_ns = now_ns;

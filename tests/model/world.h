@@ -42,6 +42,7 @@ struct account {
 
 struct books {
 	uint64_t now_ns;                /* the world's clock */
+	bool caller_times;              /* requests carry their reading of it */
 	struct actor actors[MODEL_THREADS_MAX];
 	struct account accounts[WORLD_KEYS];
 	uint64_t counters[COUNTER_GLOBAL_COUNT];
@@ -62,6 +63,9 @@ extern struct world world;
 
 /* An empty segment; for setup(). */
 void world_init(void);
+
+/* Requests carry their times; for setup(), behind world_init(). */
+void world_caller_times(void);
 
 struct fingerprint world_fingerprint(unsigned key);
 struct limit world_limit(void);
