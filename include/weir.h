@@ -70,7 +70,7 @@ extern "C" {
 #define WEIR_PERIOD_MAX_NS (365ull * 86400 * 1000000000) /* 365 d */
 #define WEIR_RATE_MAX 100000000ull                      /* tokens per second */
 #define WEIR_DEBT_MAX_NS (400ull * 86400 * 1000000000)  /* burst x period / limit */
-#define WEIR_COUNT_MAX ((1ull << 47) - 1)               /* tokens counted in one bucket */
+#define WEIR_COUNT_MAX ((1ull << 44) - 1)               /* tokens counted in one bucket */
 
 enum weir_status {
 	WEIR_OK = 0,
@@ -112,6 +112,7 @@ struct weir_options {
 	mode_t mode;            /* file mode, default 0600 */
 	gid_t group;            /* group of the file; (gid_t)-1: the process's own */
 	bool huge_pages;        /* try huge pages; falls back (see weir_info) */
+	bool sync;              /* room to sync with other hosts: 64 bytes a slot more */
 	enum weir_clock clock;
 	const void *secret;     /* WEIR_SECRET_SIZE bytes that key the fingerprints,
 	                         * the same on all hosts of a cluster; NULL: random */
@@ -308,6 +309,10 @@ enum weir_reason {
 	WEIR_REASON_DEBT = 10,          /* denied: force-take beyond the largest debt or
 	                                 * count */
 	WEIR_REASON_CLOSED = 11,        /* unavailable: the handle is closed */
+	WEIR_REASON_STALE = 12,         /* the cluster's view is too old: the fail mode
+	                                 * decided, or the bucket or share it left to */
+	WEIR_REASON_CAP = 13,           /* denied: as much as the mode's bound admits
+	                                 * between two merges was admitted */
 };
 
 struct weir_request {
@@ -395,6 +400,66 @@ bool weir_acquire(struct weir *weir, const struct weir_request *request, struct 
 /* Release a hold.  A hold that is released twice, or belongs to another
  * process, is left alone: WEIR_EINVAL.  Decision path. */
 int weir_release(struct weir *weir, struct weir_hold *hold);
+
+/* ---- Sync ---------------------------------------------------------------- */
+
+struct weir_sync_options {
+	const char *url;                /* redis://[user[:password]@]host[:port][/db],
+	                                 * rediss://..., unix:///path[?db=N] */
+	const char *prefix;             /* of the keys in Redis */
+	uint64_t interval_ns;           /* between rounds, 1 ms to 60 s */
+	uint64_t max_staleness_ns;      /* a view is stale this long after its round */
+	uint32_t expected_hosts;        /* until the number of hosts is known, 1 to 10^6 */
+	uint32_t overshoot_permille;    /* WEIR_BOUNDED: how far the other hosts together
+	                                 * may go beyond a burst, 0 to 1000 */
+};
+
+/* Fill in the defaults: redis://127.0.0.1:6379, prefix "weir", 100 ms, 2 s, one
+ * host, 50 permille. */
+void weir_sync_options_init(struct weir_sync_options *options);
+
+/* Start this process's sync thread for the segment, which must have been created
+ * with options.sync.  Returns at once: Redis need not be there.  One process of
+ * the host leads, the others stand by and take over when it dies or stops.  From
+ * the first call on, policies that are not WEIR_LOCAL are the cluster's: with no
+ * view merged yet, or none since max_staleness, their fail mode decides.  The
+ * thread blocks all signals; a forked child has none and may start its own.
+ * Errors: WEIR_EINVAL, WEIR_EEXIST (this process has one), WEIR_ENOMEM,
+ * WEIR_ESYSTEM. */
+int weir_sync_start(struct weir *weir, const struct weir_sync_options *options,
+		    struct weir_error *error);
+
+/* Stop it, and wait for it; what was not merged stays in the segment for the next
+ * leader.  weir_close() of the last handle does it, too.  Errors: WEIR_ENOENT. */
+int weir_sync_stop(struct weir *weir, struct weir_error *error);
+
+/* Keep all sync threads of this host from talking to Redis, or let them again: a
+ * partition, for drills and tests.  Errors: WEIR_EINVAL (not a segment that
+ * syncs). */
+int weir_sync_pause(struct weir *weir, struct weir_error *error);
+int weir_sync_resume(struct weir *weir, struct weir_error *error);
+
+struct weir_sync_status {
+	bool enabled;                   /* was a sync thread ever started here? */
+	bool running;                   /* does this process have one? */
+	bool leading;                   /* and does it lead? */
+	bool paused;
+	bool connected;                 /* is the leader connected to Redis? */
+	uint64_t leader_pid;            /* for show; 0: nobody leads */
+	uint64_t term;
+	uint64_t rounds;                /* acknowledged, by all leaders of this segment */
+	uint64_t round_ns;              /* how long the last tick took */
+	uint64_t staleness_ns;          /* age of the oldest view; WEIR_NEVER: none yet */
+	uint64_t unmerged_tokens;       /* consumed here and not in a view yet */
+	uint64_t hosts;                 /* alive at the last round; 0: not known */
+	uint64_t largest_cap;           /* tokens; WEIR_NEVER where no cap is in force */
+	char last_error[256];           /* of this process's thread; "" if none */
+};
+
+/* Describe the state of sync.  Looks at every slot.  Errors: WEIR_EINVAL (not a
+ * segment that syncs). */
+int weir_sync_status(const struct weir *weir, struct weir_sync_status *status,
+		     struct weir_error *error);
 
 /* ---- Reading ----------------------------------------------------------- */
 

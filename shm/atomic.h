@@ -80,6 +80,19 @@ static inline void atomic_add_relaxed(uint64_t *word, uint64_t value)
 	__atomic_fetch_add(word, value, __ATOMIC_RELAXED);
 }
 
+/* Full barriers, like the compare-and-swap of a pair. */
+static inline uint64_t atomic_or_full(uint64_t *word, uint64_t bits)
+{
+	ATOMIC_STEP();
+	return __atomic_fetch_or(word, bits, __ATOMIC_SEQ_CST);
+}
+
+static inline uint64_t atomic_and_full(uint64_t *word, uint64_t bits)
+{
+	ATOMIC_STEP();
+	return __atomic_fetch_and(word, bits, __ATOMIC_SEQ_CST);
+}
+
 /* On failure *expected becomes what was found; then nothing is ordered. */
 static inline bool atomic_cas_acq_rel(uint64_t *word, uint64_t *expected, uint64_t desired)
 {

@@ -39,7 +39,9 @@
  * state: the bucket.  One CAS changes it.
  *   first         time_ns; what it means depends on the algorithm (bucket.c).
  *                 At or before now, there is nothing to remember.
- *   second 17-63  used: tokens consumed by this owner
+ *   second 20-63  used: tokens consumed by this owner
+ *   second 18-19  sync: how often the slot left the queue, modulo 4 (dirty.h)
+ *   second 17     sync: QUEUED, the slot's mark in the queue is set
  *   second 16     LIVE
  *   second 0-15   generation of the owner whose state this is
  *
@@ -56,18 +58,27 @@
 struct slot {
 	struct word_pair identity;
 	struct word_pair state;
-	uint64_t merged;        /* sync: state.second at the last merge; what it says
-	                         * holds only if its generation is the state's */
-	uint64_t credit_ns;     /* sync: charge allowed beyond merged */
-	uint64_t owner;         /* whose: 0-15 generation, 16-31 policy index, 32-39
-	                         * limit index, 40-63 low bits of the policy serial */
-	uint64_t view;          /* sync: generation of the view from Redis */
+	uint64_t merged;        /* sync: 0-15 generation, 20-63 what of used is in the
+	                         * cluster's view; of another generation: nothing */
+	uint64_t share_ns;      /* sync: when the share of a stale view is whole again */
+	uint64_t owner;         /* whose: 0-15 generation, 16-31 policy index, 32-38
+	                         * limit index, 39 OWNER_SYNCS, 40-63 low bits of the
+	                         * policy serial */
+	uint64_t view;          /* sync: 0-15 generation, 16-31 resets asked for,
+	                         * 32-63 generation of the cluster's view */
 } __attribute__((aligned(CACHE_LINE)));
 _Static_assert(sizeof(struct slot) == CACHE_LINE, "a decision touches one line");
 
 #define GENERATION_MASK 0xffffull
 #define STATE_LIVE (1ull << 16)
-#define STATE_USED_SHIFT 17
+#define STATE_QUEUED (1ull << 17)
+#define STATE_EPOCH_UNIT (1ull << 18)
+#define STATE_EPOCH_MASK (3ull << 18)
+#define STATE_USED_SHIFT 20
+
+#define OWNER_SYNCS (1ull << 39)
+#define VIEW_RESETS_SHIFT 16
+#define VIEW_SHIFT 32
 
 /* What only listing needs, in a line that decisions do not touch. */
 struct note {
@@ -79,15 +90,44 @@ struct note {
 	uint64_t key[];         /* key_bytes of it */
 };
 
-/* Per slot, for segments that sync: see docs/layout.md. */
+/* ---- Sync -------------------------------------------------------------- */
+
+/* What the leader knows of a slot.  Each word carries the generation that it
+ * is of, in bits 0-15; used tokens are in bits 20-63, as in the state. */
 struct slot_sync {
-	struct word_pair sent;
-	uint64_t acked;
-	uint64_t base_ns;
-	uint64_t fingerprint_rest;
-	uint64_t reserved[3];
+	struct word_pair sent;          /* first: used when sent; second: the tag,
+	                                 * term << 32 | sequence */
+	struct word_pair agreed;        /* first: used that Redis has for certain; second:
+	                                 * time_ns as of then, as the view said */
+	uint64_t name_rest;             /* bits 64-79 of the fingerprint << 16 */
+	uint64_t resets;                /* 16-31: resets that Redis has for certain */
+	uint64_t refresh_ns;            /* when to ask again though nothing was charged */
+	uint64_t backoff_ns;            /* how long that was put off */
 };
 _Static_assert(sizeof(struct slot_sync) == CACHE_LINE, "");
+
+/* A shard is one hash in Redis: 1/SYNC_SHARDS of the fingerprints. */
+#define SYNC_SHARDS 8u
+
+static inline unsigned slot_shard(uint64_t identity_first)
+{
+	return (unsigned)(identity_first >> 61);
+}
+
+struct shard_record {
+	/* For decisions. */
+	uint64_t fresh_until_ns;        /* the view is stale after this; 0: never merged */
+	uint64_t hosts;                 /* alive at the last round; 0: not known */
+	uint64_t for_decisions[6];
+	/* For the next leader. */
+	uint64_t acked_tag;             /* of the last call that Redis acknowledged */
+	uint64_t restore;               /* Redis forgot: tell it what was agreed */
+	uint64_t virtual_seconds;       /* the shard's clock at the last reply, */
+	uint64_t virtual_part_ns;
+	uint64_t virtual_at_ns;         /* and ours when it was asked */
+	uint64_t for_leaders[3];
+};
+_Static_assert(sizeof(struct shard_record) == 2 * CACHE_LINE, "");
 
 /* ---- Policies ---------------------------------------------------------- */
 
@@ -120,11 +160,15 @@ struct policy_record {
 _Static_assert(sizeof(struct policy_record) == 10 * CACHE_LINE, "");
 _Static_assert(sizeof(((struct policy_record *)0)->name) == WEIR_NAME_MAX + 1, "");
 
-/* What changes at run time, outside of the two banks: the fail mode that was
- * set, as serial << 8 | 0x80 | mode; anything else means the policy's own. */
+/* What changes at run time, outside of the two banks. */
 struct policy_switch {
-	uint64_t fail_mode;
+	uint64_t fail_mode;             /* serial << 8 | 0x80 | mode; anything else: the
+	                                 * policy's own */
+	uint64_t cap[WEIR_LIMITS_MAX];  /* sync: tokens that may be unmerged in a bucket of
+	                                 * the limit; 0: not known yet */
+	uint64_t reserved[3];
 };
+_Static_assert(sizeof(struct policy_switch) == CACHE_LINE, "");
 
 /* ---- Participants and holds -------------------------------------------- */
 
@@ -182,6 +226,8 @@ struct segment_header {
 	uint32_t participants;
 	uint32_t clock;
 	uint32_t page_size;
+	uint32_t sync_shards;           /* SYNC_SHARDS, or 0: this segment does not sync */
+	uint32_t reserved;
 	int64_t wall_offset_ns;         /* wall clock - CLOCK_BOOTTIME at creation */
 	uint64_t policies_offset;       /* two banks, then the switches */
 	uint64_t counters_offset;
@@ -189,7 +235,7 @@ struct segment_header {
 	uint64_t holds_offset;
 	uint64_t slots_offset;
 	uint64_t notes_offset;
-	uint64_t sync_offset;           /* 0: this segment does not sync */
+	uint64_t sync_offset;           /* shards, queue, summary, then slot_sync */
 	uint64_t checksum;
 
 	/* Changes; one line each, since different processes write them. */
@@ -205,10 +251,26 @@ struct segment_header {
 	} hold __attribute__((aligned(CACHE_LINE)));
 	struct {
 		uint64_t control_pid;   /* who holds LOCK_CONTROL; for messages */
-		uint64_t reserved[7];   /* leader, term, heartbeat; successor */
-	} shared __attribute__((aligned(CACHE_LINE)));
-	struct word_pair leader __attribute__((aligned(CACHE_LINE)));
-	uint64_t sync_reserved[6];
+	} control __attribute__((aligned(CACHE_LINE)));
+	struct {
+		uint64_t enabled;       /* a sync thread has been started */
+		uint64_t paused;
+		uint64_t interval_ns;
+		uint64_t staleness_ns;
+		uint64_t expected_hosts;
+		uint64_t overshoot;     /* thousandths of a burst */
+	} sync __attribute__((aligned(CACHE_LINE)));
+	struct {
+		struct word_pair word;  /* first: the leader's participant id; second: the
+		                         * term, which only grows */
+		uint64_t heartbeat_ns;
+		uint64_t round_ns;      /* how long the last tick took */
+		uint64_t connected;     /* to Redis; for people */
+	} leader __attribute__((aligned(CACHE_LINE)));
+	struct {
+		uint64_t bell;          /* low half: a futex that decisions ring */
+		uint64_t asleep;        /* is the leader listening? */
+	} wake __attribute__((aligned(CACHE_LINE)));
 	uint64_t successor[8] __attribute__((aligned(CACHE_LINE)));
 	struct {
 		uint64_t latest_ns;     /* at which a bucket was taken as expired: table.c */

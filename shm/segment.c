@@ -75,6 +75,15 @@ static void layout_of(struct segment_header *header)
 	header->notes_offset = offset = aligned(offset, PAGE_ALIGN);
 	header->note_size = (uint32_t)(sizeof(struct note) + header->key_bytes);
 	offset += header->slots * header->note_size;
+	if (header->sync_shards) {
+		header->sync_offset = offset = aligned(offset, PAGE_ALIGN);
+		offset += header->sync_shards * sizeof(struct shard_record);
+		offset += queue_words(header->slots) * 8;
+		offset += queue_words(queue_words(header->slots)) * 8;
+		offset = aligned(offset, CACHE_LINE) + header->slots * sizeof(struct slot_sync);
+	} else {
+		header->sync_offset = 0;
+	}
 	header->total_size = aligned(offset, PAGE_ALIGN);
 }
 
@@ -185,6 +194,7 @@ static int header_make(const struct weir_options *options, struct segment_header
 	header->holds = options->holds;
 	header->shards = counter_shards_wanted();
 	header->participants = PARTICIPANTS_MAX;
+	header->sync_shards = options->sync ? SYNC_SHARDS : 0;
 	header->clock = options->clock;
 	header->page_size = PAGE_ALIGN;
 	header->time_namespace = time_namespace();
@@ -431,7 +441,8 @@ static bool counts_in_range(const struct segment_header *header)
 	       header->shards >= 1 && header->shards <= SHARDS_MAX &&
 	       (header->shards & (header->shards - 1)) == 0 &&
 	       header->participants == PARTICIPANTS_MAX && header->page_size == PAGE_ALIGN &&
-	       header->clock <= WEIR_CLOCK_CALLER;
+	       header->clock <= WEIR_CLOCK_CALLER &&
+	       (header->sync_shards == 0 || header->sync_shards == SYNC_SHARDS);
 }
 
 int segment_header_check(const struct segment_header *header, uint64_t file_size,
@@ -487,6 +498,23 @@ int segment_header_check(const struct segment_header *header, uint64_t file_size
 	return 0;
 }
 
+static void place_sync(struct segment *segment, const struct segment_header *header,
+		       unsigned char *base)
+{
+	uint64_t offset = header->sync_offset;
+
+	if (!header->sync_shards)
+		return;
+	segment->shards = (struct shard_record *)(base + offset);
+	offset += header->sync_shards * sizeof(struct shard_record);
+	segment->queue.mark_words = queue_words(header->slots);
+	segment->queue.marks = (uint64_t *)(base + offset);
+	offset += segment->queue.mark_words * 8;
+	segment->queue.summary = (uint64_t *)(base + offset);
+	offset += queue_words(segment->queue.mark_words) * 8;
+	segment->slot_syncs = (struct slot_sync *)(base + aligned(offset, CACHE_LINE));
+}
+
 static void place_regions(struct segment *segment, const struct segment_header *header,
 			  unsigned char *base)
 {
@@ -508,6 +536,7 @@ static void place_regions(struct segment *segment, const struct segment_header *
 	segment->counters = (uint64_t *)(base + header->counters_offset);
 	segment->counter_shards = header->shards;
 	segment->participants = (struct participant *)(base + header->participants_offset);
+	place_sync(segment, header, base);
 	segment->clock = header->clock;
 	segment->incarnation = header->incarnation;
 	segment->wall_offset_ns = header->wall_offset_ns;
@@ -616,12 +645,12 @@ int segment_lock(struct segment *segment, struct weir_error *error)
 					 "process %llu has been changing policies for %d s; if it is "
 					 "stopped, let it go on or kill it",
 					 (unsigned long long)atomic_load_relaxed(
-						 &segment->header->shared.control_pid),
+						 &segment->header->control.control_pid),
 					 LOCK_WAIT_MS / 1000);
 		nanosleep(&pause, NULL);
 	}
 	/* Relaxed: for the message above only. */
-	atomic_store_relaxed(&segment->header->shared.control_pid, (uint64_t)getpid());
+	atomic_store_relaxed(&segment->header->control.control_pid, (uint64_t)getpid());
 	return 0;
 }
 

@@ -16,6 +16,7 @@
 #include "weir.h"
 #include "shm/hold.h"
 #include "shm/layout.h"
+#include "shm/queue.h"
 #include "shm/table.h"
 
 struct segment {
@@ -33,6 +34,11 @@ struct segment {
 	uint64_t *counters;
 	uint32_t counter_shards;
 	struct participant *participants;
+	/* For segments that sync; else shards is NULL. */
+	struct shard_record *shards;
+	struct queue queue;
+	struct slot_sync *slot_syncs;
+	struct sync *sync;              /* this process's sync thread, if it has one */
 	enum weir_clock clock;
 	bool huge_pages;
 	uint64_t secret[2];

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * queue.h - which slots the leader has to look at.
+ *
+ * What.  One mark a slot, and a summary bit for each 64 marks, so that a tick
+ * costs what changed and idle buckets cost nothing.
+ *
+ * Invariant.  A slot whose used differs from merged is marked, whoever is killed
+ * where.  The state says so itself: its QUEUED bit is set by the same
+ * compare-and-swap that charges, and a charge that sets it marks the slot first.
+ *
+ *   charge, QUEUED clear:  mark;  then CAS (state, clear) -> (charged, QUEUED)
+ *   charge, QUEUED set:    CAS alone
+ *   leader, nothing to merge:  unmark;  then CAS (state, QUEUED) -> (clear, epoch + 1),
+ *                          and if that fails, mark again
+ *   leader, slot dead:     unmark;  and if it is dead no more, mark again
+ *   leader, slot claimed:  nothing: its first charge relies on the mark
+ *   leader, mark set but QUEUED clear (its process has not charged yet, or died):
+ *                          CAS (state, clear) -> (QUEUED)
+ *
+ * The last step makes the compare-and-swap of a process that was stopped before
+ * its charge fail, and so does the epoch that the third moves: the process reads
+ * the state anew, and marks anew.  A leader that dies between its two steps
+ * is followed by one that looks at every slot.
+ *
+ * Ordering.  E7: marks are read-modify-writes, full barriers, before the charge's
+ * compare-and-swap -> the leader's clearing of the summary before it reads marks.
+ */
+#ifndef WEIR_SHM_QUEUE_H
+#define WEIR_SHM_QUEUE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "shm/layout.h"
+
+struct queue {
+	uint64_t *marks;                /* slots / 64 words */
+	uint64_t *summary;              /* one bit for each of them */
+	uint64_t mark_words;
+};
+
+static inline uint64_t queue_words(uint64_t bits)
+{
+	return (bits + 63) / 64;
+}
+
+static inline void queue_set_bit(uint64_t *words, uint64_t bit)
+{
+	uint64_t *word = &words[bit / 64], mask = 1ull << bit % 64;
+
+	if (!(atomic_load_acquire(word) & mask))
+		atomic_or_full(word, mask);                             /* E7 */
+}
+
+/* Mark SLOT (an index below the number of slots). */
+static inline void queue_mark(const struct queue *queue, uint64_t slot)
+{
+	queue_set_bit(queue->marks, slot);
+	queue_set_bit(queue->summary, slot / 64);
+}
+
+static inline void queue_unmark(const struct queue *queue, uint64_t slot)
+{
+	atomic_and_full(&queue->marks[slot / 64], ~(1ull << slot % 64)); /* E7 */
+}
+
+/* Wake the leader, if it sleeps.  At most one system call for each of its naps. */
+void queue_ring(struct segment_header *header);
+
+/* Sleep until the bell rings, or WAIT_NS have passed.  For the leader. */
+void queue_sleep(struct segment_header *header, uint64_t wait_ns);
+
+/* Call VISIT for each marked slot, until it returns false; what it did not see
+ * stays marked.  For the leader. */
+void queue_each(const struct queue *queue, bool (*visit)(uint64_t slot, void *context),
+		void *context);
+
+#endif

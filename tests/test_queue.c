@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_queue.c - the marks, the leader's walk over them, and its bell.
+ *
+ * The slots of a segment are put by hand into each state that a process which
+ * was stopped or killed leaves, since that is where a mark could get lost.
+ */
+#include <pthread.h>
+#include <string.h>
+
+#include "shm/bucket.h"
+#include "shm/policy_table.h"
+#include "src/handle.h"
+#include "sync/round.h"
+#include "tests/fixture.h"
+
+#define SLOTS 8192u             /* two words of summary */
+#define LEADER 4096u            /* a participant's id */
+#define TERM 3u
+
+static struct weir *weir;
+static struct segment *segment;
+static struct round rounds[SYNC_SHARDS];
+
+static void open_segment(void)
+{
+	struct weir_options options;
+
+	weir_options_init(&options);
+	options.slots = SLOTS;
+	options.sync = true;
+	weir = fixture_open(&options);
+	fixture_set(weir, "api", "100/1h");
+	segment = handle_control(weir);
+	segment->header->sync.enabled = 1;
+	segment->header->sync.interval_ns = 100 * MS;
+	segment->header->sync.staleness_ns = 2 * SECOND;
+	segment->header->leader.word = (struct word_pair){ LEADER, TERM };
+	for (unsigned i = 0; i < SYNC_SHARDS; i++)
+		rounds[i] = (struct round){ .shard = i, .tag = (uint64_t)TERM << 32 | 1 };
+}
+
+static void close_segment(void)
+{
+	weir_close(weir);
+}
+
+static bool is_marked(uint64_t slot)
+{
+	return segment->queue.marks[slot / 64] >> slot % 64 & 1;
+}
+
+/* How many buckets the leader takes now. */
+static unsigned collect(void)
+{
+	unsigned count = 0;
+
+	round_collect(segment, rounds, LEADER, TERM, weir_now_ns(weir));
+	for (unsigned i = 0; i < SYNC_SHARDS; i++)
+		count += rounds[i].count;
+	return count;
+}
+
+/* As a claimer does it: the key is there, the first charge is not. */
+static struct slot *claim(uint64_t index, uint64_t generation)
+{
+	struct slot *slot = &segment->table.slots[index];
+	struct bucket_ref ref = { .slot = slot, .generation = generation };
+	uint64_t version = policy_version(segment), serial = 0;
+	struct weir_policy policy;
+
+	ck_assert(policy_decode(segment, version, 0, &policy, &serial));
+	slot->identity = (struct word_pair){ 77 + index, 5ull << 16 | generation };
+	slot->state.second = generation - 1;
+	table_set_owner(&ref, 0, serial, 0, true);
+	return slot;
+}
+
+/* The first charge: the compare-and-swap alone, which comes after the mark. */
+static void confirm(struct slot *slot)
+{
+	uint64_t generation = slot->identity.second & GENERATION_MASK;
+
+	slot->state.first = weir_now_ns(weir) + SECOND;
+	slot->state.second = 1ull << STATE_USED_SHIFT | STATE_QUEUED | STATE_LIVE | generation;
+}
+
+/* ---- Slots that are claimed, dead, live --------------------------------- */
+
+/* The claimer is stopped between its mark and its first charge. */
+START_TEST(the_mark_of_a_claimed_slot_stays)
+{
+	struct slot *slot = claim(70, 1);
+
+	queue_mark(&segment->queue, 70);
+	ck_assert_uint_eq(collect(), 0);
+	ck_assert(is_marked(70));
+	confirm(slot);
+	ck_assert_uint_eq(collect(), 1);
+}
+END_TEST
+
+/* The leader died after it had taken the mark of a slot that was just claimed. */
+START_TEST(a_lost_mark_of_a_claimed_slot_comes_back_with_the_fence)
+{
+	uint64_t last_tags[SYNC_SHARDS] = { 0 };
+
+	claim(70, 1);
+	round_resolve(segment, 1, last_tags, 1, weir_now_ns(weir));
+	ck_assert(is_marked(70));
+	ck_assert(!is_marked(71));
+}
+END_TEST
+
+START_TEST(a_dead_slot_leaves_the_queue)
+{
+	struct slot *slot = claim(70, 9);
+
+	slot->state.second = 9;         /* sealed */
+	queue_mark(&segment->queue, 70);
+	ck_assert_uint_eq(collect(), 0);
+	ck_assert(!is_marked(70));
+}
+END_TEST
+
+/* The charge has not come yet, or never will: from now on it has to mark anew. */
+START_TEST(a_mark_without_a_charge_is_taken_into_the_state)
+{
+	struct slot *slot = claim(70, 1);
+
+	confirm(slot);
+	slot->state.second &= ~STATE_QUEUED;
+	queue_mark(&segment->queue, 70);
+	ck_assert_uint_eq(collect(), 1);
+	ck_assert_uint_ne(slot->state.second & STATE_QUEUED, 0);
+}
+END_TEST
+
+/* Nothing left to merge, nothing owed: QUEUED goes, and the epoch with it. */
+START_TEST(what_is_merged_leaves_the_queue)
+{
+	struct slot *slot = claim(70, 1);
+	uint64_t word = 1ull << STATE_USED_SHIFT | 1;
+
+	confirm(slot);
+	slot->state.first = 1;
+	slot->merged = word;
+	segment->slot_syncs[70].agreed.first = word;
+	segment->slot_syncs[70].resets = 1;
+	for (uint64_t turn = 1; turn <= 5; turn++) {
+		queue_mark(&segment->queue, 70);
+		slot->state.second |= STATE_QUEUED;
+		ck_assert_uint_eq(collect(), 0);
+		ck_assert(!is_marked(70));
+		ck_assert_uint_eq(slot->state.second & STATE_QUEUED, 0);
+		ck_assert_uint_eq(slot->state.second & STATE_EPOCH_MASK,
+				  turn % 4 * STATE_EPOCH_UNIT);
+		ck_assert_uint_eq(slot->state.second >> STATE_USED_SHIFT, 1);
+	}
+}
+END_TEST
+
+START_TEST(nothing_is_taken_by_one_who_leads_no_more)
+{
+	struct slot *slot = claim(70, 1);
+
+	confirm(slot);
+	queue_mark(&segment->queue, 70);
+	segment->header->leader.word.second++;
+	ck_assert_uint_eq(collect(), 0);
+	ck_assert_uint_eq(segment->slot_syncs[70].sent.first, 0);
+	segment->header->leader.word.second--;
+	ck_assert_uint_eq(collect(), 1);
+	ck_assert_uint_eq(segment->slot_syncs[70].sent.second, rounds[0].tag);
+}
+END_TEST
+
+/* ---- The walk ----------------------------------------------------------- */
+
+struct walk {
+	unsigned seen;
+	unsigned most;
+	uint64_t last;
+};
+
+static bool visit(uint64_t slot, void *context)
+{
+	struct walk *walk = context;
+
+	ck_assert(walk->seen == 0 || slot > walk->last);
+	walk->last = slot;
+	return ++walk->seen < walk->most;
+}
+
+START_TEST(what_a_walk_does_not_see_stays_marked)
+{
+	static const uint64_t slots[] = { 0, 1, 63, 64, 4095, 4096, SLOTS - 1 };
+	struct walk walk = { .most = 3 };
+
+	for (unsigned i = 0; i < LENGTH(slots); i++)
+		queue_mark(&segment->queue, slots[i]);
+	queue_each(&segment->queue, visit, &walk);
+	ck_assert_uint_eq(walk.seen, 3);
+	for (unsigned turn = 0; turn < 2; turn++) {
+		walk = (struct walk){ .most = SLOTS };
+		queue_each(&segment->queue, visit, &walk);
+		ck_assert_uint_eq(walk.seen, LENGTH(slots));
+	}
+	for (unsigned i = 0; i < LENGTH(slots); i++)
+		queue_unmark(&segment->queue, slots[i]);
+	walk = (struct walk){ .most = SLOTS };
+	queue_each(&segment->queue, visit, &walk);
+	ck_assert_uint_eq(walk.seen, 0);
+	ck_assert_uint_eq(segment->queue.summary[0] | segment->queue.summary[1], 0);
+}
+END_TEST
+
+/* ---- The bell ----------------------------------------------------------- */
+
+START_TEST(a_bell_that_nobody_hears_is_not_rung)
+{
+	queue_ring(segment->header);
+	ck_assert_uint_eq(segment->header->wake.bell, 0);
+	segment->header->wake.asleep = 1;
+	queue_ring(segment->header);
+	queue_ring(segment->header);
+	ck_assert_uint_eq(segment->header->wake.bell, 1);
+	ck_assert_uint_eq(segment->header->wake.asleep, 0);
+}
+END_TEST
+
+static void *sleep_long(void *woken)
+{
+	queue_sleep(segment->header, HOUR);
+	__atomic_store_n((bool *)woken, true, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+START_TEST(the_bell_wakes_who_sleeps)
+{
+	pthread_t sleeper;
+	bool woken = false;
+
+	ck_assert_int_eq(pthread_create(&sleeper, NULL, sleep_long, &woken), 0);
+	while (!__atomic_load_n(&woken, __ATOMIC_ACQUIRE))
+		queue_ring(segment->header);
+	ck_assert_int_eq(pthread_join(sleeper, NULL), 0);
+	ck_assert_uint_eq(segment->header->wake.bell, 1);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("queue");
+	TCase *cases = tcase_create("queue");
+	SRunner *runner;
+	int failed;
+
+	tcase_add_checked_fixture(cases, open_segment, close_segment);
+	tcase_add_test(cases, the_mark_of_a_claimed_slot_stays);
+	tcase_add_test(cases, a_lost_mark_of_a_claimed_slot_comes_back_with_the_fence);
+	tcase_add_test(cases, a_dead_slot_leaves_the_queue);
+	tcase_add_test(cases, a_mark_without_a_charge_is_taken_into_the_state);
+	tcase_add_test(cases, what_is_merged_leaves_the_queue);
+	tcase_add_test(cases, nothing_is_taken_by_one_who_leads_no_more);
+	tcase_add_test(cases, what_a_walk_does_not_see_stays_marked);
+	tcase_add_test(cases, a_bell_that_nobody_hears_is_not_rung);
+	tcase_add_test(cases, the_bell_wakes_who_sleeps);
+	suite_add_tcase(suite, cases);
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_ENV);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? 1 : 0;
+}
