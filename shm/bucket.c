@@ -68,11 +68,18 @@ static struct bucket_state decode(const struct bucket_ref *ref, struct word_pair
 	return decoded;
 }
 
-static struct word_pair encode(const struct bucket_ref *ref, const struct bucket_state *state)
+/* What of the word SEEN is neither used nor the owner's stays: the epoch of the
+ * queue always, QUEUED with its owner. */
+static struct word_pair encode(const struct bucket_ref *ref, const struct bucket_state *state,
+			       uint64_t seen, bool queued)
 {
+	uint64_t kept = seen & STATE_EPOCH_MASK;
+
+	if (queued || (is_owner(ref, seen) && (seen & STATE_QUEUED)))
+		kept |= STATE_QUEUED;
 	return (struct word_pair){
 		.first = state->time_ns,
-		.second = state->used << STATE_USED_SHIFT | STATE_LIVE | ref->generation,
+		.second = state->used << STATE_USED_SHIFT | kept | STATE_LIVE | ref->generation,
 	};
 }
 
@@ -225,9 +232,59 @@ struct verdict bucket_judge_absent(const struct limit *limit, const struct bucke
 	return verdict;
 }
 
+/* In a mode with a bound, only so much may be admitted beyond the merged view. */
+static void apply_cap(const struct bucket_ref *ref, const struct bucket_state *before,
+		      const struct bucket_request *request, struct verdict *verdict)
+{
+	/* A merge raises the time first, and only then the credit. */
+	uint64_t merged = atomic_load_acquire(&ref->slot->merged);              /* E8 */
+	uint64_t unmerged = bucket_unmerged(ref->generation, before->used, merged);
+
+	verdict->hurry = request->cap != UINT64_MAX &&
+			 (request->cost > request->cap || unmerged > (request->cap - request->cost) / 2);
+	if (unmerged == 0 || (request->cost <= request->cap &&
+			      unmerged <= request->cap - request->cost))
+		return;
+	verdict->allowed = false;
+	verdict->capped = true;
+	verdict->retry_after_ns = request->merge_ns;
+}
+
+/* Let the leader know of a reset: before it happens, so that a process killed in
+ * between has asked for one too many rather than for none. */
+static void ask_reset(const struct bucket_ref *ref)
+{
+	/* Relaxed: the bucket's compare-and-swap, behind it, is a full barrier (E11). */
+	uint64_t view = atomic_load_relaxed(&ref->slot->view);
+
+	for (int attempt = 0; attempt < READ_ATTEMPTS; attempt++) {
+		bool ours = (view & GENERATION_MASK) == ref->generation;
+		uint64_t asked = ours ? view >> VIEW_RESETS_SHIFT : 0;
+		uint64_t kept = ours ? view >> VIEW_SHIFT << VIEW_SHIFT : 0;
+
+		asked = (asked + 1) & 0xffff;
+		if (atomic_cas_relaxed(&ref->slot->view, &view,
+				       kept | asked << VIEW_RESETS_SHIFT | ref->generation))
+			return;
+	}
+}
+
+/* Before the charge: see queue.h. */
+static void queue_before(const struct bucket_ref *ref, const struct bucket_request *request,
+			 uint64_t seen)
+{
+	if (request->operation == BUCKET_RESET)
+		ask_reset(ref);
+	if (!is_owner(ref, seen) || !(seen & STATE_QUEUED))
+		queue_mark(request->queue, request->slot);
+}
+
 enum bucket_result bucket_apply(const struct bucket_ref *ref, const struct limit *limit,
 				const struct bucket_request *request, struct verdict *verdict)
 {
+	bool capped = request->cap != 0 &&
+		      (request->operation == BUCKET_SPEND || request->operation == BUCKET_PEEK);
+
 	for (int attempt = 0; attempt < CHANGE_ATTEMPTS; attempt++) {
 		struct bucket_state before, after;
 		struct word_pair state;
@@ -236,14 +293,24 @@ enum bucket_result bucket_apply(const struct bucket_ref *ref, const struct limit
 			return BUCKET_GONE;
 		before = decode(ref, state);
 		*verdict = judge(limit, &before, request, &after);
-		if (request->operation == BUCKET_PEEK ||
+		if (capped && verdict->allowed && request->cost > 0)
+			apply_cap(ref, &before, request, verdict);
+		/* Charged before its limit began to sync: let the leader know. */
+		if (verdict->capped && request->operation == BUCKET_SPEND &&
+		    !(state.second & STATE_QUEUED))
+			queue_mark(request->queue, request->slot);
+		if (request->operation == BUCKET_PEEK || verdict->capped ||
 		    (after.time_ns == before.time_ns && after.used == before.used)) {
 			add_remaining(limit, &before, request, verdict);
 			return BUCKET_DONE;
 		}
 		if (atomic_load_acquire(request->version) != request->version_seen)     /* E4 */
 			return BUCKET_POLICY_CHANGED;
-		if (atomic_cas_pair_full(&ref->slot->state, state, encode(ref, &after))) { /* E2 */
+		if (request->queue)
+			queue_before(ref, request, state.second);
+		if (atomic_cas_pair_full(&ref->slot->state, state,
+					 encode(ref, &after, state.second,
+						request->queue != NULL))) {     /* E2 */
 			verdict->after = after;
 			add_remaining(limit, &after, request, verdict);
 			return BUCKET_DONE;

@@ -4,6 +4,7 @@
 #define WEIR_SHM_BUCKET_H
 
 #include "shm/limit.h"
+#include "shm/queue.h"
 #include "shm/table.h"
 
 enum bucket_operation {
@@ -20,6 +21,10 @@ struct bucket_request {
 	uint64_t cost;
 	uint64_t now_ns;
 	bool detail;                    /* is verdict.remaining wanted? */
+	const struct queue *queue;      /* of a limit that syncs; NULL: it does not */
+	uint64_t slot;                  /* then: the index of the slot */
+	uint64_t cap;                   /* tokens that may be unmerged; 0: any number */
+	uint64_t merge_ns;              /* how soon they may be merged, for retry_after */
 	const uint64_t *version;        /* of the policies: the change is made only */
 	uint64_t version_seen;          /* while *version is version_seen */
 	struct bucket_state charged;    /* BUCKET_UNDO: what the charge had stored, */
@@ -45,6 +50,16 @@ struct verdict bucket_judge_absent(const struct limit *limit, const struct bucke
 
 /* Read the bucket; false if the slot has another owner now. */
 bool bucket_read(const struct bucket_ref *ref, struct word_pair *state);
+
+/* The tokens of the bucket that no view of the cluster has yet, given its word
+ * merged.  0 if refunds outweigh them. */
+static inline uint64_t bucket_unmerged(uint64_t generation, uint64_t used, uint64_t merged)
+{
+	uint64_t known = (merged & GENERATION_MASK) == generation ? merged >> STATE_USED_SHIFT : 0;
+	uint64_t unmerged = (used - known) & WEIR_COUNT_MAX;
+
+	return unmerged > WEIR_COUNT_MAX / 2 ? 0 : unmerged;
+}
 
 static inline uint64_t state_used(struct word_pair state)
 {

@@ -43,6 +43,8 @@ struct verdict {
 	bool allowed;
 	bool never;             /* the cost is above what the limit can ever allow */
 	bool flagged;
+	bool capped;            /* denied only until what is unmerged is merged */
+	bool hurry;             /* half of what may be unmerged is: wake the leader */
 	uint64_t remaining;     /* tokens, after the request if it was allowed */
 	uint64_t retry_after_ns;
 	uint64_t reset_after_ns;

@@ -23,6 +23,7 @@ struct policy_head {
 	uint64_t serial;
 	uint32_t limit_count;
 	enum weir_fail_mode fail_mode; /* in force: the one set at run time, if any */
+	enum weir_consistency consistency;
 	bool shadow;
 };
 
@@ -68,12 +69,20 @@ static inline bool policy_head(const struct segment *segment, uint64_t version, 
 		return false;           /* and a count out of bounds is nowhere */
 	head->limit_count = limit_count;
 	head->fail_mode = (enum weir_fail_mode)(flags >> 8 & 0xff);
+	head->consistency = (enum weir_consistency)(flags >> 16 & 0xff);
 	head->shadow = flags >> 24 & 1;
 	/* Complete in itself: nothing is ordered by it. */
 	set = atomic_load_relaxed(&segment->switches[head->index].fail_mode);
 	if (set >> 8 == head->serial && (set & SWITCH_SET))
 		head->fail_mode = (enum weir_fail_mode)(set & 0x7f);
 	return true;
+}
+
+/* Is the policy the cluster's?  Not before a sync thread was started. */
+static inline bool policy_syncs(const struct segment *segment, const struct policy_head *head)
+{
+	return segment->shards && head->consistency != WEIR_LOCAL &&
+	       atomic_load_relaxed(&segment->header->sync.enabled) != 0;
 }
 
 /* Whatever bytes a hostile writer put there, no division by zero follows. */

@@ -68,6 +68,7 @@ struct window_slot {
 	struct word_pair state;
 	enum slot_status status;
 	bool mine;
+	bool pinned;            /* has charges that the cluster does not know */
 	uint64_t debt_ns;       /* that is lost if the slot is taken */
 };
 
@@ -76,6 +77,19 @@ static uint64_t debt_of(struct word_pair state, uint64_t now_ns)
 	if (state.first & TIME_HELD)
 		return state.second >> STATE_USED_SHIFT ? UINT64_MAX : 0;
 	return state.first > now_ns ? state.first - now_ns : 0;
+}
+
+/* Charges that are lost for the cluster if the slot is taken. */
+static bool is_pinned(const struct slot *slot, struct word_pair state)
+{
+	/* Relaxed: a slot that changes meanwhile is not taken (the state's CAS). */
+	uint64_t generation = state.second & GENERATION_MASK;
+	uint64_t owner = atomic_load_relaxed(&slot->owner);
+	uint64_t merged = atomic_load_relaxed(&slot->merged);
+	uint64_t known = (merged & GENERATION_MASK) == generation ? merged >> STATE_USED_SHIFT : 0;
+
+	return (owner & GENERATION_MASK) == generation && (owner & OWNER_SYNCS) &&
+	       state.second >> STATE_USED_SHIFT != known;
 }
 
 /* Read one slot.  All else is read between two equal readings of the identity's
@@ -97,6 +111,7 @@ static bool slot_read(struct slot *slot, struct fingerprint fingerprint, uint64_
 		seen->status = slot_status(seen->identity.second, seen->state.second);
 		seen->mine = slot_is(seen->identity, fingerprint);
 		seen->debt_ns = seen->status == SLOT_LIVE ? debt_of(seen->state, now_ns) : 0;
+		seen->pinned = seen->status == SLOT_LIVE && is_pinned(slot, seen->state);
 		return true;
 	}
 	return false;
@@ -129,7 +144,7 @@ static const struct window_slot *window_first(const struct window_slot window[WI
 static bool is_free(const struct window_slot *seen)
 {
 	return seen->status == SLOT_DEAD || seen->status == SLOT_DAMAGED ||
-	       (seen->status == SLOT_LIVE && seen->debt_ns == 0);
+	       (seen->status == SLOT_LIVE && seen->debt_ns == 0 && !seen->pinned);
 }
 
 /* A live one only if there is no other: what it consumed stays known meanwhile. */
@@ -148,8 +163,14 @@ static const struct window_slot *first_free(const struct window_slot *group)
 	return expired;
 }
 
+static bool is_lighter(const struct window_slot *a, const struct window_slot *b)
+{
+	return a->pinned != b->pinned ? b->pinned : a->debt_ns < b->debt_ns;
+}
+
 /* The slot to take: a free one, else another key's tentative one (its claimer
- * is at work or dead), else the one with the least debt. */
+ * is at work or dead), else the one with the least debt; one with charges that
+ * are not merged only where there is no other. */
 static const struct window_slot *choose_victim(const struct window_slot window[WINDOW_SLOTS],
 					       uint64_t newcomer_debt_ns)
 {
@@ -167,7 +188,7 @@ static const struct window_slot *choose_victim(const struct window_slot window[W
 		return free[1];
 
 	for (unsigned i = 0; i < WINDOW_SLOTS; i++) {
-		if (!least || window[i].debt_ns < least->debt_ns)
+		if (!least || is_lighter(&window[i], least))
 			least = &window[i];
 	}
 	return least->status == SLOT_TENTATIVE || least->debt_ns < newcomer_debt_ns ? least : NULL;
@@ -178,8 +199,8 @@ static bool seal(const struct table *table, const struct window_slot *seen,
 		 struct claim_report *report)
 {
 	uint64_t generation = seen->identity.second & GENERATION_MASK;
-	uint64_t used = seen->state.second >> STATE_USED_SHIFT << STATE_USED_SHIFT;
-	struct word_pair dead = { seen->state.first, used | generation };
+	uint64_t kept = seen->state.second & ~(GENERATION_MASK | STATE_LIVE | STATE_QUEUED);
+	struct word_pair dead = { seen->state.first, kept | generation };
 
 	if (seen->status == SLOT_DEAD)
 		return true;
@@ -189,6 +210,8 @@ static bool seal(const struct table *table, const struct window_slot *seen,
 		return false;
 	if (seen->status == SLOT_LIVE && seen->debt_ns > 0)
 		report->evicted_live++;
+	if (seen->pinned)
+		report->evicted_unmerged++;
 	if (seen->status == SLOT_DAMAGED)
 		report->repaired++;
 	return true;
@@ -294,19 +317,28 @@ enum table_claim table_claim(const struct table *table, struct fingerprint finge
 	return CLAIM_CONTENDED;
 }
 
-void table_set_owner(const struct bucket_ref *ref, uint32_t policy_index, uint64_t serial,
-		     uint32_t limit_index)
+void table_store_newer(uint64_t *word, uint64_t value)
 {
-	uint64_t owner = ref->generation | (uint64_t)policy_index << 16 |
-			 (uint64_t)limit_index << 32 | serial << 40;
-	uint64_t current = atomic_load_relaxed(&ref->slot->owner);
+	/* Relaxed: the word is complete in itself. */
+	uint64_t current = atomic_load_relaxed(word);
 
-	/* A claimer that was stopped here for long must not overwrite a later
-	 * owner's: the generation only goes forward.  Nothing is ordered by it:
-	 * it is complete in itself. */
-	while ((int16_t)(uint16_t)(ref->generation - current) > 0 || current == 0) {
-		if (atomic_cas_relaxed(&ref->slot->owner, &current, owner))
+	while ((int16_t)(uint16_t)(value - current) > 0 || current == 0) {
+		if (atomic_cas_relaxed(word, &current, value))
 			return;
 	}
 }
 
+void table_set_owner(const struct bucket_ref *ref, uint32_t policy_index, uint64_t serial,
+		     uint32_t limit_index, bool syncs)
+{
+	uint64_t owner = table_owner_word(ref, policy_index, serial, limit_index, syncs);
+	/* Relaxed: the word is complete in itself. */
+	uint64_t current = atomic_load_relaxed(&ref->slot->owner);
+
+	/* Of the same claim, but from before the policy was defined anew or began to
+	 * sync: one attempt, the next decision makes another. */
+	if ((current & GENERATION_MASK) == ref->generation && current != owner && current != 0)
+		atomic_cas_relaxed(&ref->slot->owner, &current, owner);
+	else
+		table_store_newer(&ref->slot->owner, owner);
+}

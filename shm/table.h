@@ -44,6 +44,7 @@ enum table_claim {
 struct claim_report {
 	unsigned claimed;
 	unsigned evicted_live;
+	unsigned evicted_unmerged;
 	unsigned repaired;
 };
 
@@ -132,8 +133,22 @@ enum table_claim table_claim(const struct table *table, struct fingerprint finge
 			     uint64_t now_ns, uint64_t newcomer_debt_ns, struct bucket_ref *ref,
 			     struct claim_report *report);
 
-/* Note that the owner of REF is limit LIMIT_INDEX of policy POLICY_INDEX. */
+/* Store VALUE in *WORD, whose bits 0-15 are the generation that it is of, unless a
+ * later owner's is there.  For what a claimer notes of its slot: one that was
+ * stopped meanwhile must not overwrite the next owner's. */
+void table_store_newer(uint64_t *word, uint64_t value);
+
+/* The word that says whose slot REF is. */
+static inline uint64_t table_owner_word(const struct bucket_ref *ref, uint32_t policy_index,
+					uint64_t serial, uint32_t limit_index, bool syncs)
+{
+	return ref->generation | (uint64_t)policy_index << 16 | (uint64_t)limit_index << 32 |
+	       (syncs ? OWNER_SYNCS : 0) | serial << 40;
+}
+
+/* Note that the owner of REF is limit LIMIT_INDEX of policy POLICY_INDEX, and
+ * whether its charges have to be merged before the slot may be taken. */
 void table_set_owner(const struct bucket_ref *ref, uint32_t policy_index, uint64_t serial,
-		     uint32_t limit_index);
+		     uint32_t limit_index, bool syncs);
 
 #endif

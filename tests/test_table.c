@@ -564,7 +564,7 @@ START_TEST(owner_moves_forward)
 		{ 0, 0xffff, true },
 		{ 1, 2, true },
 		{ 2, 1, false },
-		{ 2, 2, false },        /* the owner does not change its mind */
+		{ 2, 2, true },         /* the policy came back, or began to sync */
 		{ 1, 0x7fff, true },
 		{ 0xffff, 0, true },    /* the generation wraps */
 		{ 0xfffe, 3, true },
@@ -575,12 +575,16 @@ START_TEST(owner_moves_forward)
 	uint64_t before = slot.owner;
 	struct bucket_ref ref = { .slot = &slot, .generation = cases[_i].generation };
 
-	table_set_owner(&ref, 4095, 0xabcdef, 3);
-	if (cases[_i].signs)
-		ck_assert_uint_eq(slot.owner, cases[_i].generation | 4095ull << 16 | 3ull << 32 |
-						      0xabcdefull << 40);
-	else
-		ck_assert_uint_eq(slot.owner, before);
+	for (int syncs = 0; syncs < 2; syncs++) {
+		slot.owner = before;
+		table_set_owner(&ref, 4095, 0xabcdef, 3, syncs);
+		if (cases[_i].signs)
+			ck_assert_uint_eq(slot.owner, cases[_i].generation | 4095ull << 16 |
+							      3ull << 32 | 0xabcdefull << 40 |
+							      (syncs ? OWNER_SYNCS : 0));
+		else
+			ck_assert_uint_eq(slot.owner, before);
+	}
 }
 END_TEST
 
