@@ -382,7 +382,7 @@ int weir_limit_check(const struct weir_limit *limit, struct weir_error *error)
 	if (status < 0)
 		return status;
 
-	/* A token bucket counts what it consumed modulo 2^47 and remembers a time;
+	/* A token bucket counts what it consumed modulo 2^44 and remembers a time;
 	 * the others remember the count itself. */
 	if (algorithm != WEIR_TOKEN_BUCKET && limit->limit > WEIR_COUNT_MAX)
 		return weir_fail(error, WEIR_EINVAL,

@@ -47,6 +47,8 @@ static const char *const reason_names[] = {
 	[WEIR_REASON_HOLDS_FULL] = "holds-full",
 	[WEIR_REASON_DEBT] = "debt",
 	[WEIR_REASON_CLOSED] = "closed",
+	[WEIR_REASON_STALE] = "stale",
+	[WEIR_REASON_CAP] = "cap",
 };
 
 #define LENGTH(array) (sizeof(array) / sizeof((array)[0]))

@@ -18,6 +18,7 @@
 #include "shm/counter.h"
 #include "shm/hold.h"
 #include "shm/note.h"
+#include "src/view.h"
 
 #ifndef LOOK_ATTEMPTS /* the models lower it */
 #define LOOK_ATTEMPTS 16
@@ -80,6 +81,8 @@ bool plan_prepare(struct plan *plan, const struct segment *segment,
 	*reason = WEIR_REASON_NO_POLICY;
 	if (!policy_head(segment, plan->version, request->policy, &plan->head))
 		return false;
+	plan->syncs = policy_syncs(segment, &plan->head);
+	plan->stale = false;
 
 	for (uint32_t i = 0; i < plan->head.limit_count; i++) {
 		struct plan_limit *step = &plan->limits[i];
@@ -94,7 +97,9 @@ bool plan_prepare(struct plan *plan, const struct segment *segment,
 		step->ref.slot = NULL;
 		step->hold = 0;
 		step->charged_ns = 0;
+		step->syncs = plan->syncs && step->limit.algorithm == WEIR_TOKEN_BUCKET;
 		step->charged = false;
+		step->share_charged = false;
 		step->verdict = (struct verdict){ .allowed = true };
 		if (step->limit.algorithm == WEIR_FIXED_WINDOW) {
 			step->limit.aligned_offset_ns = aligned_offset(plan);
@@ -106,8 +111,11 @@ bool plan_prepare(struct plan *plan, const struct segment *segment,
 
 /* ---- One limit --------------------------------------------------------- */
 
-static struct bucket_request bucket_request(const struct plan *plan, enum bucket_operation operation)
+static struct bucket_request bucket_request(const struct plan *plan, uint32_t i,
+					    enum bucket_operation operation)
 {
+	const struct segment *segment = plan->segment;
+
 	return (struct bucket_request){
 		.operation = operation,
 		.cost = plan->cost,
@@ -115,7 +123,19 @@ static struct bucket_request bucket_request(const struct plan *plan, enum bucket
 		.detail = plan->detail,
 		.version = &plan->segment->header->policy.version,
 		.version_seen = plan->version,
+		.queue = plan->limits[i].syncs ? &segment->queue : NULL,
+		.cap = view_cap(plan, i),
+		.merge_ns = plan->limits[i].syncs ?
+				    atomic_load_relaxed(&segment->header->sync.interval_ns) : 0,
 	};
+}
+
+/* Once the slot is known. */
+static void aim(const struct plan *plan, const struct plan_limit *step,
+		struct bucket_request *request)
+{
+	if (step->ref.slot)
+		request->slot = (uint64_t)(step->ref.slot - plan->segment->table.slots);
 }
 
 static void count_claim(const struct plan *plan, const struct claim_report *report)
@@ -124,8 +144,35 @@ static void count_claim(const struct plan *plan, const struct claim_report *repo
 		counter_add_global(plan->segment, COUNTER_CLAIMED, report->claimed);
 	if (report->evicted_live)
 		counter_add_global(plan->segment, COUNTER_EVICTED_LIVE, report->evicted_live);
+	if (report->evicted_unmerged)
+		counter_add_global(plan->segment, COUNTER_EVICTED_UNMERGED,
+				   report->evicted_unmerged);
 	if (report->repaired)
 		counter_add_global(plan->segment, COUNTER_REPAIRED, report->repaired);
+}
+
+/* Write whose slot limit I has, and what its name in Redis needs beyond the slot. */
+static void sign(const struct plan *plan, uint32_t i)
+{
+	const struct plan_limit *step = &plan->limits[i];
+	const struct segment *segment = plan->segment;
+
+	table_set_owner(&step->ref, plan->head.index, plan->head.serial, i, step->syncs);
+	if (step->syncs)
+		table_store_newer(&segment->slot_syncs[step->ref.slot - segment->table.slots].name_rest,
+				  (step->fingerprint.high & 0xffff) << 16 | step->ref.generation);
+}
+
+/* A bucket that was claimed before its limit began to sync: from now on it does. */
+static void sign_again(const struct plan *plan, uint32_t i)
+{
+	const struct plan_limit *step = &plan->limits[i];
+
+	/* Relaxed: the word is complete in itself. */
+	if (step->syncs && !step->ref.tentative &&
+	    atomic_load_relaxed(&step->ref.slot->owner) !=
+		    table_owner_word(&step->ref, plan->head.index, plan->head.serial, i, true))
+		sign(plan, i);
 }
 
 /* Find or claim the slot of limit I.  PLAN_ALLOWED: step->ref is to be used. */
@@ -133,7 +180,7 @@ static enum plan_result locate(struct plan *plan, uint32_t i, uint64_t debt_ns)
 {
 	struct plan_limit *step = &plan->limits[i];
 	const struct segment *segment = plan->segment;
-	struct claim_report report = { 0, 0, 0 };
+	struct claim_report report = { 0 };
 	enum table_claim claim;
 
 	claim = table_claim(&segment->table, step->fingerprint, plan->now_ns, debt_ns, &step->ref,
@@ -147,7 +194,9 @@ static enum plan_result locate(struct plan *plan, uint32_t i, uint64_t debt_ns)
 	case CLAIM_TENTATIVE:
 		/* Before the first charge, so that whoever finds the bucket live
 		 * finds its owner too. */
-		table_set_owner(&step->ref, plan->head.index, plan->head.serial, i);
+		sign(plan, i);
+		/* The last owner's.  Relaxed: the confirming CAS orders it. */
+		atomic_store_relaxed(&step->ref.slot->share_ns, 0);
 		note_key(segment, &step->ref, plan->request->key, plan->request->key_length);
 		break;
 	case CLAIM_FOUND:
@@ -186,10 +235,13 @@ static enum plan_result take_hold(struct plan *plan, struct plan_limit *step,
 	return PLAN_CONTENDED;
 }
 
-static enum plan_result apply(struct plan_limit *step, const struct bucket_request *request)
+static enum plan_result apply(const struct plan *plan, struct plan_limit *step,
+			      const struct bucket_request *request)
 {
 	switch (bucket_apply(&step->ref, &step->limit, request, &step->verdict)) {
 	case BUCKET_DONE:
+		if (step->verdict.hurry)
+			queue_ring(plan->segment->header);
 		return step->verdict.allowed ? PLAN_ALLOWED : PLAN_DENIED;
 	case BUCKET_GONE:
 		step->ref.slot = NULL;
@@ -202,11 +254,38 @@ static enum plan_result apply(struct plan_limit *step, const struct bucket_reque
 	return PLAN_CONTENDED;
 }
 
+/* With a stale view and fail mode share, the host's share decides as well. */
+static bool take_share(struct plan *plan, uint32_t i, enum bucket_operation operation)
+{
+	struct plan_limit *step = &plan->limits[i];
+	bool take = operation == BUCKET_SPEND;
+	uint64_t retry_ns;
+
+	if (!step->syncs || !plan->stale || plan->head.fail_mode != WEIR_FAIL_SHARE ||
+	    operation == BUCKET_FORCE)
+		return true;
+	if (!view_share_take(plan, i, take, &retry_ns)) {
+		step->verdict.allowed = false;
+		step->verdict.never = false;
+		step->verdict.retry_after_ns = retry_ns;
+		return false;
+	}
+	step->share_charged = take;
+	return true;
+}
+
+static void give_share_back(struct plan *plan, uint32_t i)
+{
+	if (plan->limits[i].share_charged)
+		view_share_return(plan, i);
+	plan->limits[i].share_charged = false;
+}
+
 /* Charge limit I. */
 static enum plan_result charge(struct plan *plan, uint32_t i, enum bucket_operation operation)
 {
 	struct plan_limit *step = &plan->limits[i];
-	struct bucket_request request = bucket_request(plan, operation);
+	struct bucket_request request = bucket_request(plan, i, operation);
 	bool concurrency = step->limit.algorithm == WEIR_CONCURRENCY;
 
 	for (int attempt = 0; attempt < LOOK_ATTEMPTS; attempt++) {
@@ -226,8 +305,15 @@ static enum plan_result charge(struct plan *plan, uint32_t i, enum bucket_operat
 			request.now_ns = plan->now_ns;
 		}
 		if (result == PLAN_ALLOWED)
+			sign_again(plan, i);
+		aim(plan, step, &request);
+		if (result == PLAN_ALLOWED && !take_share(plan, i, operation))
+			return PLAN_DENIED;
+		if (result == PLAN_ALLOWED)
 			result = concurrency ? take_hold(plan, step, &request) :
-					       apply(step, &request);
+					       apply(plan, step, &request);
+		if (result != PLAN_ALLOWED || !step->ref.slot)
+			give_share_back(plan, i);
 		if (result != PLAN_ALLOWED)
 			return result;
 		if (step->ref.slot) {
@@ -244,7 +330,7 @@ static enum plan_result charge(struct plan *plan, uint32_t i, enum bucket_operat
 static enum plan_result look(struct plan *plan, uint32_t i)
 {
 	struct plan_limit *step = &plan->limits[i];
-	struct bucket_request request = bucket_request(plan, BUCKET_PEEK);
+	struct bucket_request request = bucket_request(plan, i, BUCKET_PEEK);
 	uint64_t debt_ns;
 
 	for (int attempt = 0; attempt < LOOK_ATTEMPTS; attempt++) {
@@ -253,12 +339,14 @@ static enum plan_result look(struct plan *plan, uint32_t i)
 			step->ref.slot = NULL;
 			break;
 		}
+		aim(plan, step, &request);
 		if (bucket_apply(&step->ref, &step->limit, &request, &step->verdict) == BUCKET_DONE)
-			return step->verdict.allowed ? PLAN_ALLOWED : PLAN_DENIED;
+			return step->verdict.allowed && take_share(plan, i, BUCKET_PEEK) ?
+				       PLAN_ALLOWED : PLAN_DENIED;
 		step->ref.slot = NULL;
 	}
 	step->verdict = bucket_judge_absent(&step->limit, &request, &debt_ns);
-	return step->verdict.allowed ? PLAN_ALLOWED : PLAN_DENIED;
+	return step->verdict.allowed && take_share(plan, i, BUCKET_PEEK) ? PLAN_ALLOWED : PLAN_DENIED;
 }
 
 /* Give back what this plan took. */
@@ -266,7 +354,7 @@ static void undo(struct plan *plan)
 {
 	for (uint32_t i = 0; i < plan->head.limit_count; i++) {
 		struct plan_limit *step = &plan->limits[i];
-		struct bucket_request request = bucket_request(plan, BUCKET_UNDO);
+		struct bucket_request request = bucket_request(plan, i, BUCKET_UNDO);
 		struct verdict verdict;
 
 		request.charged = step->verdict.after;
@@ -276,6 +364,9 @@ static void undo(struct plan *plan)
 		if (step->hold)
 			hold_release(plan->segment, step->hold);
 		step->hold = 0;
+		give_share_back(plan, i);
+		if (step->charged)
+			aim(plan, step, &request);
 		/* The charge is a fact whatever the policies are now. */
 		for (int attempt = 0; step->charged && attempt < LOOK_ATTEMPTS; attempt++) {
 			request.version_seen = policy_version(plan->segment);
@@ -376,7 +467,7 @@ enum plan_result plan_acquire(struct plan *plan)
 static enum bucket_result give_back(struct plan *plan, uint32_t i,
 				    enum bucket_operation operation)
 {
-	struct bucket_request request = bucket_request(plan, operation);
+	struct bucket_request request = bucket_request(plan, i, operation);
 	struct plan_limit *step = &plan->limits[i];
 	enum bucket_result result = BUCKET_CONTENDED;
 
@@ -388,6 +479,7 @@ static enum bucket_result give_back(struct plan *plan, uint32_t i,
 		/* What was given back to one limit stays given, and is never given
 		 * twice: a change of the policies does not stop the next ones. */
 		request.version_seen = policy_version(plan->segment);
+		aim(plan, step, &request);
 		result = bucket_apply(&step->ref, &step->limit, &request, &step->verdict);
 		if (result == BUCKET_DONE || result == BUCKET_CONTENDED)
 			break;

@@ -14,7 +14,9 @@ struct plan_limit {
 	struct verdict verdict;
 	uint64_t hold;                  /* 0: none */
 	uint64_t charged_ns;            /* when it was charged */
+	bool syncs;                     /* is the limit the cluster's? */
 	bool charged;
+	bool share_charged;
 };
 
 struct plan {
@@ -25,6 +27,8 @@ struct plan {
 	uint64_t now_ns;
 	uint64_t cost;
 	bool detail;                    /* does the caller want numbers? */
+	bool syncs;                     /* does any limit? */
+	bool stale;                     /* is a view that it needs too old? */
 	uint32_t decided;               /* the limit that denied, or has least left */
 	struct plan_limit limits[WEIR_LIMITS_MAX];
 };

@@ -46,7 +46,7 @@ static inline bool quick_prepare(struct quick *quick, const struct segment *segm
 		return false;
 	quick->version = policy_version(segment);
 	if (!policy_head(segment, quick->version, request->policy, &head) ||
-	    head.limit_count != 1 || head.shadow)
+	    head.limit_count != 1 || head.shadow || policy_syncs(segment, &head))
 		return false;
 	quick->policy_index = head.index;
 	policy_limit(segment, quick->version, head.index, 0, &quick->limit);
@@ -92,7 +92,8 @@ static inline enum quick_result quick_spend(const struct quick *quick,
 		if (policy_version(segment) != quick->version) /* E4 */
 			return QUICK_NOT;
 		after.first = state->time_ns;
-		after.second = state->used << STATE_USED_SHIFT | STATE_LIVE | ref->generation;
+		after.second = state->used << STATE_USED_SHIFT | STATE_LIVE |
+			       (seen.second & (STATE_EPOCH_MASK | STATE_QUEUED)) | ref->generation;
 		if (atomic_cas_pair_full(&slot->state, seen, after)) /* E2 */
 			return QUICK_ALLOWED;
 	}

@@ -41,6 +41,8 @@ static const struct counter_source counters[] = {
 	GLOBAL(COUNTER_CLAIMED, "claimed", "slots", "Slots given to a new key."),
 	GLOBAL(COUNTER_EVICTED_LIVE, "evicted_live", "slots",
 	       "Buckets with debt that were evicted for a heavier one: the table is too small."),
+	GLOBAL(COUNTER_EVICTED_UNMERGED, "evicted_unmerged", "slots",
+	       "Slots taken although the cluster did not know all of their charges."),
 	GLOBAL(COUNTER_TABLE_FULL, "table_full", "requests",
 	       "Requests that found no slot, so that the fail mode decided."),
 	GLOBAL(COUNTER_CONTENDED, "contended", "requests",
@@ -54,6 +56,22 @@ static const struct counter_source counters[] = {
 	       "Requests with the id of no policy."),
 	GLOBAL(COUNTER_BAD_REQUEST, "bad_request", "requests",
 	       "Requests that could not be decided: no key, a key too long, no time."),
+	GLOBAL(COUNTER_STALE_OPEN, "stale_open", "requests",
+	       "Requests decided by the local bucket alone, because the view was stale."),
+	GLOBAL(COUNTER_STALE_SHARE, "stale_share", "requests",
+	       "Requests decided by this host's share, because the view was stale."),
+	GLOBAL(COUNTER_STALE_CLOSED, "stale_closed", "requests",
+	       "Requests answered \"rate limiter unavailable\", because the view was stale."),
+	GLOBAL(COUNTER_CAPPED, "capped", "requests",
+	       "Requests denied because too much was admitted since the last merge."),
+	GLOBAL(COUNTER_ROUNDS, "sync_rounds", "rounds", "Rounds that Redis has acknowledged."),
+	GLOBAL(COUNTER_MERGED, "sync_merged", "buckets", "Views merged into buckets."),
+	GLOBAL(COUNTER_FENCES, "sync_fences", "fences",
+	       "Fences: new leaders, and rounds whose outcome was in doubt."),
+	GLOBAL(COUNTER_RESTORES, "sync_restores", "restores",
+	       "Times that Redis had forgotten and was told again."),
+	GLOBAL(COUNTER_SYNC_ERRORS, "sync_errors", "errors",
+	       "Errors in talking to Redis."),
 };
 
 #define COUNTERS (sizeof(counters) / sizeof(counters[0]))
@@ -156,7 +174,7 @@ static bool find_owner(const struct segment *segment, uint64_t version,
 	uint64_t owner = atomic_load_relaxed(&ref->slot->owner), serial;
 	uint32_t index = owner >> 16 & 0xffff;
 
-	bucket->limit_index = owner >> 32 & 0xff;
+	bucket->limit_index = owner >> 32 & 0x7f;
 	return (owner & GENERATION_MASK) == ref->generation && index < segment->policies &&
 	       policy_decode(segment, version, index, policy, &serial) &&
 	       (serial & 0xffffff) == owner >> 40 && bucket->limit_index < policy->limit_count &&

@@ -14,6 +14,7 @@
 #include "src/handle.h"
 #include "src/plan.h"
 #include "src/quick.h"
+#include "src/view.h"
 
 #define AGAIN_ATTEMPTS 16       /* policy changes that one decision follows */
 #define BATCH 16                /* requests whose misses overlap */
@@ -88,15 +89,18 @@ static bool allowed(const struct plan *plan, struct weir_decision *decision, boo
 		if (decision->flagged)
 			counter_add(plan->segment, plan->head.index, COUNTER_FLAGGED, 1);
 	}
-	return answer(decision, WEIR_ALLOWED, WEIR_REASON_LIMIT);
+	return answer(decision, WEIR_ALLOWED,
+		      plan->stale ? WEIR_REASON_STALE : WEIR_REASON_LIMIT);
 }
 
 static bool denied(const struct plan *plan, struct weir_decision *decision, bool count, bool force)
 {
 	const struct plan_limit *step = &plan->limits[plan->decided];
-	enum weir_reason reason = force		       ? WEIR_REASON_DEBT :
-				  step->verdict.never ? WEIR_REASON_COST :
-							WEIR_REASON_LIMIT;
+	enum weir_reason reason = force			? WEIR_REASON_DEBT :
+				  step->verdict.never	? WEIR_REASON_COST :
+				  step->verdict.capped	? WEIR_REASON_CAP :
+				  plan->stale		? WEIR_REASON_STALE :
+							  WEIR_REASON_LIMIT;
 
 	describe(plan, decision);
 	if (count) {
@@ -104,6 +108,8 @@ static bool denied(const struct plan *plan, struct weir_decision *decision, bool
 			    plan->head.shadow ? COUNTER_SHADOW_DENIED : COUNTER_DENIED, 1);
 		if (step->ref.slot)
 			note_denial(plan->segment, &step->ref);
+		if (step->verdict.capped)
+			counter_add_global(plan->segment, COUNTER_CAPPED, 1);
 	}
 	if (plan->head.shadow)
 		return answer(decision, WEIR_ALLOWED, WEIR_REASON_SHADOW);
@@ -147,6 +153,33 @@ static bool needs_acquire(const struct plan *plan, enum weir_operation operation
 	       plan_has_concurrency(plan);
 }
 
+/* Not what gives back: that needs no view. */
+static bool is_decision(enum weir_operation operation)
+{
+	return operation == OPERATION_SPEND || operation == OPERATION_ACQUIRE ||
+	       operation == OPERATION_PEEK;
+}
+
+/* The view is stale, and the policy says that nothing may pass then. */
+static bool closed(const struct plan *plan, enum weir_operation operation,
+		   struct weir_decision *decision)
+{
+	if (operation != OPERATION_PEEK) {
+		counter_add_global(plan->segment, COUNTER_STALE_CLOSED, 1);
+		counter_add(plan->segment, plan->head.index, COUNTER_UNAVAILABLE, 1);
+	}
+	return answer(decision, WEIR_UNAVAILABLE, WEIR_REASON_STALE);
+}
+
+static void count_stale(const struct plan *plan, bool count)
+{
+	if (plan->stale && count)
+		counter_add_global(plan->segment,
+				   plan->head.fail_mode == WEIR_FAIL_SHARE ? COUNTER_STALE_SHARE :
+									     COUNTER_STALE_OPEN,
+				   1);
+}
+
 static bool conclude(const struct plan *plan, enum weir_operation operation,
 		     enum plan_result result, struct weir_decision *decision)
 {
@@ -157,8 +190,10 @@ static bool conclude(const struct plan *plan, enum weir_operation operation,
 		return given_back(plan, decision, operation == OPERATION_REFUND);
 	switch (result) {
 	case PLAN_ALLOWED:
+		count_stale(plan, count);
 		return allowed(plan, decision, count);
 	case PLAN_DENIED:
+		count_stale(plan, count);
 		return denied(plan, decision, count, operation == OPERATION_FORCE);
 	case PLAN_FULL:
 		return fail(plan, decision, COUNTER_TABLE_FULL, WEIR_REASON_TABLE_FULL);
@@ -190,6 +225,10 @@ static bool decide_prepared(struct plan *plan, enum weir_operation operation,
 		plan->now_ns = now_ns;
 		if (needs_acquire(plan, operation))
 			return unavailable(plan->segment, decision, WEIR_REASON_USE_ACQUIRE);
+		view_judge(plan);
+		if (plan->stale && is_decision(operation) &&
+		    plan->head.fail_mode == WEIR_FAIL_CLOSED && !plan->head.shadow)
+			return closed(plan, operation, decision);
 		result = carry_out(plan, operation);
 		if (result != PLAN_AGAIN)
 			break;

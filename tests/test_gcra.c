@@ -27,7 +27,7 @@ static const struct weir_limit limits[] = {
 	{ .limit = 100000000, .period_ns = SECOND, .burst = 3456000000000000 },
 	{ .limit = 1, .period_ns = 365 * DAY },
 	{ .limit = 2999, .period_ns = 365 * DAY, .burst = 3286 },
-	{ .limit = 3153599999999999, .period_ns = 365 * DAY, .burst = 99999999999989 },
+	{ .limit = 3153599999999999, .period_ns = 365 * DAY, .burst = 9999999999971 },
 };
 
 /* A bucket in exact arithmetic, in units of 1/limit ns. */
@@ -152,7 +152,7 @@ START_TEST(equals_exact_arithmetic)
 
 		now_ns += random_step(&limit, &random);
 		cost = random_cost(&limit, &state, now_ns, &random);
-		/* The count of tokens wraps after 2^47, which may cost a nanosecond
+		/* The count of tokens wraps after 2^44, which may cost a nanosecond
 		 * where a token's time is no whole number: a test of its own. */
 		if (now_ns >> 62 || (limit.token_part && cost > WEIR_COUNT_MAX - state.used)) {
 			now_ns = EPOCH;
@@ -353,6 +353,9 @@ START_TEST(force_take_and_its_cap)
 	verdict = gcra_spend(&limit, &state, EPOCH, (uint64_t)most + 2, true, &after);
 	ck_assert(!verdict.allowed && verdict.never);
 	ck_assert_uint_eq(verdict.retry_after_ns, WEIR_NEVER);
+	/* Beyond 2^44 tokens the count wraps, and the rest is off by a nanosecond. */
+	if (limit.token_part && first > WEIR_COUNT_MAX)
+		return;
 
 	ck_assert(gcra_spend(&limit, &state, EPOCH, first, true, &after).allowed);
 	state = after;
@@ -402,7 +405,7 @@ START_TEST(refund_undoes_charges)
 	struct limit limit = fixture_compile(&limits[_i]);
 	uint64_t random = 5 + (uint64_t)_i;
 
-	/* Beyond 2^47 tokens the count wraps, and refunds go by less. */
+	/* Beyond 2^44 tokens the count wraps, and refunds go by less. */
 	if (limit.burst > WEIR_COUNT_MAX / 2)
 		limit.burst = WEIR_COUNT_MAX / 2;
 	for (unsigned round = 0; round < 2000; round++) {
@@ -440,7 +443,7 @@ START_TEST(refund_undoes_charges)
 }
 END_TEST
 
-/* The count of tokens wraps at 2^47: one charge may then be a nanosecond off,
+/* The count of tokens wraps at 2^44: one charge may then be a nanosecond off,
  * and everything goes on. */
 START_TEST(count_wraps)
 {

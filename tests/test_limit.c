@@ -81,12 +81,12 @@ static const struct {
 	  "3/7s burst 14811428" },
 	{ "100000000/1s burst 3456000000000000", { 100000000, SECOND, 3456000000000000, BUCKET,
 	  DENY }, "100000000/1s burst 3456000000000000" },
-	{ "140737488355327/365d sliding-window", { WEIR_COUNT_MAX, 365 * DAY, 0, SLIDING, DENY },
-	  "140737488355327/365d sliding-window" },
-	{ "140737488355327/365d fixed-window", { WEIR_COUNT_MAX, 365 * DAY, 0, FIXED, DENY },
-	  "140737488355327/365d fixed-window" },
-	{ "140737488355327 concurrency", { WEIR_COUNT_MAX, 0, 0, HOLDS, DENY },
-	  "140737488355327 concurrency" },
+	{ "17592186044415/365d sliding-window", { WEIR_COUNT_MAX, 365 * DAY, 0, SLIDING, DENY },
+	  "17592186044415/365d sliding-window" },
+	{ "17592186044415/365d fixed-window", { WEIR_COUNT_MAX, 365 * DAY, 0, FIXED, DENY },
+	  "17592186044415/365d fixed-window" },
+	{ "17592186044415 concurrency", { WEIR_COUNT_MAX, 0, 0, HOLDS, DENY },
+	  "17592186044415 concurrency" },
 };
 
 START_TEST(read_and_write_back)
@@ -213,12 +213,12 @@ static const struct {
 	  "days to come back at this rate; lower it to at most 3456000000000000" },
 	{ "1/365d burst 18446744073709551615", "a burst of 18446744073709551615 takes more than "
 	  "400 days to come back at this rate; lower it to at most 1" },
-	{ "140737488355328/365d sliding-window", "the limit 140737488355328 is more than a "
-	  "sliding-window limit can count; give at most 140737488355327, or use token-bucket" },
-	{ "140737488355328/365d fixed-window", "the limit 140737488355328 is more than a "
-	  "fixed-window limit can count; give at most 140737488355327, or use token-bucket" },
-	{ "140737488355328 concurrency", "the limit 140737488355328 is more than a concurrency "
-	  "limit can count; give at most 140737488355327" },
+	{ "17592186044416/365d sliding-window", "the limit 17592186044416 is more than a "
+	  "sliding-window limit can count; give at most 17592186044415, or use token-bucket" },
+	{ "17592186044416/365d fixed-window", "the limit 17592186044416 is more than a "
+	  "fixed-window limit can count; give at most 17592186044415, or use token-bucket" },
+	{ "17592186044416 concurrency", "the limit 17592186044416 is more than a concurrency "
+	  "limit can count; give at most 17592186044415" },
 };
 
 START_TEST(mistakes)

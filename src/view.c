@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * view.c - fresh, stale, or none of the cluster's business.
+ *
+ * What.  A policy that syncs is decided by the bucket that the leader merges the
+ * cluster's view into.  The view is a shard's, not a bucket's: it is fresh for
+ * max_staleness after the last round of the shard that Redis acknowledged, and
+ * one that was never merged is stale from the first call.
+ *
+ *   fresh, eventual      the bucket decides
+ *   fresh, bounded       and no more than the cap is unmerged
+ *   stale, open          the bucket decides, without a cap
+ *   stale, share         and so does this host's share: limit / hosts, burst / hosts
+ *   stale, closed        "rate limiter unavailable"
+ *
+ * Staleness comes first: a cap in force while Redis is gone would deny for ever
+ * what fail mode open promises to allow.
+ *
+ * The share is a token bucket of its own, of one word: share_ns in the slot.  It
+ * is charged before the bucket, so a process killed in between has lost a share's
+ * charge, which only under-admits.
+ */
+#include "src/view.h"
+
+#include "shm/counter.h"
+#include "shm/gcra.h"
+
+#define SHARE_ATTEMPTS 64
+
+static const struct shard_record *shard_of(const struct plan *plan, uint32_t i)
+{
+	return &plan->segment->shards[slot_shard(plan->limits[i].fingerprint.low)];
+}
+
+void view_judge(struct plan *plan)
+{
+	plan->stale = false;
+	if (!plan->syncs)
+		return;
+	for (uint32_t i = 0; i < plan->head.limit_count; i++) {
+		if (!plan->limits[i].syncs)
+			continue;
+		/* The leader merges a round before it says that the view is fresh. */
+		plan->stale |= atomic_load_acquire(&shard_of(plan, i)->fresh_until_ns) <
+			       plan->now_ns;                                    /* E9 */
+	}
+	/* Escrow is not built yet: a strict policy has no view to rely on. */
+	plan->stale |= plan->head.consistency == WEIR_STRICT;
+}
+
+uint64_t view_cap(const struct plan *plan, uint32_t i)
+{
+	uint64_t cap;
+
+	if (!plan->limits[i].syncs || plan->stale || plan->head.consistency != WEIR_BOUNDED)
+		return 0;
+	/* Relaxed: one number, good by itself.  0: the leader has yet to set it. */
+	cap = atomic_load_relaxed(&plan->segment->switches[plan->head.index].cap[i]);
+	return cap ? cap : 1;
+}
+
+/* How many hosts the limit is shared by, as far as is known. */
+static uint64_t hosts(const struct plan *plan, uint32_t i)
+{
+	/* Relaxed: numbers that are good by themselves. */
+	uint64_t seen = atomic_load_relaxed(&shard_of(plan, i)->hosts);
+	uint64_t expected = atomic_load_relaxed(&plan->segment->header->sync.expected_hosts);
+	uint64_t count = seen ? seen : expected;
+
+	return count < 1 ? 1 : count > 1000000 ? 1000000 : count;
+}
+
+/* COST tokens of the share, as a time: COST x hosts x period / limit. */
+static uint64_t share_charge_ns(const struct limit *limit, uint64_t count, uint64_t cost)
+{
+	gcra_wide token = (gcra_wide)limit->token_ns * limit->parts + limit->token_part;
+	gcra_wide tokens = (gcra_wide)cost * count;
+
+	if (tokens > UINT64_MAX || tokens * token / token != tokens)
+		return UINT64_MAX;
+	tokens = (tokens * token + limit->parts - 1) / limit->parts;
+	return tokens > GCRA_DEBT_MAX_NS ? GCRA_DEBT_MAX_NS + 1 : (uint64_t)tokens;
+}
+
+bool view_share_take(const struct plan *plan, uint32_t i, bool take, uint64_t *retry_ns)
+{
+	const struct plan_limit *step = &plan->limits[i];
+	uint64_t count = hosts(plan, i), cost = plan->cost;
+	uint64_t burst = step->limit.burst / count ? step->limit.burst / count : 1;
+	uint64_t charge = share_charge_ns(&step->limit, count, cost);
+	uint64_t room, share = 0;
+
+	*retry_ns = WEIR_NEVER;
+	if (cost > burst || charge > GCRA_DEBT_MAX_NS)
+		return false;
+	room = share_charge_ns(&step->limit, count, burst - cost);
+	/* Relaxed: the share is one word, complete in itself. */
+	if (step->ref.slot)
+		share = atomic_load_relaxed(&step->ref.slot->share_ns);
+	for (int attempt = 0; attempt < SHARE_ATTEMPTS; attempt++) {
+		struct bucket_state state = { share, 0 };
+		uint64_t debt = gcra_debt_ns(&state, plan->now_ns);
+
+		if (debt > room) {
+			*retry_ns = debt - room;
+			return false;
+		}
+		if (!take || !step->ref.slot ||
+		    atomic_cas_relaxed(&step->ref.slot->share_ns, &share,
+				       plan->now_ns + debt + charge))
+			return true;
+	}
+	*retry_ns = 0;
+	return false;
+}
+
+void view_share_return(const struct plan *plan, uint32_t i)
+{
+	const struct plan_limit *step = &plan->limits[i];
+	uint64_t charge = share_charge_ns(&step->limit, hosts(plan, i), plan->cost);
+	uint64_t share;
+
+	if (!step->ref.slot)
+		return;
+	share = atomic_load_relaxed(&step->ref.slot->share_ns);
+	for (int attempt = 0; attempt < SHARE_ATTEMPTS; attempt++) {
+		if (share < charge ||
+		    atomic_cas_relaxed(&step->ref.slot->share_ns, &share, share - charge))
+			return;
+	}
+}

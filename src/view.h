@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* view.h - what the cluster's view of a bucket is worth to a decision. */
+#ifndef WEIR_VIEW_H
+#define WEIR_VIEW_H
+
+#include "src/plan.h"
+
+/* Find out, at plan->now_ns, whether the policy's limits sync and whether their
+ * views are fresh. */
+void view_judge(struct plan *plan);
+
+/* Tokens of limit I that may be unmerged; 0 where no cap is in force. */
+uint64_t view_cap(const struct plan *plan, uint32_t i);
+
+/* With a stale view and fail mode share: take COST tokens from this host's share
+ * of limit I (or only look, without TAKE).  False if the share has not so much;
+ * *retry_ns tells when it has. */
+bool view_share_take(const struct plan *plan, uint32_t i, bool take, uint64_t *retry_ns);
+void view_share_return(const struct plan *plan, uint32_t i);
+
+#endif
