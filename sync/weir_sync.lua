@@ -1,0 +1,227 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- One call brings one host's charges of one shard to Redis and takes home what all hosts charged.
+--
+-- KEYS[1]  the shard: one hash, so that Redis Cluster moves it as a whole.  Its fields:
+--    s          clock offset <i8I4, last virtual time I4I4, live hosts I4, second of that count I4
+--    h<host>    <I8I8I8I8I4 term, seq, last applied term and seq, second when last seen
+--    k<name>    <I4I4I4 tat (seconds, nanoseconds of virtual time), generation
+--    L          the ids of the live hosts      c  where the garbage collection goes on
+--    v          format tag, longer than 64 bytes: Redis then never uses its O(n) listpack
+-- ARGV     1 host (16 bytes)  2 term >= 1  3 seq, 0 = FENCE  4 vlow: <I4I4 the virtual time of the
+--          caller's last reply plus what it saw pass since, or ""  5 tolerance in nanoseconds
+--          6 seconds that an entry is kept when its tat has passed (the same on all hosts)
+--          7 up to 1000 items of 56 bytes, none in a FENCE; little endian:
+--          name c16 | d i4I4 | E i4I4 | V i4I4 | cap i4I4 | generation I4 | flags I4
+-- Returns  {code, now <I4I4, live hosts, term, seq,
+--           items of 16 bytes: G i4I4 | generation I4 | err I4}
+--    code   0 done: term and seq are the last batch of this host that was applied, here or before
+--           1 an old term, 2 fence first: nothing was changed; term and seq are those in force
+--    err    0 done, 1 malformed, 2 the tat would leave the range; 1 and 2 changed nothing
+--
+-- A duration is (signed floor of its seconds, nanoseconds 0 .. 999999999); all sums are of integers
+-- below 2^53, hence exact.  d, E, V, cap and G are durations, the last four from now on.
+--   d    the charges of a window; E: the tat that its requests alone leave of an empty bucket, or
+--        -2^31 s where it never ran empty.  Any window turns a tat into max(tat + d, now + E).
+--   V    the tat that the host merged last, or -2^31 s.  It makes an absent entry.  Where flag 1
+--        says that Redis lost state, it raises one of its own generation and replaces one of an
+--        older.  Without, an older generation is one that Redis had forgotten as nobody was in
+--        debt: the entry keeps what was charged since, and V raises it at most.
+--   cap  how far this window may bring the tat, 0: any.  It takes back no debt that was there.
+--   G    the tat that results.  Hosts take the larger of it and their own, but adopt the one of a
+--        new generation, which a refund (d < 0) and a reset begin.
+-- Flag 2 is the reset: of what was only E stays.  One name may occur more than once.
+--
+-- Redis does not roll a failed script back: what can fail comes before the first write.
+
+local clock = redis.call('TIME')
+local GIGA, EXACT = 1000000000, 9007199254740992
+local NEVER, FAR, LAST = -2147483648, 2147483647, 4294967295
+local ALIVE, HOST_KEPT, GENERATION_KEPT, TTL_MS = 30, 86400, 600, 7 * 86400000
+local MAX_ITEMS, MAX_HOSTS, MAX_DEAD = 1000, 4000, 1000
+local get, put = struct.unpack, struct.pack
+
+local function integer(text, least, limit)
+  local value = string.match(text, '^%d+$') and tonumber(text)
+  return value and value >= least and value < limit and value
+end
+
+local function later(a_s, a_n, b_s, b_n) return a_s > b_s or a_s == b_s and a_n > b_n end
+
+local function sum(a_s, a_n, b_s, b_n)
+  if a_n + b_n >= GIGA then return a_s + b_s + 1, a_n + b_n - GIGA end
+  return a_s + b_s, a_n + b_n
+end
+
+local function difference(a_s, a_n, b_s, b_n)
+  if a_n < b_n then return a_s - b_s - 1, a_n - b_n + GIGA end
+  return a_s - b_s, a_n - b_n
+end
+
+if #KEYS ~= 1 or #ARGV ~= 7 then return redis.error_reply('WEIR expects 1 key and 7 arguments') end
+local key, host, blob = KEYS[1], ARGV[1], ARGV[7]
+local term, seq = integer(ARGV[2], 1, EXACT), integer(ARGV[3], 0, EXACT)
+local tolerance, keep = integer(ARGV[5], 0, EXACT), integer(ARGV[6], 1, 2 ^ 30)
+local count, low_s, low_n = #blob / 56, nil, 0
+if #ARGV[4] == 8 then low_s, low_n = get('<I4I4', ARGV[4]) end
+if #host ~= 16 then return redis.error_reply('WEIR argument 1: the host id has 16 bytes') end
+if not term then return redis.error_reply('WEIR argument 2: the term is 1 .. 2^53 - 1') end
+if not seq then return redis.error_reply('WEIR argument 3: the seq is 0 .. 2^53 - 1') end
+if #ARGV[4] ~= 0 and not low_s or low_n >= GIGA then
+  return redis.error_reply('WEIR argument 4: vlow is empty or seconds and nanoseconds below 10^9')
+end
+if not tolerance then return redis.error_reply('WEIR argument 5: tolerance is 0 .. 2^53 - 1') end
+if not keep then return redis.error_reply('WEIR argument 6: seconds to keep are 1 .. 2^30 - 1') end
+if count % 1 ~= 0 or count > MAX_ITEMS or seq == 0 and count > 0 then
+  return redis.error_reply('WEIR argument 7: 0 .. 1000 items of 56 bytes, none in a fence')
+end
+
+local own = 'h' .. host
+local found = redis.call('HMGET', key, 's', own, 'L', 'c')
+
+-- The virtual clock: never behind itself, nor further ahead than the caller saw time pass.
+local off_s, off_n, last_s, last_n, live, counted = 0, 0, -1, 0, 0, -1
+if found[1] and #found[1] == 28 then
+  local state = {get('<i8I4I4I4I4I4', found[1])}
+  if state[2] < GIGA and state[4] < GIGA then
+    off_s, off_n, last_s, last_n, live, counted = unpack(state, 1, 6)
+  end
+end
+local raw_s, raw_n = tonumber(clock[1]), tonumber(clock[2]) * 1000
+local now_s, now_n = sum(raw_s, raw_n, off_s, off_n)
+if later(last_s, last_n, now_s, now_n) then
+  now_s, now_n = last_s, last_n
+elseif low_s then
+  if later(last_s, last_n, low_s, low_n) then low_s, low_n = last_s, last_n end
+  local most_s, most_n = sum(low_s, low_n, math.floor(tolerance / GIGA), tolerance % GIGA)
+  if later(now_s, now_n, most_s, most_n) then now_s, now_n = low_s, low_n end
+end
+off_s, off_n = difference(now_s, now_n, raw_s, raw_n)
+local now = put('<I4I4', now_s, now_n)
+
+-- The fence: a term ends all before it, and within a term no batch is applied twice or skipped.
+local top, at, applied_term, applied_seq, seen = 0, 0, 0, 0, -ALIVE
+if found[2] and #found[2] == 36 then
+  top, at, applied_term, applied_seq, seen = get('<I8I8I8I8I4', found[2])
+  if seen < now_s - HOST_KEPT then top, at, applied_term, applied_seq, seen = 0, 0, 0, 0, -ALIVE end
+end
+if term < top or term == top and seq == 0 then return {1, now, live, top, at, ''} end
+if seq > 0 and (term > top or seq ~= at + 1) then return {2, now, live, top, at, ''} end
+if seq > 0 then applied_term, applied_seq = term, seq end
+
+-- An entry that may be collected counts as absent, and an absent one as tat = now - keep: nobody
+-- can tell whether the collection was there already.
+local floor_s, floor_n = now_s - keep, now_n
+if floor_s < 0 then floor_s, floor_n = 0, 0 end
+local function kept(tat_s, generation)
+  return tat_s >= floor_s - (generation > 0 and GENERATION_KEPT or 0)
+end
+
+local record = put('<I8I8I8I8I4', term, seq, applied_term, applied_seq, now_s)
+local set, reply = {'s', '', own, record}, {}
+if count > 0 then
+  local field, fresh, size, sub = {}, {}, #set, string.sub
+  for i = 1, count do field[i] = 'k' .. sub(blob, i * 56 - 55, i * 56 - 40) end
+  local stored = redis.call('HMGET', key, unpack(field))
+  for i = 1, count do
+    local d_s, d_n, e_s, e_n, v_s, v_n, cap_s, cap_n, generation, flags =
+      get('<i4I4i4I4i4I4i4I4I4I4', blob, i * 56 - 39)
+    local name, err, known = field[i], 0, false
+    local value, tat_s, tat_n, g = fresh[name] or stored[i], 0, 0, 0
+    if value and #value == 12 then
+      tat_s, tat_n, g = get('<I4I4I4', value)
+      known = tat_n < GIGA and tat_s - now_s < FAR and kept(tat_s, g)
+    end
+    if not known then g = 0 end
+    if not known or tat_s <= floor_s and later(floor_s, floor_n, tat_s, tat_n) then
+      tat_s, tat_n = floor_s, floor_n
+    end
+    if d_n >= GIGA or e_n >= GIGA or v_n >= GIGA or cap_n >= GIGA or cap_s < 0 or flags > 3 then
+      err = 1
+    else
+      local to_s, to_n, to_g, write = tat_s, tat_n, g, false
+      local lost = flags % 2 == 1
+      if not known or generation > g or lost and generation == g then
+        if lost and generation > g then to_s, to_n = floor_s, floor_n end   -- rolled back: void
+        v_s, v_n = sum(now_s, now_n, v_s, v_n)
+        if later(v_s, v_n, to_s, to_n) then to_s, to_n, write = v_s, v_n, true end
+        if generation > g then to_g, write = generation, true end
+      end
+      if flags >= 2 then to_s, to_n, d_s, d_n = now_s, now_n, 0, 0 end
+      if flags >= 2 or d_s < 0 then to_g, write = math.min(to_g + 1, LAST), true end
+      local debt_s, debt_n = to_s, to_n
+      to_s, to_n = sum(to_s, to_n, d_s, d_n)
+      if e_s > NEVER then
+        e_s, e_n = sum(now_s, now_n, e_s, e_n)
+        if later(e_s, e_n, to_s, to_n) then to_s, to_n = e_s, e_n end
+      end
+      if cap_s > 0 or cap_n > 0 then
+        cap_s, cap_n = sum(now_s, now_n, cap_s, cap_n)
+        if to_s >= cap_s and later(to_s, to_n, cap_s, cap_n) then
+          if later(debt_s, debt_n, cap_s, cap_n) then cap_s, cap_n = debt_s, debt_n end
+          if later(to_s, to_n, cap_s, cap_n) then to_s, to_n = cap_s, cap_n end
+        end
+      end
+      if to_s <= floor_s and later(floor_s, floor_n, to_s, to_n) then
+        to_s, to_n = floor_s, floor_n
+      end
+      if to_s - now_s >= FAR or to_s > LAST then
+        err = 2
+      else
+        write = write or to_s ~= debt_s or to_n ~= debt_n
+        tat_s, tat_n, g = to_s, to_n, to_g
+        if write then
+          fresh[name] = put('<I4I4I4', tat_s, tat_n, g)
+          set[size + 1], set[size + 2], size = name, fresh[name], size + 2
+        end
+      end
+    end
+    local left_s, left_n = difference(tat_s, tat_n, now_s, now_n)
+    reply[i] = put('<i4I4I4I4', left_s, left_n, g, err)
+  end
+end
+
+-- Live hosts are counted once a second, and when one comes (back).
+if counted ~= now_s or now_s - seen >= ALIVE then
+  local list, alive, fields, listed = found[3] or '', {}, {}, false
+  for i = 1, math.min(#list - 15, 16 * MAX_HOSTS), 16 do
+    fields[#fields + 1] = 'h' .. string.sub(list, i, i + 15)
+  end
+  local records = #fields > 0 and redis.call('HMGET', key, unpack(fields)) or {}
+  for i = 1, #fields do
+    local other = records[i]
+    if fields[i] == own then
+      listed = true
+      alive[#alive + 1] = host
+    elseif other and #other == 36 and now_s - get('<I4', other, 33) < ALIVE then
+      alive[#alive + 1] = string.sub(fields[i], 2)
+    end
+  end
+  if not listed and #alive < MAX_HOSTS then alive[#alive + 1] = host end
+  live, counted = #alive, now_s
+  local text = table.concat(alive)
+  if text ~= list then set[#set + 1] = 'L'; set[#set + 1] = text end
+end
+
+set[2] = put('<i8I4I4I4I4I4', off_s, off_n, now_s, now_n, live, counted)
+if seq == 0 then set[#set + 1] = 'v'; set[#set + 1] = 'weir1' .. string.rep('.', 65) end
+redis.call('HSET', key, unpack(set))                -- the first write: refused when memory is out
+redis.call('PEXPIRE', key, TTL_MS)
+
+if seq > 0 then                                     -- collect: a few fields with every batch
+  local scan = redis.pcall('HSCAN', key, found[4] or '0', 'COUNT', 8 + math.floor(count / 2))
+  if scan.err then scan = {'0', {}} end             -- not a cursor: begin again
+  local dead, some, byte = {}, scan[2], string.byte
+  for i = 1, #some, 2 do
+    local kind, value, old = byte(some[i]), some[i + 1], false
+    if kind == 107 and #value == 12 then            -- k
+      local tat_s = get('<I4', value)
+      old = tat_s < floor_s and not kept(tat_s, (get('<I4', value, 9)))
+    elseif kind == 104 and #value == 36 then        -- h
+      old = get('<I4', value, 33) < now_s - HOST_KEPT
+    end
+    if old and #dead < MAX_DEAD then dead[#dead + 1] = some[i] end
+  end
+  if #dead > 0 then redis.call('HDEL', key, unpack(dead)) end
+  if scan[1] ~= found[4] then redis.call('HSET', key, 'c', scan[1]) end
+end
+return {0, now, live, applied_term, applied_seq, table.concat(reply)}
