@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * redis_link.h - bytes to Redis and replies from it, by a deadline: what is
+ * below the calls of redis.h.  For redis.c only; the rules of redis.h hold.
+ */
+#ifndef WEIR_SYNC_REDIS_LINK_H
+#define WEIR_SYNC_REDIS_LINK_H
+
+#include "sync/redis.h"
+#include "sync/redis_tls.h"
+
+/* Kept at a time: those of a flush, and of loading the scripts after it. */
+#define REDIS_LINK_REPLIES_MAX (REDIS_CALLS_MAX + REDIS_SCRIPTS_MAX)
+
+struct redis_link;
+
+/* OPTIONS live as long as it does.  NULL without memory or descriptors
+ * (errno). */
+struct redis_link *redis_link_create(const struct redis_options *options);
+void redis_link_destroy(struct redis_link *link);
+
+const char *redis_link_place(const struct redis_link *link);
+int redis_link_interrupt_fd(const struct redis_link *link);
+
+/* Take over the connected socket FD, also on failure; with TLS (may be NULL)
+ * shake hands first. */
+enum redis_error redis_link_open(struct redis_link *link, int fd, const struct redis_tls *tls,
+				 uint64_t deadline_ns, struct weir_error *error);
+
+/* Close it; replies stay. */
+void redis_link_close(struct redis_link *link);
+bool redis_link_is_open(const struct redis_link *link);
+
+/* Close it because of KIND, say why, and return KIND. */
+enum redis_error redis_link_fail(struct redis_link *link, enum redis_error kind,
+				 struct weir_error *error, const char *format, ...)
+	__attribute__((format(printf, 4, 5)));
+
+/* Queue a command.  NONE, or NO_ROOM, and the link is closed. */
+enum redis_error redis_link_append(struct redis_link *link, int argc, const char *const *argv,
+				   const size_t *lengths);
+
+/* Before anything is sent: has Redis closed the connection (NOT_CONNECTED), or
+ * said something that nobody waits for (PROTOCOL)? */
+enum redis_error redis_link_check(struct redis_link *link, struct weir_error *error);
+
+/* Send what is queued and read COUNT more replies.  On failure the link is
+ * closed, and the replies that had arrived are there. */
+enum redis_error redis_link_exchange(struct redis_link *link, unsigned count,
+				     uint64_t deadline_ns, struct weir_error *error);
+
+unsigned redis_link_reply_count(const struct redis_link *link);
+const struct redis_reply *redis_link_reply(const struct redis_link *link, unsigned index);
+void redis_link_free_replies(struct redis_link *link);
+
+#endif

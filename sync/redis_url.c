@@ -1,0 +1,557 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * redis_url.c - a URL is cut into its parts first, where every special byte
+ * still means itself, and each part is decoded afterwards.
+ *
+ * Stricter than most: a raw '@', '/', '?' or '#' in a password is refused, not
+ * guessed at.  A wrong guess sends half a password to the wrong host, or
+ * prints it.
+ */
+#include "sync/redis_url.h"
+
+#include <arpa/inet.h>
+#include <net/if.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "shm/error.h"
+
+#define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
+
+/* Room for a value in a message; longer ones are cut. */
+#define QUOTED_SIZE 120
+
+/* A part of the text being read. */
+struct span {
+	const char *text;
+	size_t length;
+};
+
+struct parts {
+	struct span login;              /* text is NULL without an '@' */
+	struct span host;
+	struct span port;               /* text is NULL without a ':' */
+	struct span path;               /* from its '/' on */
+	struct span query;              /* text is NULL without a '?' */
+};
+
+static const struct scheme {
+	const char *name;
+	enum redis_transport transport;
+} schemes[] = {
+	[REDIS_OVER_TCP] = { "redis", REDIS_OVER_TCP },
+	[REDIS_OVER_TLS] = { "rediss", REDIS_OVER_TLS },
+	[REDIS_OVER_UNIX] = { "unix", REDIS_OVER_UNIX },
+};
+
+/* ---- Messages ---------------------------------------------------------- */
+
+/* Where the port begins, if it is none: "user:password" without its "@host". */
+static const char *odd_port(const char *authority)
+{
+	const char *bracket = authority[strcspn(authority, "]/?")] == ']' ?
+		strchr(authority, ']') : authority;
+	const char *port = bracket + strcspn(bracket, ":/?");
+
+	if (*port != ':')
+		return NULL;
+	port++;
+	return strchr("/?", port[strspn(port, "0123456789")]) ? NULL : port;
+}
+
+/* The URL as it may be shown: without a log-in, and without a query, where
+ * people put passwords as well.  What stands before the last '@' of all is a
+ * log-in, whatever the grammar says, and so is a port that is no number. */
+static const char *redact(const char *url, char *shown, size_t size)
+{
+	const char *mark = strstr(url, "://");
+	const char *at = strrchr(url, '@');
+	const char *rest = mark ? mark + 3 : url;
+	int scheme_length = 0;
+	char text[256];
+	char *query;
+
+	if (mark && mark - url <= 8 && (!at || mark < at))
+		scheme_length = (int)(mark + 3 - url);
+	if (at)
+		snprintf(text, sizeof(text), "%.*s***@%s", scheme_length, url, at + 1);
+	else if (odd_port(rest))
+		snprintf(text, sizeof(text), "%.*s***", (int)(odd_port(rest) - url), url);
+	else
+		snprintf(text, sizeof(text), "%s", url);
+	query = strchr(text, '?');
+	if (query)
+		query[1] = '\0';
+	return weir_quote(text, strlen(text), shown, size);
+}
+
+/* "the Redis URL "...": WHAT". */
+__attribute__((format(printf, 3, 4)))
+static int url_fail(struct weir_error *error, const char *url, const char *format, ...)
+{
+	char shown[QUOTED_SIZE], what[384];
+	va_list arguments;
+
+	va_start(arguments, format);
+	vsnprintf(what, sizeof(what), format, arguments);
+	va_end(arguments);
+	return weir_fail(error, WEIR_EINVAL, "the Redis URL \"%s\": %s",
+			 redact(url, shown, sizeof(shown)), what);
+}
+
+/* ---- Words ------------------------------------------------------------- */
+
+static bool span_is(struct span span, const char *text)
+{
+	return strlen(text) == span.length && strncasecmp(span.text, text, span.length) == 0;
+}
+
+/* Cut SPAN at the first BYTE: what is before it is returned, what is after it
+ * becomes REST, whose text is NULL if there is none. */
+static struct span cut(struct span span, char byte, struct span *rest)
+{
+	const char *found = span.length > 0 ? memchr(span.text, byte, span.length) : NULL;
+
+	*rest = (struct span){ NULL, 0 };
+	if (!found)
+		return span;
+	rest->text = found + 1;
+	rest->length = (size_t)(span.text + span.length - rest->text);
+	return (struct span){ span.text, (size_t)(found - span.text) };
+}
+
+static int hex_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	if (c >= 'a' && c <= 'f')
+		return c - 'a' + 10;
+	if (c >= 'A' && c <= 'F')
+		return c - 'A' + 10;
+	return -1;
+}
+
+/* Undo %XX.  Returns what is wrong, or NULL. */
+static const char *decode(struct span span, char *text, size_t size)
+{
+	size_t length = 0;
+
+	for (size_t i = 0; i < span.length; i++) {
+		char c = span.text[i];
+
+		if (c == '%') {
+			int high = i + 1 < span.length ? hex_digit(span.text[i + 1]) : -1;
+			int low = i + 2 < span.length ? hex_digit(span.text[i + 2]) : -1;
+
+			if (high < 0 || low < 0)
+				return "has a '%' without two hexadecimal digits; write %25 for "
+				       "a percent sign";
+			c = (char)(high << 4 | low);
+			i += 2;
+		}
+		if (c == '\0')
+			return "has a zero byte in it; leave it out";
+		if (length + 1 >= size)
+			return "is too long; shorten it";
+		text[length++] = c;
+	}
+	text[length] = '\0';
+	return NULL;
+}
+
+static bool is_digits(struct span span)
+{
+	size_t digits = 0;
+
+	while (digits < span.length && span.text[digits] >= '0' && span.text[digits] <= '9')
+		digits++;
+	return digits > 0 && digits == span.length;
+}
+
+/* A whole number from MIN to MAX; false if it is anything else. */
+static bool number(struct span span, uint32_t min, uint32_t max, uint32_t *value)
+{
+	uint64_t sum = 0;
+
+	if (!is_digits(span) || span.length > 10)
+		return false;
+	for (size_t i = 0; i < span.length; i++)
+		sum = sum * 10 + (uint64_t)(span.text[i] - '0');
+	if (sum < min || sum > max)
+		return false;
+	*value = (uint32_t)sum;
+	return true;
+}
+
+static int number_fail(struct weir_error *error, const char *url, const char *name,
+		       struct span span, uint32_t min, uint32_t max)
+{
+	char quoted[40];
+
+	return url_fail(error, url, "%s \"%s\" is no number that fits; give %u to %u", name,
+			weir_quote(span.text, span.length, quoted, sizeof(quoted)), min, max);
+}
+
+/* ---- The parts --------------------------------------------------------- */
+
+/* Bytes that no URL has.  Raw spaces and line ends are slips of the hand, and
+ * would end up in a host or a password. */
+static int check_bytes(const char *url, size_t length, struct weir_error *error)
+{
+	if (length > REDIS_URL_MAX)
+		return url_fail(error, url, "it is %zu bytes long; give at most %u", length,
+				REDIS_URL_MAX);
+	for (size_t i = 0; i < length; i++) {
+		unsigned char byte = (unsigned char)url[i];
+
+		if (byte <= ' ' || byte == 0x7f)
+			return url_fail(error, url,
+					"it has the byte \\x%02x in it; write it as %%%02X", byte,
+					byte);
+	}
+	if (strchr(url, '#'))
+		return url_fail(error, url, "it has a '#' in it; write %%23 for one");
+	return WEIR_OK;
+}
+
+static int find_scheme(const char *url, struct span *rest, struct redis_options *options,
+		       struct weir_error *error)
+{
+	const char *mark = strstr(url, "://");
+	struct span scheme = { url, mark ? (size_t)(mark - url) : 0 };
+
+	for (size_t i = 0; i < LENGTH(schemes); i++) {
+		if (!mark || !span_is(scheme, schemes[i].name))
+			continue;
+		options->transport = schemes[i].transport;
+		*rest = (struct span){ mark + 3, strlen(mark + 3) };
+		return WEIR_OK;
+	}
+	return url_fail(error, url,
+			"it does not begin with redis://, rediss:// or unix://; write "
+			"redis://host:port/database or unix:///path");
+}
+
+/* host[:port], where an address in brackets has colons of its own. */
+static int find_host(const char *url, struct span authority, struct parts *parts,
+		     struct weir_error *error)
+{
+	struct span rest;
+
+	if (authority.length == 0 || authority.text[0] != '[') {
+		parts->host = cut(authority, ':', &parts->port);
+		return WEIR_OK;
+	}
+	authority.text++;
+	authority.length--;
+	parts->host = cut(authority, ']', &rest);
+	if (!rest.text)
+		return url_fail(error, url, "the '[' before the host has no ']'; add one");
+	if (rest.length > 0 && rest.text[0] != ':')
+		return url_fail(error, url, "after ']' comes something else than ':' and a port; "
+				"remove it");
+	if (rest.length > 0)
+		parts->port = (struct span){ rest.text + 1, rest.length - 1 };
+	return WEIR_OK;
+}
+
+static int find_parts(const char *url, struct span rest, struct parts *parts,
+		      struct weir_error *error)
+{
+	struct span before, authority;
+
+	*parts = (struct parts){ 0 };
+	before = cut(rest, '?', &parts->query);
+	authority = cut(before, '/', &parts->path);
+	if (parts->path.text) {
+		parts->path.text--;
+		parts->path.length++;
+	}
+	if (memchr(rest.text, '@', rest.length)) {
+		parts->login = cut(authority, '@', &authority);
+		if (!authority.text || strchr(authority.text, '@'))
+			return url_fail(error, url,
+					"an '@' stands where none may; in a user or password "
+					"write %%40 for '@', %%2F for '/', %%3F for '?' and "
+					"%%23 for '#'");
+	}
+	return find_host(url, authority, parts, error);
+}
+
+/* ---- Their meaning ----------------------------------------------------- */
+
+static int set_login(const char *url, struct span login, struct redis_options *options,
+		     struct weir_error *error)
+{
+	struct span password;
+	struct span user = cut(login, ':', &password);
+	const char *wrong;
+
+	if (!login.text)
+		return WEIR_OK;
+	/* Whether the one word is a user or a password is not for us to guess. */
+	if (!password.text)
+		return url_fail(error, url, "before the '@' stands one word without a ':'; write "
+				"user:password@, or :password@ for the user \"default\"");
+	if (user.length + password.length == 0)
+		return url_fail(error, url, "user and password are both empty; remove \":@\"");
+	wrong = decode(user, options->user, sizeof(options->user));
+	if (wrong)
+		return url_fail(error, url, "the user %s", wrong);
+	wrong = decode(password, options->password, sizeof(options->password));
+	if (wrong)
+		return url_fail(error, url, "the password %s", wrong);
+	options->log_in = true;
+	return WEIR_OK;
+}
+
+static bool is_host_name(const char *host)
+{
+	size_t label = 0;
+
+	for (; *host; host++) {
+		bool word = (*host >= 'a' && *host <= 'z') || (*host >= 'A' && *host <= 'Z') ||
+			    (*host >= '0' && *host <= '9') || *host == '-' || *host == '_';
+
+		if (!word && (*host != '.' || label == 0))
+			return false;
+		label = word ? label + 1 : 0;
+		if (label > 63)
+			return false;
+	}
+	return true;
+}
+
+/* An IPv6 address, with a zone behind '%' if it is of one link only. */
+static bool is_address(const char *host)
+{
+	struct in6_addr address;
+	char text[INET6_ADDRSTRLEN];
+	size_t length = strcspn(host, "%");
+	const char *zone = host[length] == '%' ? host + length + 1 : NULL;
+
+	if (length >= sizeof(text) || (zone && (!*zone || strlen(zone) >= IF_NAMESIZE)))
+		return false;
+	memcpy(text, host, length);
+	text[length] = '\0';
+	return inet_pton(AF_INET6, text, &address) == 1;
+}
+
+static int set_host(const char *url, const struct parts *parts, struct redis_options *options,
+		    struct weir_error *error)
+{
+	bool brackets = parts->host.text[-1] == '[';
+	const char *wrong = decode(parts->host, options->host, sizeof(options->host));
+	uint32_t port = REDIS_PORT;
+	char quoted[QUOTED_SIZE];
+
+	if (parts->host.length == 0)
+		return url_fail(error, url, "it has no host; write redis://host:port/database");
+	if (!wrong && !(brackets ? is_address(options->host) : is_host_name(options->host)))
+		wrong = brackets ? "is not an IPv6 address; correct it, or remove the brackets" :
+			"is not the name of a host; letters, digits and - . _ make one, and an "
+			"IPv6 address stands in brackets";
+	if (wrong)
+		return url_fail(error, url, "the host \"%s\" %s",
+				weir_quote(parts->host.text, parts->host.length, quoted,
+					   sizeof(quoted)), wrong);
+	if (parts->port.text && !is_digits(parts->port))
+		return url_fail(error, url, "the port is not a number; give 1 to 65535, and an '@' "
+				"between a password and the host");
+	if (parts->port.text && !number(parts->port, 1, 65535, &port))
+		return number_fail(error, url, "the port", parts->port, 1, 65535);
+	options->port = (uint16_t)port;
+	return WEIR_OK;
+}
+
+static int set_socket(const char *url, const struct parts *parts, struct redis_options *options,
+		      struct weir_error *error)
+{
+	const char *wrong;
+
+	if (parts->host.length > 0 || parts->port.text)
+		return url_fail(error, url, "a socket's URL has no host; write three slashes, "
+				"unix:///path");
+	if (parts->path.length < 2)
+		return url_fail(error, url, "it has no path; write unix:///path");
+	wrong = decode(parts->path, options->path, sizeof(options->path));
+	if (wrong)
+		return url_fail(error, url, "the path (%zu bytes; at most %zu) %s",
+				parts->path.length, sizeof(options->path) - 1, wrong);
+	return WEIR_OK;
+}
+
+#define DATABASE_MAX INT32_MAX
+
+/* The path of a host's URL is a database, and may be left out. */
+static int set_database(const char *url, struct span path, struct redis_options *options,
+			bool *given, struct weir_error *error)
+{
+	struct span digits;
+
+	*given = path.length > 1;
+	if (!*given)
+		return WEIR_OK;
+	digits = (struct span){ path.text + 1, path.length - 1 };
+	if (!number(digits, 0, DATABASE_MAX, &options->database))
+		return number_fail(error, url, "the database", digits, 0, DATABASE_MAX);
+	return WEIR_OK;
+}
+
+/* ---- The query --------------------------------------------------------- */
+
+struct parameter {
+	const char *name;
+	bool tls;
+	uint32_t *value;                /* a number from MIN to MAX, ... */
+	uint32_t min, max;
+	char *text;                     /* ... or a text */
+	size_t size;
+	bool given;
+};
+
+static int set_parameter(const char *url, struct parameter *parameter, struct span value,
+			 const struct redis_options *options, struct weir_error *error)
+{
+	const char *wrong;
+
+	if (parameter->tls && options->transport != REDIS_OVER_TLS)
+		return url_fail(error, url, "\"%s\" is for rediss:// only; remove it",
+				parameter->name);
+	if (parameter->given)
+		return url_fail(error, url, "\"%s\" stands there twice; keep one",
+				parameter->name);
+	parameter->given = true;
+	if (parameter->value) {
+		if (!number(value, parameter->min, parameter->max, parameter->value))
+			return number_fail(error, url, parameter->name, value, parameter->min,
+					   parameter->max);
+		return WEIR_OK;
+	}
+	wrong = value.length > 0 ? decode(value, parameter->text, parameter->size) :
+		"is empty; give a path";
+	if (wrong)
+		return url_fail(error, url, "\"%s\" %s", parameter->name, wrong);
+	return WEIR_OK;
+}
+
+static int set_query(const char *url, struct span query, struct redis_options *options,
+		     bool database_given, struct weir_error *error)
+{
+	struct parameter parameters[] = {
+		{ "db", false, &options->database, 0, DATABASE_MAX, .given = database_given },
+		{ "connect_ms", false, &options->connect_ms, 1, REDIS_TIMEOUT_MAX_MS },
+		{ "command_ms", false, &options->command_ms, 1, REDIS_TIMEOUT_MAX_MS },
+		{ "ca", true, .text = options->tls_ca, .size = sizeof(options->tls_ca) },
+		{ "certificate", true, .text = options->tls_certificate,
+		  .size = sizeof(options->tls_certificate) },
+		{ "key", true, .text = options->tls_key, .size = sizeof(options->tls_key) },
+	};
+	char quoted[40];
+
+	while (query.text) {
+		struct span value;
+		struct span item = cut(query, '&', &query);
+		struct span name = cut(item, '=', &value);
+		size_t i = 0;
+
+		while (i < LENGTH(parameters) &&
+		       (strlen(parameters[i].name) != name.length ||
+			memcmp(parameters[i].name, name.text, name.length) != 0))
+			i++;
+		if (i == LENGTH(parameters) || !value.text)
+			return url_fail(error, url,
+					"\"%s\" after the '?' is no parameter with a value; use "
+					"db=, connect_ms=, command_ms=, ca=, certificate= or key=",
+					weir_quote(name.text, name.length, quoted,
+						   sizeof(quoted)));
+		if (set_parameter(url, &parameters[i], value, options, error) < 0)
+			return WEIR_EINVAL;
+	}
+	if (!options->tls_certificate[0] != !options->tls_key[0])
+		return url_fail(error, url, "\"certificate\" and \"key\" go together; give both "
+				"or neither");
+	return WEIR_OK;
+}
+
+/* ---- Together ---------------------------------------------------------- */
+
+static int parse(const char *url, struct redis_options *options, struct weir_error *error)
+{
+	bool database_given = false;
+	struct span rest = { 0 };
+	struct parts parts;
+	int status;
+
+	if (check_bytes(url, strlen(url), error) < 0 ||
+	    find_scheme(url, &rest, options, error) < 0 ||
+	    find_parts(url, rest, &parts, error) < 0 ||
+	    set_login(url, parts.login, options, error) < 0)
+		return WEIR_EINVAL;
+	if (options->transport == REDIS_OVER_UNIX)
+		status = set_socket(url, &parts, options, error);
+	else
+		status = set_host(url, &parts, options, error);
+	if (status == WEIR_OK && options->transport != REDIS_OVER_UNIX)
+		status = set_database(url, parts.path, options, &database_given, error);
+	if (status == WEIR_OK)
+		status = set_query(url, parts.query, options, database_given, error);
+	return status;
+}
+
+int redis_url_parse(const char *url, struct redis_options *options, struct weir_error *error)
+{
+	memset(options, 0, sizeof(*options));
+	options->connect_ms = REDIS_CONNECT_MS;
+	options->command_ms = REDIS_COMMAND_MS;
+	if (parse(url, options, error) < 0) {
+		explicit_bzero(options, sizeof(*options));
+		return WEIR_EINVAL;
+	}
+	return weir_ok(error);
+}
+
+/* ---- Writing ----------------------------------------------------------- */
+
+/* Every byte that could mean something else is written as %XX, so that it also
+ * stands on one line of a terminal. */
+static void encode(const char *text, const char *also, char *encoded, size_t size)
+{
+	static const char digits[] = "0123456789ABCDEF";
+	static const char plain[] = "abcdefghijklmnopqrstuvwxyz0123456789"
+				    "ABCDEFGHIJKLMNOPQRSTUVWXYZ-._~";
+	size_t length = 0;
+
+	for (; *text && length + 4 <= size; text++) {
+		unsigned char byte = (unsigned char)*text;
+
+		if (strchr(plain, byte) || strchr(also, byte)) {
+			encoded[length++] = (char)byte;
+			continue;
+		}
+		encoded[length++] = '%';
+		encoded[length++] = digits[byte >> 4];
+		encoded[length++] = digits[byte & 15];
+	}
+	encoded[length] = '\0';
+}
+
+int redis_url_format(const struct redis_options *options, char *text, size_t size)
+{
+	char user[3 * sizeof(options->user)], host[3 * sizeof(options->host)];
+	char path[3 * sizeof(options->path)];
+	const char *password = options->log_in ? ":***@" : "";
+	bool brackets = strchr(options->host, ':');
+
+	encode(options->user, "", user, sizeof(user));
+	encode(options->path, "/", path, sizeof(path));
+	encode(options->host, ":", host, sizeof(host));
+	if (options->transport == REDIS_OVER_UNIX)
+		return snprintf(text, size, "unix://%s%s%s?db=%u", user, password, path,
+				options->database);
+	return snprintf(text, size, "%s://%s%s%s%s%s:%u/%u", schemes[options->transport].name,
+			user, password, brackets ? "[" : "", host, brackets ? "]" : "",
+			options->port, options->database);
+}

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * redis_url.h - where Redis is, and how to get in, written as a URL.
+ *
+ *	redis://[user:password@]host[:port][/database]
+ *	rediss://...                                     the same over TLS
+ *	unix://[user:password@]/path/to/socket
+ *
+ * After a '?' may stand, joined by '&':
+ *
+ *	db=N                    the database, for unix:// too
+ *	connect_ms=N            time for a connection, log-in included
+ *	command_ms=N            time for a round of calls
+ *	ca=PATH                 (rediss) certificates to trust instead of the system's
+ *	certificate=PATH key=PATH        (rediss) what the client shows
+ *
+ * The user may be empty (":password@"): Redis' user "default".  Bytes that have
+ * a meaning in a URL are written as %XX; an IPv6 address stands in brackets.
+ */
+#ifndef WEIR_SYNC_REDIS_URL_H
+#define WEIR_SYNC_REDIS_URL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "weir.h"
+
+#define REDIS_URL_MAX 8191u             /* bytes in a URL */
+#define REDIS_PORT 6379u
+#define REDIS_TIMEOUT_MAX_MS 60000u
+
+#define REDIS_CONNECT_MS 1000u          /* defaults */
+#define REDIS_COMMAND_MS 200u
+
+enum redis_transport {
+	REDIS_OVER_TCP,
+	REDIS_OVER_TLS,
+	REDIS_OVER_UNIX,
+};
+
+/* Strings end in a zero byte and are empty where they do not apply. */
+struct redis_options {
+	enum redis_transport transport;
+	char host[256];                 /* a name or an address, without brackets */
+	uint16_t port;
+	char path[108];                 /* of the unix socket, as in sockaddr_un */
+	bool log_in;                    /* user and password are to be sent */
+	char user[256];                 /* empty: "default" */
+	char password[2048];
+	uint32_t database;
+	char tls_ca[256];
+	char tls_certificate[256];
+	char tls_key[256];
+	uint32_t connect_ms;
+	uint32_t command_ms;
+};
+
+/* Read URL.  No message ever has the password in it, nor anything that may have
+ * been meant as one.  Errors: WEIR_EINVAL; OPTIONS are all zero then. */
+int redis_url_parse(const char *url, struct redis_options *options, struct weir_error *error);
+
+/* Write OPTIONS as a URL, for messages and status: "***" stands for the
+ * password.  Returns the length as snprintf() does. */
+int redis_url_format(const struct redis_options *options, char *text, size_t size);
+
+#endif
