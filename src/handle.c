@@ -28,6 +28,7 @@
 #include <unistd.h>
 
 #include "shm/error.h"
+#include "sync/thread.h"
 
 #ifdef WEIR_THREAD_SANITIZER
 char weir_rcu_tag;
@@ -44,6 +45,16 @@ static pthread_mutex_t policy_mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct mapping *mappings;
 static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
 static bool host_calls_liburcu;
+
+void handles_lock(void)
+{
+	pthread_mutex_lock(&mutex);
+}
+
+void handles_unlock(void)
+{
+	pthread_mutex_unlock(&mutex);
+}
 
 void policy_lock(void)
 {
@@ -76,8 +87,10 @@ static void after_fork_child(void)
 	if (!host_calls_liburcu)
 		urcu_bp_after_fork_child();
 	pthread_mutex_init(&policy_mutex, NULL);
-	for (struct mapping *mapping = mappings; mapping; mapping = mapping->next)
+	for (struct mapping *mapping = mappings; mapping; mapping = mapping->next) {
 		participant_after_fork(mapping->segment);
+		sync_after_fork(mapping->segment);
+	}
 	pthread_mutex_unlock(&mutex);
 }
 
@@ -203,8 +216,10 @@ void weir_close(struct weir *weir)
 		last = mapping_put(segment);
 		/* Under the lock, so that opening the same file meanwhile waits
 		 * and gets a mapping and a participant of its own. */
-		if (last)
+		if (last) {
+			sync_stop(last->segment);
 			segment_unmap(last->segment);
+		}
 		pthread_mutex_unlock(&mutex);
 		free(last);
 	}

@@ -37,6 +37,11 @@ static inline struct segment *handle_control(const struct weir *weir)
 	return __atomic_load_n(&weir->segment, __ATOMIC_ACQUIRE);
 }
 
+/* Keep handles from being opened and closed, and the process from forking: to start
+ * and stop a segment's sync thread. */
+void handles_lock(void);
+void handles_unlock(void);
+
 /* One thread of this process changes policies at a time; the segment's lock does
  * the rest between processes. */
 void policy_lock(void);

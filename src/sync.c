@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * sync.c - the public functions on sync.
+ */
+#include <string.h>
+#include <time.h>
+
+#include "shm/bucket.h"
+#include "shm/counter.h"
+#include "shm/error.h"
+#include "shm/policy_table.h"
+#include "src/handle.h"
+#include "sync/thread.h"
+
+#define INTERVAL_MIN_NS 1000000ull
+#define INTERVAL_MAX_NS 60000000000ull
+#define STALENESS_MAX_NS 3600000000000ull
+#define HOSTS_MAX 1000000u
+
+void weir_sync_options_init(struct weir_sync_options *options)
+{
+	*options = (struct weir_sync_options){
+		.url = "redis://127.0.0.1:6379",
+		.prefix = "weir",
+		.interval_ns = 100000000,
+		.max_staleness_ns = 2000000000,
+		.expected_hosts = 1,
+		.overshoot_permille = 50,
+	};
+}
+
+static int not_for_sync(const struct segment *segment, struct weir_error *error)
+{
+	return weir_fail(error, WEIR_EINVAL,
+			 "segment %s has no room for sync; create it with sync (weir create --sync)",
+			 segment->path);
+}
+
+static int options_check(const struct weir_sync_options *options, struct weir_error *error)
+{
+	if (!options->url || !options->prefix)
+		return weir_fail(error, WEIR_EINVAL, "no %s given; give one",
+				 options->url ? "prefix" : "URL");
+	if (options->interval_ns < INTERVAL_MIN_NS || options->interval_ns > INTERVAL_MAX_NS)
+		return weir_fail(error, WEIR_EINVAL,
+				 "sync interval of %llu ns is out of range; give 1 ms to 60 s",
+				 (unsigned long long)options->interval_ns);
+	if (options->max_staleness_ns < 2 * options->interval_ns ||
+	    options->max_staleness_ns > STALENESS_MAX_NS)
+		return weir_fail(error, WEIR_EINVAL,
+				 "max staleness of %llu ns is out of range; give two intervals "
+				 "(%llu ns) to 1 h",
+				 (unsigned long long)options->max_staleness_ns,
+				 (unsigned long long)(2 * options->interval_ns));
+	if (options->expected_hosts < 1 || options->expected_hosts > HOSTS_MAX)
+		return weir_fail(error, WEIR_EINVAL,
+				 "expected hosts %u is out of range; give 1 to %u",
+				 options->expected_hosts, HOSTS_MAX);
+	if (options->overshoot_permille > 1000)
+		return weir_fail(error, WEIR_EINVAL,
+				 "overshoot of %u permille is out of range; give 0 to 1000",
+				 options->overshoot_permille);
+	return 0;
+}
+
+int weir_sync_start(struct weir *weir, const struct weir_sync_options *options,
+		    struct weir_error *error)
+{
+	struct segment *segment = handle_control(weir);
+	struct weir_sync_options defaults;
+	int status;
+
+	weir_sync_options_init(&defaults);
+	if (!options)
+		options = &defaults;
+	if (!segment->shards)
+		return not_for_sync(segment, error);
+	if (segment->clock == WEIR_CLOCK_CALLER)
+		return weir_fail(error, WEIR_EINVAL,
+				 "segment %s has its callers' clock, and sync needs this machine's; "
+				 "create it with clock boottime", segment->path);
+	status = options_check(options, error);
+	if (status)
+		return status;
+	handles_lock();
+	status = sync_start(segment, options, error);
+	handles_unlock();
+	return status;
+}
+
+int weir_sync_stop(struct weir *weir, struct weir_error *error)
+{
+	struct segment *segment = handle_control(weir);
+	bool running;
+
+	handles_lock();
+	running = segment->sync != NULL;
+	sync_stop(segment);
+	handles_unlock();
+	if (!running)
+		return weir_fail(error, WEIR_ENOENT,
+				 "this process has no sync thread for %s; start one", segment->path);
+	return weir_ok(error);
+}
+
+static int set_paused(struct weir *weir, uint64_t paused, struct weir_error *error)
+{
+	struct segment *segment = handle_control(weir);
+
+	if (!segment->shards)
+		return not_for_sync(segment, error);
+	/* Relaxed: one flag, good by itself. */
+	atomic_store_relaxed(&segment->header->sync.paused, paused);
+	queue_ring(segment->header);
+	return weir_ok(error);
+}
+
+int weir_sync_pause(struct weir *weir, struct weir_error *error)
+{
+	return set_paused(weir, 1, error);
+}
+
+int weir_sync_resume(struct weir *weir, struct weir_error *error)
+{
+	return set_paused(weir, 0, error);
+}
+
+/* ---- Status ------------------------------------------------------------ */
+
+static uint64_t clock_now_ns(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_BOOTTIME, &time);
+	return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
+
+static uint64_t unmerged_tokens(const struct segment *segment)
+{
+	uint64_t sum = 0;
+
+	for (uint64_t i = 0; i < segment->slots; i++) {
+		struct slot *slot = &segment->table.slots[i];
+		struct bucket_ref ref = { .slot = slot };
+		struct word_pair state;
+
+		ref.generation = atomic_load_acquire(&slot->identity.second) & GENERATION_MASK; /* E1 */
+		if (bucket_read(&ref, &state) &&
+		    (atomic_load_relaxed(&slot->owner) & OWNER_SYNCS))
+			sum += bucket_unmerged(ref.generation, state_used(state),
+					       atomic_load_acquire(&slot->merged));     /* E8 */
+	}
+	return sum;
+}
+
+static uint64_t largest_cap(const struct segment *segment)
+{
+	uint64_t version = policy_version(segment), largest = 0;
+
+	for (uint32_t index = 0; index < segment->policies; index++) {
+		struct weir_policy policy;
+		uint64_t serial;
+
+		if (!policy_decode(segment, version, index, &policy, &serial) ||
+		    policy.consistency != WEIR_BOUNDED)
+			continue;
+		for (uint32_t i = 0; i < policy.limit_count; i++) {
+			uint64_t cap = atomic_load_relaxed(&segment->switches[index].cap[i]);
+
+			largest = cap > largest ? cap : largest;
+		}
+	}
+	return largest;
+}
+
+static void status_of_shards(const struct segment *segment, struct weir_sync_status *status)
+{
+	uint64_t now = clock_now_ns();
+	uint64_t staleness = atomic_load_relaxed(&segment->header->sync.staleness_ns);
+
+	for (unsigned i = 0; i < SYNC_SHARDS; i++) {
+		const struct shard_record *shard = &segment->shards[i];
+		uint64_t until = atomic_load_acquire(&shard->fresh_until_ns);           /* E9 */
+		uint64_t hosts = atomic_load_relaxed(&shard->hosts);
+		uint64_t age = until == 0 ? WEIR_NEVER : now + staleness - until;
+
+		status->staleness_ns = age > status->staleness_ns ? age : status->staleness_ns;
+		status->hosts = hosts > status->hosts ? hosts : status->hosts;
+	}
+}
+
+int weir_sync_status(const struct weir *weir, struct weir_sync_status *status,
+		     struct weir_error *error)
+{
+	struct segment *segment = handle_control(weir);
+	struct segment_header *header = segment->header;
+	uint64_t leader;
+
+	memset(status, 0, sizeof(*status));
+	if (!segment->shards)
+		return not_for_sync(segment, error);
+	/* Relaxed: numbers for people, each good by itself. */
+	leader = atomic_load_relaxed(&header->leader.word.first);
+	status->enabled = atomic_load_relaxed(&header->sync.enabled) != 0;
+	status->paused = atomic_load_relaxed(&header->sync.paused) != 0;
+	handles_lock();
+	status->running = segment->sync != NULL;
+	sync_last_error(segment, status->last_error, sizeof(status->last_error));
+	handles_unlock();
+	status->leading = status->running && leader != 0 && leader == segment->participant_id;
+	status->connected = leader != 0 && atomic_load_relaxed(&header->leader.connected) != 0;
+	if (leader != 0)
+		status->leader_pid = atomic_load_relaxed(
+			&segment->participants[leader & (PARTICIPANTS_MAX - 1)].pid);
+	status->term = atomic_load_relaxed(&header->leader.word.second);
+	status->rounds = counter_sum_global(segment, COUNTER_ROUNDS);
+	status->round_ns = atomic_load_relaxed(&header->leader.round_ns);
+	status->unmerged_tokens = unmerged_tokens(segment);
+	status->largest_cap = largest_cap(segment);
+	status_of_shards(segment, status);
+	return weir_ok(error);
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* leader.h - the one thread of a host that talks to Redis. */
+#ifndef WEIR_SYNC_LEADER_H
+#define WEIR_SYNC_LEADER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "sync/round.h"
+
+/* One call of the script: a fence (round NULL) or a round, of one shard. */
+struct leader_call {
+	unsigned shard;
+	uint32_t term;
+	uint32_t sequence;              /* 0: a fence */
+	const struct round *round;
+};
+
+/* How calls reach Redis: a connection, or a simulated one. */
+struct leader_transport {
+	/* Make COUNT calls and fill in their replies, whose items stay good until
+	 * the next call.  False if any outcome is in doubt or was an error: the
+	 * leader then fences all shards. */
+	bool (*call)(void *context, const struct leader_call *calls, struct round_reply *replies,
+		     unsigned count);
+	void *context;
+};
+
+struct leader {
+	struct segment *segment;
+	uint64_t id;                    /* participant */
+	uint32_t term;
+	bool fenced[SYNC_SHARDS];
+	uint32_t sequence[SYNC_SHARDS]; /* of the last call that was applied */
+	uint64_t asked_ns[SYNC_SHARDS]; /* when the last one was made */
+	struct round rounds[SYNC_SHARDS];
+};
+
+enum leader_result {
+	LEADER_IDLE,            /* there was nothing to do */
+	LEADER_DONE,
+	LEADER_LOST,            /* another process leads now */
+	LEADER_FAILED,          /* Redis could not be asked; all shards will be fenced */
+};
+
+void leader_init(struct leader *leader, struct segment *segment);
+
+/* Become the leader, or stay it; false if another process is. */
+bool leader_stand(struct leader *leader, uint64_t now_ns);
+
+/* Let others lead at once. */
+void leader_resign(struct leader *leader);
+
+/* Fence what has to be fenced, send what is due, merge what comes back. */
+enum leader_result leader_tick(struct leader *leader, const struct leader_transport *transport,
+			       uint64_t now_ns);
+
+#endif

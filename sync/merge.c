@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * merge.c - the cluster's view comes back into a bucket.
+ *
+ * What.  Redis answers with G, how far the cluster's bucket is in debt now that the
+ * charges sent are in it.  On this host's clock that is taken_ns + G, plus what the
+ * bucket was charged since.  The bucket takes the later of that and its own time:
+ * a maximum of facts, so a reply that comes twice, late or out of order changes
+ * nothing wrong.  taken_ns is from before the call: the view is early by the way
+ * there, and a thread that is stopped in here cannot make it late.
+ *
+ * A refund or reset anywhere moves the generation of the view: then it is taken
+ * as it is, since the maximum would never let debt shrink.
+ *
+ * Crash.  What is agreed, then merged, after the bucket itself: a leader that dies in
+ * between is followed by one that fences, and finds what was agreed in sent.  One
+ * that is stopped in between finds, when it goes on, that its term has passed.
+ *
+ * Ordering.  E8: the bucket's compare-and-swap, then merged with release -> the
+ * acquire of merged by who applies the cap: a credit is renewed only after the
+ * view that pays for it is in the bucket.
+ */
+#include "sync/round.h"
+
+#include "shm/bucket.h"
+#include "shm/counter.h"
+#include "shm/gcra.h"
+
+#define MERGE_ATTEMPTS 256
+
+enum view_rule {
+	VIEW_MAXIMUM,           /* of the same generation */
+	VIEW_ADOPT,             /* a later one */
+	VIEW_IGNORE,            /* an earlier one: a reply from before a refund */
+};
+
+static enum view_rule rule_for(uint32_t ours, uint32_t theirs)
+{
+	return theirs == ours ? VIEW_MAXIMUM : theirs > ours ? VIEW_ADOPT : VIEW_IGNORE;
+}
+
+/* Change the bucket's time to what the view says.  False if it is another owner's
+ * by now, or if a reset was asked for since it was collected, which what was owed
+ * before must not undo: resets are asked for before the bucket is emptied, so the
+ * compare-and-swap of a bucket without one is safe. */
+static bool merge_bucket(const struct bucket_ref *ref, const struct round_item *item,
+			 uint64_t view_ns, enum view_rule rule)
+{
+	for (int attempt = 0; attempt < MERGE_ATTEMPTS; attempt++) {
+		struct word_pair state, after;
+		int64_t since;
+
+		if (!bucket_read(ref, &state) ||
+		    round_resets_asked(ref->slot, item->generation) != item->resets)
+			return false;
+		since = round_charge_ns(&item->limit, item->used, state_used(state));
+		after = state;
+		after.first = view_ns + (uint64_t)since;
+		if (rule == VIEW_MAXIMUM && (int64_t)(after.first - state.first) <= 0)
+			return true;
+		if (atomic_cas_pair_full(&ref->slot->state, state, after))      /* E2, E8 */
+			return true;
+	}
+	return false;
+}
+
+static void remember_view(struct slot *slot, uint64_t generation, uint32_t view)
+{
+	/* Relaxed: complete in itself.  Resets that are asked meanwhile stay. */
+	uint64_t current = atomic_load_relaxed(&slot->view), next;
+
+	for (int attempt = 0; attempt < MERGE_ATTEMPTS; attempt++) {
+		next = (uint64_t)view << VIEW_SHIFT | generation;
+		if ((current & GENERATION_MASK) == generation)
+			next |= current & 0xffff0000u;
+		if (atomic_cas_relaxed(&slot->view, &current, next))
+			return;
+	}
+}
+
+/* The view that pays for it is in the bucket: what was charged up to the item is
+ * merged.  As in round_agree(), not by a leader whose term has passed. */
+static bool renew_credit(const struct segment *segment, const struct round_item *item,
+			 uint64_t term)
+{
+	struct slot *slot = &segment->table.slots[item->slot];
+	uint64_t word = item->used << STATE_USED_SHIFT | item->generation;
+
+	for (int attempt = 0; attempt < ROUND_ATTEMPTS; attempt++) {
+		/* Relaxed: one word; its compare-and-swap releases what came before. */
+		uint64_t merged = atomic_load_relaxed(&slot->merged);
+
+		if (!round_term_holds(segment, term))
+			return false;
+		if (atomic_cas_acq_rel(&slot->merged, &merged, word))           /* E8 */
+			return true;
+	}
+	return false;
+}
+
+static bool merge_item(const struct segment *segment, const struct round *round, unsigned i,
+		       const unsigned char *answer)
+{
+	const struct round_item *item = &round->items[i];
+	struct slot *slot = &segment->table.slots[item->slot];
+	struct slot_sync *sync = &segment->slot_syncs[item->slot];
+	struct bucket_ref ref = { .slot = slot, .generation = item->generation };
+	int64_t debt = wire_get_ns(answer);
+	uint32_t view = wire_get32(answer + 8), failed = wire_get32(answer + 12);
+	enum view_rule rule = rule_for(item->view, view);
+	uint64_t view_ns, sent = round_sent(item), term = round->tag >> 32;
+
+	if (failed)
+		return false;           /* and nothing of it was applied */
+	view_ns = round->taken_ns + (uint64_t)debt;
+	if ((int64_t)view_ns < 0)
+		view_ns = 0;
+	/* More than any limit can owe is damage, not a view. */
+	if (debt > (int64_t)GCRA_DEBT_MAX_NS || rule == VIEW_IGNORE ||
+	    !merge_bucket(&ref, item, view_ns, rule)) {
+		round_acknowledge(segment, item->slot, &item->limit, sent, term);
+		return false;
+	}
+	if (rule == VIEW_ADOPT)
+		remember_view(slot, item->generation, view);
+	if (rule == VIEW_MAXIMUM && (int64_t)(item->time_ns - view_ns) > 0)
+		view_ns = item->time_ns;
+	if (!round_agree(segment, sync, sent, view_ns, term))
+		return false;
+	/* Relaxed: the leader's own. */
+	atomic_store_relaxed(&sync->resets, item->resets | item->generation);
+	return renew_credit(segment, item, term);
+}
+
+bool round_merge(const struct segment *segment, const struct round *round,
+		 const struct round_reply *reply)
+{
+	struct shard_record *shard = &segment->shards[round->shard];
+	uint64_t staleness = atomic_load_relaxed(&segment->header->sync.staleness_ns);
+	unsigned merged = 0;
+
+	if (reply->code != ROUND_DONE || reply->count != round->count)
+		return false;
+	for (unsigned i = 0; i < round->count; i++)
+		merged += merge_item(segment, round, i, reply->items + i * WIRE_REPLY);
+
+	/* Of a term that has passed: the next leader knows better. */
+	if (!round_term_holds(segment, round->tag >> 32))
+		return false;
+	atomic_store_relaxed(&shard->hosts, reply->hosts);
+	atomic_store_relaxed(&shard->virtual_seconds, reply->virtual_seconds);
+	atomic_store_relaxed(&shard->virtual_part_ns, reply->virtual_part_ns);
+	atomic_store_relaxed(&shard->virtual_at_ns, round->taken_ns);
+	atomic_store_relaxed(&shard->acked_tag, round->tag);
+	if (round->whole)
+		atomic_store_relaxed(&shard->restore, 0);
+	/* From when the question was asked, not from when the answer came. */
+	atomic_store_release(&shard->fresh_until_ns, round->taken_ns + staleness);      /* E9 */
+	counter_add_global(segment, COUNTER_ROUNDS, 1);
+	counter_add_global(segment, COUNTER_MERGED, merged);
+	return true;
+}

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* round.h - what goes to Redis for one shard, and what comes back. */
+#ifndef WEIR_SYNC_ROUND_H
+#define WEIR_SYNC_ROUND_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "shm/limit.h"
+#include "shm/segment.h"
+#include "sync/wire.h"
+
+#define ROUND_ITEMS 100u        /* holds Redis for 0.2 ms */
+#define ROUND_ATTEMPTS 16       /* only the leaders before and after store there, too */
+
+/* A bucket as it was when it was taken into the round. */
+struct round_item {
+	uint64_t slot;
+	uint64_t generation;
+	uint64_t used;
+	uint64_t time_ns;
+	uint64_t acked;         /* what was agreed before the bucket was read, */
+	uint64_t base_ns;       /* never after: see collect_slot() */
+	uint64_t resets;        /* asked for, in the place where slot_sync has them */
+	uint32_t view;          /* generation of the view that the bucket has */
+	struct limit limit;     /* turns tokens into time */
+};
+
+struct round {
+	unsigned shard;
+	bool send;
+	bool whole;             /* was nothing of the shard left for the next round? */
+	uint64_t tag;           /* term << 32 | sequence */
+	uint64_t taken_ns;
+	unsigned count;
+	struct round_item items[ROUND_ITEMS];
+	unsigned char blob[ROUND_ITEMS * WIRE_ITEM];
+};
+
+/* What Redis answered. */
+struct round_reply {
+	unsigned code;                  /* ROUND_DONE and so on */
+	uint64_t virtual_seconds;       /* the shard's clock */
+	uint64_t virtual_part_ns;
+	uint64_t hosts;
+	uint64_t last_tag;              /* of the last call of this host that was applied */
+	const unsigned char *items;     /* count x WIRE_REPLY bytes */
+	unsigned count;
+};
+
+enum round_code {
+	ROUND_DONE = 0,
+	ROUND_STALE_TERM = 1,
+	ROUND_MUST_FENCE = 2,
+};
+
+/* ---- collect.c --------------------------------------------------------- */
+
+/* Take what is marked into the shards' ROUNDS, which have their tags.  Stops
+ * short when LEADER, of TERM, is the leader no more. */
+void round_collect(const struct segment *segment, struct round rounds[SYNC_SHARDS],
+		   uint64_t leader, uint64_t term, uint64_t now_ns);
+
+/* After a fence: LAST_TAGS are what Redis applied last of each shard in SHARDS (a
+ * bit each).  Finds out what of it the table did not know yet, marks all that is
+ * unmerged, and what has to be restored. */
+void round_resolve(const struct segment *segment, unsigned shards,
+		   const uint64_t last_tags[SYNC_SHARDS], uint64_t term, uint64_t now_ns);
+
+/* ---- merge.c ----------------------------------------------------------- */
+
+/* Merge the views of an applied round into the buckets.  False if the reply is not
+ * one to this round: then nothing was merged. */
+bool round_merge(const struct segment *segment, const struct round *round,
+		 const struct round_reply *reply);
+
+/* Resets that the owner of GENERATION has asked for, where the word has them. */
+static inline uint64_t round_resets_asked(const struct slot *slot, uint64_t generation)
+{
+	uint64_t view = atomic_load_acquire(&slot->view);       /* E11 */
+
+	return (view & GENERATION_MASK) == generation ? view & 0xffff0000u : 0;
+}
+
+/* Is TERM still the segment's?  Each leader has terms of its own. */
+static inline bool round_term_holds(const struct segment *segment, uint64_t term)
+{
+	return atomic_load_acquire(&segment->header->leader.word.second) == term;       /* E10 */
+}
+
+/* How slot_sync.sent and agreed tell of an item: its used and its generation, and in
+ * between the last bits of the resets that it told of. */
+#define SENT_RESETS_MASK 0xf0000u
+
+static inline uint64_t round_sent(const struct round_item *item)
+{
+	return item->used << STATE_USED_SHIFT | (item->resets & SENT_RESETS_MASK) |
+	       item->generation;
+}
+
+/* Redis has SENT for certain, and the bucket's time as of it is BASE_NS.  False, and
+ * nothing is stored, if TERM has passed: a leader that was stopped for long must not
+ * bring back what was agreed before the next one's rounds. */
+bool round_agree(const struct segment *segment, struct slot_sync *sync, uint64_t sent,
+		 uint64_t base_ns, uint64_t term);
+
+/* The same where the view did not come, or could not be merged: the base moves by
+ * the charges, so that it still tells whether the bucket was idle. */
+void round_acknowledge(const struct segment *segment, uint64_t index,
+		       const struct limit *limit, uint64_t sent, uint64_t term);
+
+/* F(to) - F(from): the time of the tokens from FROM to TO, which may be fewer. */
+int64_t round_charge_ns(const struct limit *limit, uint64_t from, uint64_t to);
+
+#endif

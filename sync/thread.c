@@ -1,0 +1,428 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * thread.c - the sync thread: leads, or stands by.
+ *
+ * What.  Ticks every interval, or earlier if the bell rings: a bucket has used half
+ * of what it may use between two merges.  All of Redis is in here, and nothing of
+ * it is ever waited for by a decision.
+ *
+ * Stop and pause set a flag, ring the bell and interrupt the connection, so that
+ * they are answered at once whatever Redis does.
+ *
+ * Fork.  The child has no such thread.  What it inherits of the parent's is
+ * forgotten, not freed: the parent's connection must not be closed from here.
+ */
+#include "sync/thread.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+
+#include "shm/counter.h"
+#include "shm/error.h"
+#include "sync/leader.h"
+#include "sync/redis.h"
+#include "sync/script.h"
+
+#define SPACING_NS 1000000ull           /* between two rounds, however loud the bell */
+#define TOLERANCE_NS 1000000000ull      /* that Redis' clock may run ahead by, once */
+#define HOST_ID_SIZE 16u
+#define CLUSTER_TTL_MS "604800000"      /* 7 days, as the shards' */
+#define PREFIX_MAX 128u
+
+struct sync {
+	struct segment *segment;
+	struct leader leader;
+	struct redis *redis;
+	unsigned char host[HOST_ID_SIZE];
+	char prefix[PREFIX_MAX + 1];
+	unsigned failures;              /* in a row */
+	bool permanent;                 /* the last of them takes a person to mend */
+	uint64_t random;
+	uint64_t keep_s;
+	bool stop;                      /* atomic */
+	pthread_t thread;
+	pthread_mutex_t mutex;          /* of last_error */
+	char last_error[256];
+};
+
+static uint64_t now_ns(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_BOOTTIME, &time);
+	return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
+
+static void remember_error(struct sync *sync, const char *text)
+{
+	counter_add_global(sync->segment, COUNTER_SYNC_ERRORS, 1);
+	pthread_mutex_lock(&sync->mutex);
+	snprintf(sync->last_error, sizeof(sync->last_error), "%s", text);
+	pthread_mutex_unlock(&sync->mutex);
+}
+
+static void forget_error(struct sync *sync)
+{
+	sync->failures = 0;
+	sync->permanent = false;
+	pthread_mutex_lock(&sync->mutex);
+	sync->last_error[0] = '\0';
+	pthread_mutex_unlock(&sync->mutex);
+}
+
+/* ---- Calls ------------------------------------------------------------- */
+
+/* The shard's virtual time as this host has seen it pass, for the script to guard
+ * its clock with; nothing before the first reply. */
+static size_t virtual_now(const struct shard_record *shard, unsigned char out[8])
+{
+	/* Relaxed: leaders' own; the leader word hands them on. */
+	uint64_t seconds = atomic_load_relaxed(&shard->virtual_seconds);
+	uint64_t part = atomic_load_relaxed(&shard->virtual_part_ns);
+	uint64_t at = atomic_load_relaxed(&shard->virtual_at_ns), now = now_ns();
+
+	if (at == 0 || at > now)
+		return 0;
+	part += now - at;
+	seconds += part / (uint64_t)WIRE_SECOND;
+	wire_put32(wire_put32(out, (uint32_t)seconds), (uint32_t)(part % (uint64_t)WIRE_SECOND));
+	return 8;
+}
+
+static enum redis_error append_call(struct sync *sync, const struct leader_call *call)
+{
+	char key[PREFIX_MAX + 24], term[12], sequence[12], tolerance[24], keep[24];
+	unsigned char low[8];
+	const char *argv[7] = { (char *)sync->host, term, sequence, (char *)low, tolerance, keep, "" };
+	size_t lengths[7] = { HOST_ID_SIZE };
+	int key_length = snprintf(key, sizeof(key), "%s:{%u}", sync->prefix, call->shard);
+
+	lengths[1] = (size_t)snprintf(term, sizeof(term), "%u", call->term);
+	lengths[2] = (size_t)snprintf(sequence, sizeof(sequence), "%u", call->sequence);
+	lengths[3] = virtual_now(&sync->segment->shards[call->shard], low);
+	lengths[4] = (size_t)snprintf(tolerance, sizeof(tolerance), "%llu", TOLERANCE_NS);
+	lengths[5] = (size_t)snprintf(keep, sizeof(keep), "%llu", (unsigned long long)sync->keep_s);
+	if (call->round) {
+		argv[6] = (const char *)call->round->blob;
+		lengths[6] = call->round->count * WIRE_ITEM;
+	}
+	return redis_append_eval(sync->redis, 0, key, (size_t)key_length, 7, argv, lengths);
+}
+
+/* {code, now, hosts, term, sequence, items} */
+static bool read_reply(const struct redis_reply *reply, struct round_reply *result)
+{
+	size_t now_length = 0, items_length = 0;
+	const char *now = redis_reply_text(redis_reply_at(reply, 1), &now_length);
+	const char *items = redis_reply_text(redis_reply_at(reply, 5), &items_length);
+
+	if (redis_reply_count(reply) != 6 || !now || now_length != 8 || !items ||
+	    items_length % WIRE_REPLY != 0 || items_length / WIRE_REPLY > ROUND_ITEMS)
+		return false;
+	result->code = (unsigned)redis_reply_integer(redis_reply_at(reply, 0));
+	result->virtual_seconds = wire_get32((const unsigned char *)now);
+	result->virtual_part_ns = wire_get32((const unsigned char *)now + 4);
+	result->hosts = (uint64_t)redis_reply_integer(redis_reply_at(reply, 2));
+	result->last_tag = (uint64_t)redis_reply_integer(redis_reply_at(reply, 3)) << 32 |
+			   (uint32_t)redis_reply_integer(redis_reply_at(reply, 4));
+	result->items = (const unsigned char *)items;
+	result->count = (unsigned)(items_length / WIRE_REPLY);
+	return true;
+}
+
+static bool failed(struct sync *sync, enum redis_error error, const char *text)
+{
+	char message[sizeof(sync->last_error)];
+
+	snprintf(message, sizeof(message), "%s: %s", redis_place(sync->redis), text);
+	remember_error(sync, message);
+	sync->permanent = redis_error_permanent(error);
+	return false;
+}
+
+static bool call_redis(void *context, const struct leader_call *calls, struct round_reply *replies,
+		       unsigned count)
+{
+	struct sync *sync = context;
+	struct redis_result results[SYNC_SHARDS];
+	struct weir_error error = { 0 };
+	enum redis_error outcome = REDIS_ERROR_NONE;
+	bool good = true;
+
+	for (unsigned i = 0; i < count && outcome == REDIS_ERROR_NONE; i++)
+		outcome = append_call(sync, &calls[i]);
+	if (outcome == REDIS_ERROR_NONE)
+		outcome = redis_flush_and_read(sync->redis, results, SYNC_SHARDS, &error);
+	if (outcome != REDIS_ERROR_NONE) {
+		redis_disconnect(sync->redis);
+		return failed(sync, outcome, error.message);
+	}
+	for (unsigned i = 0; i < count; i++) {
+		if (results[i].error != REDIS_ERROR_NONE) {
+			size_t length;
+			const char *text = redis_reply_text(results[i].reply, &length);
+
+			good = failed(sync, results[i].error,
+				      text ? text : redis_error_name(results[i].error));
+		} else if (!read_reply(results[i].reply, &replies[i])) {
+			good = failed(sync, REDIS_ERROR_PROTOCOL,
+				      "the script answered what it never should; is another "
+				      "program's script behind the same name?");
+			redis_disconnect(sync->redis);
+			return false;
+		}
+	}
+	return good;
+}
+
+/* ---- The thread -------------------------------------------------------- */
+
+static bool stopping(const struct sync *sync)
+{
+	return __atomic_load_n(&sync->stop, __ATOMIC_ACQUIRE);
+}
+
+static uint64_t next_random(struct sync *sync)
+{
+	return sync->random = sync->random * 6364136223846793005u + 1442695040888963407u;
+}
+
+/* Wait before the next attempt, longer each time. */
+static void back_off(struct sync *sync)
+{
+	uint64_t wait = redis_backoff_ns(sync->failures++, next_random(sync) >> 1, sync->permanent);
+	uint64_t until = now_ns() + wait;
+
+	while (!stopping(sync) && now_ns() < until) {
+		uint64_t step = until - now_ns();
+		uint64_t beat = atomic_load_relaxed(&sync->segment->header->sync.interval_ns);
+
+		/* In small steps: a leader that waits is still the leader. */
+		redis_sleep_ns(sync->redis, step < beat ? step : beat);
+		leader_stand(&sync->leader, now_ns());
+	}
+}
+
+/* Hosts of one cluster have one secret, or the same key has another name on each
+ * of them and nothing is shared.  What all of them must agree on is a digest. */
+static bool same_secret(struct sync *sync)
+{
+	static const char text[] = "weir cluster";
+	struct fingerprint digest = hash_strong(sync->segment->secret, text, sizeof(text));
+	struct redis_result results[2] = { { 0 } };
+	struct weir_error error = { 0 };
+	char key[PREFIX_MAX + 16], value[40];
+	size_t length;
+	const char *set[] = { "SET", key, value, "NX", "PX", CLUSTER_TTL_MS };
+	const char *get[] = { "GET", key };
+	const char *found;
+
+	snprintf(key, sizeof(key), "%s:cluster", sync->prefix);
+	snprintf(value, sizeof(value), "%016llx%016llx", (unsigned long long)digest.high,
+		 (unsigned long long)digest.low);
+	redis_append(sync->redis, 6, set, NULL);
+	redis_append(sync->redis, 2, get, NULL);
+	if (redis_flush_and_read(sync->redis, results, 2, &error) != REDIS_ERROR_NONE)
+		return failed(sync, REDIS_ERROR_CUT, error.message);
+	found = redis_reply_text(results[1].reply, &length);
+	if (results[1].error != REDIS_ERROR_NONE || !found)
+		return failed(sync, results[1].error, found ? found : "no digest of the secret");
+	if (strcmp(found, value) == 0)
+		return true;
+	redis_disconnect(sync->redis);
+	return failed(sync, REDIS_ERROR_DENIED,
+		      "the hosts that share this prefix have another hash secret; create the segment "
+		      "with theirs (weir create --secret-file), or use another prefix");
+}
+
+static bool connected(struct sync *sync)
+{
+	struct weir_error error = { 0 };
+	enum redis_error outcome;
+
+	if (redis_connected(sync->redis))
+		return true;
+	outcome = redis_connect(sync->redis, &error);
+	if (outcome == REDIS_ERROR_NONE)
+		return same_secret(sync);
+	if (outcome != REDIS_ERROR_INTERRUPTED)
+		failed(sync, outcome, error.message);
+	return false;
+}
+
+/* One turn as the leader.  Returns how long to sleep. */
+static uint64_t lead(struct sync *sync)
+{
+	struct leader_transport transport = { call_redis, sync };
+	struct segment_header *header = sync->segment->header;
+	uint64_t interval = atomic_load_relaxed(&header->sync.interval_ns);
+	uint64_t begin = now_ns(), spent;
+	enum leader_result result = LEADER_FAILED;
+
+	if (connected(sync))
+		result = leader_tick(&sync->leader, &transport, begin);
+	/* Relaxed: for people to read. */
+	atomic_store_relaxed(&header->leader.connected, redis_connected(sync->redis));
+	if (result == LEADER_FAILED) {
+		back_off(sync);
+		return 0;
+	}
+	if (result == LEADER_LOST)
+		return interval;
+	forget_error(sync);
+	spent = now_ns() - begin;
+	if (result == LEADER_DONE)
+		atomic_store_relaxed(&header->leader.round_ns, spent);
+	return spent < interval ? interval - spent : SPACING_NS;
+}
+
+static void *run(void *context)
+{
+	struct sync *sync = context;
+	struct segment_header *header = sync->segment->header;
+
+	while (!stopping(sync)) {
+		struct timespec spacing = { .tv_nsec = SPACING_NS };
+		uint64_t sleep = atomic_load_relaxed(&header->sync.interval_ns);
+
+		redis_rearm(sync->redis);
+		if (stopping(sync))
+			break;
+		/* A pause is a partition of the whole host: its leader leads on, and
+		 * talks to nobody. */
+		if (leader_stand(&sync->leader, now_ns()) &&
+		    !atomic_load_relaxed(&header->sync.paused))
+			sleep = lead(sync);
+		nanosleep(&spacing, NULL);
+		if (sleep > SPACING_NS && !stopping(sync))
+			queue_sleep(header, sleep - SPACING_NS);
+	}
+	leader_resign(&sync->leader);
+	return NULL;
+}
+
+/* ---- Starting and stopping --------------------------------------------- */
+
+static int prepare(struct sync *sync, const struct weir_sync_options *options,
+		   struct weir_error *error)
+{
+	const char *scripts[1] = { sync_script };
+	struct redis_options redis;
+	int status = redis_url_parse(options->url, &redis, error);
+	size_t length = strlen(options->prefix);
+
+	if (status == 0 && (length == 0 || length > PREFIX_MAX || strpbrk(options->prefix, "{}")))
+		status = weir_fail(error, WEIR_EINVAL,
+				   "prefix of %zu bytes does not do; give 1 to %u bytes without braces",
+				   length, PREFIX_MAX);
+	if (status)
+		return status;
+	memcpy(sync->prefix, options->prefix, length + 1);
+	if (getrandom(&sync->random, sizeof(sync->random), 0) != sizeof(sync->random))
+		return weir_fail(error, WEIR_ESYSTEM, "no random numbers from the kernel: %s",
+				 strerror(errno));
+	/* This making of the segment, by a number that no other host has. */
+	memcpy(sync->host, &sync->segment->incarnation, 8);
+	memcpy(sync->host + 8, &sync->segment->incarnation, 8);
+	/* An entry outlives every window in which somebody may still charge it. */
+	sync->keep_s = 5 + (options->interval_ns + options->max_staleness_ns) / 1000000000u;
+	return redis_create(&redis, scripts, 1, &sync->redis, error);
+}
+
+static int start_thread(struct sync *sync, struct weir_error *error)
+{
+	sigset_t all, before;
+	int failed;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	failed = pthread_create(&sync->thread, NULL, run, sync);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (failed)
+		return weir_fail(error, WEIR_ESYSTEM, "cannot start the sync thread: %s",
+				 strerror(failed));
+	return weir_ok(error);
+}
+
+static void destroy(struct sync *sync)
+{
+	redis_destroy(sync->redis);
+	pthread_mutex_destroy(&sync->mutex);
+	free(sync);
+}
+
+int sync_start(struct segment *segment, const struct weir_sync_options *options,
+	       struct weir_error *error)
+{
+	struct segment_header *header = segment->header;
+	struct sync *sync;
+	int status;
+
+	if (segment->sync)
+		return weir_fail(error, WEIR_EEXIST,
+				 "this process has a sync thread for %s already; stop it first",
+				 segment->path);
+	if (segment->participant_id == 0)
+		return weir_fail(error, WEIR_ENOSPC,
+				 "%s has as many participants as it can; close some", segment->path);
+	sync = calloc(1, sizeof(*sync));
+	if (!sync)
+		return weir_fail(error, WEIR_ENOMEM, "no memory for the sync thread");
+	sync->segment = segment;
+	pthread_mutex_init(&sync->mutex, NULL);
+	leader_init(&sync->leader, segment);
+	status = prepare(sync, options, error);
+	if (status == 0) {
+		/* Relaxed: a decision that sees the flag without the numbers finds no
+		 * fresh view either, and nobody acquires it. */
+		atomic_store_relaxed(&header->sync.interval_ns, options->interval_ns);
+		atomic_store_relaxed(&header->sync.staleness_ns, options->max_staleness_ns);
+		atomic_store_relaxed(&header->sync.expected_hosts, options->expected_hosts);
+		atomic_store_relaxed(&header->sync.overshoot, options->overshoot_permille);
+		atomic_store_relaxed(&header->sync.enabled, 1);
+		status = start_thread(sync, error);
+	}
+	if (status) {
+		destroy(sync);
+		return status;
+	}
+	segment->sync = sync;
+	return weir_ok(error);
+}
+
+void sync_stop(struct segment *segment)
+{
+	struct sync *sync = segment->sync;
+
+	if (!sync)
+		return;
+	__atomic_store_n(&sync->stop, true, __ATOMIC_RELEASE);
+	redis_interrupt(sync->redis);
+	queue_ring(segment->header);
+	pthread_join(sync->thread, NULL);
+	destroy(sync);
+	segment->sync = NULL;
+}
+
+void sync_after_fork(struct segment *segment)
+{
+	segment->sync = NULL;
+}
+
+void sync_last_error(const struct segment *segment, char *text, size_t size)
+{
+	struct sync *sync = segment->sync;
+
+	text[0] = '\0';
+	if (!sync)
+		return;
+	pthread_mutex_lock(&sync->mutex);
+	snprintf(text, size, "%s", sync->last_error);
+	pthread_mutex_unlock(&sync->mutex);
+}

@@ -1,0 +1,453 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_sync.c - hosts and a real Redis: each segment is a host of its own.
+ *
+ * Nothing here waits for time to pass: tests wait for conditions, and for the
+ * rounds that bring them about.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tests/fixture.h"
+#include "tests/redis_server.h"
+
+#define HOSTS 3
+#define PATIENCE 20000          /* looks, a millisecond apart */
+
+static struct redis_server *server;
+static struct weir *hosts[HOSTS];
+static weir_policy_id ids[HOSTS];
+
+static const char secret[WEIR_SECRET_SIZE + 1] = "sixteen bytes...";
+
+/* ---- Waiting ----------------------------------------------------------- */
+
+static void nap(void)
+{
+	struct timespec millisecond = { .tv_nsec = 1000000 };
+
+	nanosleep(&millisecond, NULL);
+}
+
+#define wait_until(condition) \
+	do { \
+		int looks = 0; \
+		while (!(condition) && looks++ < PATIENCE) \
+			nap(); \
+		ck_assert_msg(looks <= PATIENCE, "never came: %s", #condition); \
+	} while (0)
+
+/* ---- Hosts ------------------------------------------------------------- */
+
+static struct weir_sync_status status_of(struct weir *weir)
+{
+	struct weir_sync_status status;
+	struct weir_error error;
+
+	ck_assert_msg(weir_sync_status(weir, &status, &error) == 0, "%s", error.message);
+	return status;
+}
+
+static struct weir *open_host(const char *its_secret)
+{
+	struct weir_options options;
+
+	weir_options_init(&options);
+	options.slots = 1024;
+	options.sync = true;
+	options.secret = its_secret;
+	return fixture_open(&options);
+}
+
+static int start(struct weir *weir, uint32_t expected_hosts, struct weir_error *error)
+{
+	struct weir_sync_options options;
+	char url[256];
+
+	snprintf(url, sizeof(url), "unix://%s?command_ms=500", redis_server_socket(server));
+	weir_sync_options_init(&options);
+	options.url = url;
+	options.interval_ns = 20 * MS;
+	options.max_staleness_ns = 400 * MS;
+	options.expected_hosts = expected_hosts;
+	return weir_sync_start(weir, &options, error);
+}
+
+static bool is_fresh(struct weir *weir)
+{
+	return status_of(weir).staleness_ns < 300 * MS;
+}
+
+/* HOSTS hosts with one policy, whose views are merged once. */
+static void open_hosts(const char *limit, enum weir_consistency consistency,
+		       enum weir_fail_mode fail_mode)
+{
+	struct weir_policy policy = fixture_policy("api", limit);
+	struct weir_error error;
+
+	policy.consistency = consistency;
+	policy.fail_mode = fail_mode;
+	for (int i = 0; i < HOSTS; i++) {
+		hosts[i] = open_host(secret);
+		ck_assert_int_eq(weir_policy_set(hosts[i], &policy, 1, NULL), 0);
+		ids[i] = weir_policy_find(hosts[i], "api");
+		ck_assert_msg(start(hosts[i], HOSTS, &error) == 0, "%s", error.message);
+	}
+	for (int i = 0; i < HOSTS; i++)
+		wait_until(is_fresh(hosts[i]) && status_of(hosts[i]).hosts == HOSTS);
+}
+
+static void close_hosts(void)
+{
+	for (int i = 0; i < HOSTS; i++) {
+		weir_close(hosts[i]);
+		hosts[i] = NULL;
+	}
+}
+
+static bool ask(int host, const char *key, uint64_t cost, struct weir_decision *decision)
+{
+	return weir_allow_n(hosts[host], ids[host], key, strlen(key), cost, decision);
+}
+
+static struct weir_decision look(int host, const char *key)
+{
+	struct weir_request request = { .policy = ids[host], .key = key,
+					.key_length = strlen(key), .cost = 1 };
+	struct weir_decision decision;
+
+	weir_status(hosts[host], &request, &decision);
+	return decision;
+}
+
+/* Take COUNT tokens, one by one, as a caller that honours retry_after does. */
+static void take(int host, const char *key, int count)
+{
+	for (int i = 0; i < count; i++) {
+		struct weir_decision decision;
+
+		wait_until(ask(host, key, 1, &decision) || decision.reason == WEIR_REASON_LIMIT);
+		ck_assert_int_eq(decision.outcome, WEIR_ALLOWED);
+	}
+}
+
+/* A host that was never asked for a key has no view of it: ask each. */
+static void all_agree_on(const char *key, uint64_t remaining)
+{
+	for (int i = 0; i < HOSTS; i++)
+		wait_until(look(i, key).remaining == remaining);
+}
+
+/* ---- Tests ------------------------------------------------------------- */
+
+/* The contract: 3 instances x 30 of 100 tokens, and all agree on 90. */
+START_TEST(test_thirty_each)
+{
+	static const enum weir_consistency modes[] = { WEIR_BOUNDED, WEIR_EVENTUAL };
+
+	open_hosts("100/365d", modes[_i], WEIR_FAIL_CLOSED);
+	for (int round = 0; round < 30; round++) {
+		for (int i = 0; i < HOSTS; i++)
+			take(i, "customer", 1);
+	}
+	all_agree_on("customer", 10);
+	for (int i = 0; i < HOSTS; i++)
+		wait_until(status_of(hosts[i]).unmerged_tokens == 0);
+	close_hosts();
+}
+END_TEST
+
+/* Three hosts that hammer one key admit the burst, and the bound beyond it. */
+START_TEST(test_bounded)
+{
+	uint64_t admitted = 0, denied = 0;
+
+	open_hosts("60/365d", WEIR_BOUNDED, WEIR_FAIL_CLOSED);
+	ck_assert_uint_eq(status_of(hosts[0]).largest_cap, 1);  /* 5 % of 60, for 2 others */
+	while (denied < 300 * HOSTS) {
+		for (int i = 0; i < HOSTS; i++) {
+			struct weir_decision decision;
+
+			if (ask(i, "hot", 1, &decision))
+				admitted++;
+			else if (decision.reason == WEIR_REASON_LIMIT)
+				denied++;
+			else
+				nap();
+		}
+	}
+	ck_assert_uint_ge(admitted, 60);
+	ck_assert_uint_le(admitted, 60 + (HOSTS - 1) * 1);
+	close_hosts();
+}
+END_TEST
+
+/* A host that has never heard of Redis answers by the fail mode, at once. */
+START_TEST(test_never_merged)
+{
+	static const enum weir_fail_mode modes[] = { WEIR_FAIL_OPEN, WEIR_FAIL_SHARE,
+						     WEIR_FAIL_CLOSED };
+	static const uint64_t admitted[] = { 12, 4, 0 };
+	struct weir_policy policy = fixture_policy("api", "12/365d");
+	struct weir *weir = open_host(secret);
+	struct weir_decision decision;
+	weir_policy_id id;
+	uint64_t passed = 0;
+
+	policy.fail_mode = modes[_i];
+	ck_assert_int_eq(weir_policy_set(weir, &policy, 1, NULL), 0);
+	id = weir_policy_find(weir, "api");
+	ck_assert_int_eq(weir_sync_pause(weir, NULL), 0);
+	ck_assert_int_eq(start(weir, 3, NULL), 0);
+	for (int i = 0; i < 30; i++) {
+		passed += weir_allow(weir, id, "key", 3, &decision);
+		ck_assert_int_eq(decision.reason, WEIR_REASON_STALE);
+	}
+	ck_assert_uint_eq(passed, admitted[_i]);
+	if (modes[_i] == WEIR_FAIL_CLOSED) {
+		ck_assert_int_eq(decision.outcome, WEIR_UNAVAILABLE);
+		ck_assert_uint_eq(fixture_counter(weir, "stale_closed"), 30);
+		/* Switchable at run time. */
+		ck_assert_int_eq(weir_fail_mode_set(weir, "api", WEIR_FAIL_OPEN, NULL), 0);
+		ck_assert(weir_allow(weir, id, "key", 3, &decision));
+	}
+	weir_close(weir);
+}
+END_TEST
+
+/* Cut off by a pause: what was admitted meanwhile is merged after the heal. */
+START_TEST(test_partition)
+{
+	open_hosts("100/365d", WEIR_BOUNDED, WEIR_FAIL_OPEN);
+	for (int i = 0; i < HOSTS; i++)
+		take(i, "key", 3);
+	all_agree_on("key", 91);
+	ck_assert_int_eq(weir_sync_pause(hosts[2], NULL), 0);
+	wait_until(look(2, "key").reason == WEIR_REASON_STALE);
+	take(2, "key", 20);
+	take(0, "key", 5);
+	take(1, "key", 1);
+	wait_until(look(0, "key").remaining == 85 && look(1, "key").remaining == 85);
+	ck_assert_uint_eq(look(2, "key").remaining, 71);
+	ck_assert_int_eq(weir_sync_resume(hosts[2], NULL), 0);
+	wait_until(is_fresh(hosts[2]));
+	for (int i = 0; i < HOSTS; i++)
+		take(i, "key", 1);
+	all_agree_on("key", 62);
+	ck_assert_uint_eq(status_of(hosts[2]).unmerged_tokens, 0);
+	close_hosts();
+}
+END_TEST
+
+/* Redis killed and back, empty: debt that was agreed is told to it again. */
+START_TEST(test_redis_forgets)
+{
+	open_hosts("100/365d", WEIR_BOUNDED, WEIR_FAIL_SHARE);
+	for (int i = 0; i < HOSTS; i++)
+		take(i, "key", 10);
+	all_agree_on("key", 70);
+	redis_server_kill(server);
+	for (int i = 0; i < HOSTS; i++)
+		wait_until(!is_fresh(hosts[i]) && !status_of(hosts[i]).connected);
+	redis_server_restart(server);
+	for (int i = 0; i < HOSTS; i++)
+		wait_until(is_fresh(hosts[i]) && status_of(hosts[i]).hosts == HOSTS);
+	for (int i = 0; i < HOSTS; i++)
+		take(i, "key", 5);
+	all_agree_on("key", 55);
+	close_hosts();
+}
+END_TEST
+
+/* Redis stopped for longer than a call may take, and continued: what was in doubt
+ * is neither lost nor charged twice. */
+START_TEST(test_redis_stops)
+{
+	open_hosts("1000/365d", WEIR_EVENTUAL, WEIR_FAIL_OPEN);
+	for (int i = 0; i < 5; i++) {
+		take(0, "key", 3);
+		redis_server_stop(server);
+		take(0, "key", 3);
+		wait_until(!status_of(hosts[0]).connected);
+		take(1, "key", 1);
+		redis_server_continue(server);
+		wait_until(is_fresh(hosts[0]) && is_fresh(hosts[1]));
+	}
+	for (int i = 0; i < HOSTS; i++)
+		take(i, "key", 1);
+	all_agree_on("key", 1000 - 5 * 7 - HOSTS);
+	ck_assert_uint_ge(fixture_counter(hosts[0], "sync_fences"), 5);
+	close_hosts();
+}
+END_TEST
+
+static void give_back(int host, const char *key, uint64_t cost, bool all)
+{
+	struct weir_request request = { .policy = ids[host], .key = key,
+					.key_length = strlen(key), .cost = cost };
+
+	ck_assert(all ? weir_reset(hosts[host], &request, NULL) :
+			weir_refund(hosts[host], &request, NULL));
+}
+
+/* A refund and a reset on one host reach the others, whose views are older. */
+START_TEST(test_refund_and_reset)
+{
+	open_hosts("100/365d", WEIR_BOUNDED, WEIR_FAIL_CLOSED);
+	for (int i = 0; i < HOSTS; i++)
+		take(i, "key", 13);
+	all_agree_on("key", 61);
+	give_back(0, "key", 10, false);
+	take(1, "key", 1);
+	take(2, "key", 1);
+	all_agree_on("key", 69);
+	give_back(2, "key", 1, true);
+	take(2, "key", 1);
+	/* Merged, hence after the reset: what others took before it is forgiven. */
+	wait_until(status_of(hosts[2]).unmerged_tokens == 0);
+	ck_assert_uint_eq(look(2, "key").remaining, 99);
+	take(0, "key", 1);
+	take(1, "key", 1);
+	all_agree_on("key", 97);
+	close_hosts();
+}
+END_TEST
+
+/* A host with another secret shares nothing, and says so. */
+START_TEST(test_other_secret)
+{
+	struct weir *other = open_host("another secret..");
+
+	open_hosts("10/1s", WEIR_BOUNDED, WEIR_FAIL_CLOSED);
+	ck_assert_int_eq(start(other, 1, NULL), 0);
+	wait_until(strstr(status_of(other).last_error, "another hash secret") != NULL);
+	ck_assert(!is_fresh(other));
+	weir_close(other);
+	close_hosts();
+}
+END_TEST
+
+/* Two processes of one host: when the leader is killed, the other takes over. */
+START_TEST(test_takeover)
+{
+	struct weir_sync_status status;
+	uint64_t term;
+
+	open_hosts("100/365d", WEIR_BOUNDED, WEIR_FAIL_CLOSED);
+	status = status_of(hosts[0]);
+	ck_assert(status.leading);
+	term = status.term;
+	for (int i = 0; i < HOSTS; i++)
+		take(i, "key", 1);
+	/* A leader whose process has gone: stopping resigns, starting stands anew. */
+	ck_assert_int_eq(weir_sync_stop(hosts[0], NULL), 0);
+	ck_assert(!status_of(hosts[0]).leading);
+	ck_assert_int_eq(start(hosts[0], HOSTS, NULL), 0);
+	wait_until(status_of(hosts[0]).leading);
+	ck_assert_uint_gt(status_of(hosts[0]).term, term);
+	for (int i = 0; i < HOSTS; i++)
+		take(i, "key", 1);
+	all_agree_on("key", 100 - 2 * HOSTS);
+	close_hosts();
+}
+END_TEST
+
+/* Buckets from before sync began are taken along, and so are those of a policy that
+ * was removed and came back. */
+START_TEST(test_begun_later)
+{
+	struct weir_policy policy = fixture_policy("api", "100/365d");
+	struct weir_error error;
+
+	policy.fail_mode = WEIR_FAIL_CLOSED;
+	for (int i = 0; i < HOSTS; i++) {
+		hosts[i] = open_host(secret);
+		ck_assert_int_eq(weir_policy_set(hosts[i], &policy, 1, NULL), 0);
+		ids[i] = weir_policy_find(hosts[i], "api");
+		ck_assert(ask(i, "key", 10, NULL));
+	}
+	for (int i = 0; i < HOSTS; i++)
+		ck_assert_msg(start(hosts[i], HOSTS, &error) == 0, "%s", error.message);
+	for (int i = 0; i < HOSTS; i++)
+		wait_until(is_fresh(hosts[i]));
+	for (int i = 0; i < HOSTS; i++)
+		take(i, "key", 1);
+	all_agree_on("key", 100 - 11 * HOSTS);
+	for (int i = 0; i < HOSTS; i++) {
+		ck_assert_int_eq(weir_policy_remove(hosts[i], "api", NULL), 0);
+		ck_assert_int_eq(weir_policy_set(hosts[i], &policy, 1, NULL), 0);
+		ids[i] = weir_policy_find(hosts[i], "api");
+		take(i, "key", 1);
+	}
+	all_agree_on("key", 100 - 12 * HOSTS);
+	close_hosts();
+}
+END_TEST
+
+/* Bad options are refused with the value, and a segment without room for sync. */
+START_TEST(test_arguments)
+{
+	struct weir_sync_options options;
+	struct weir_error error;
+	struct weir *weir = open_host(secret), *plain = fixture_open(NULL);
+
+	weir_sync_options_init(&options);
+	ck_assert_int_eq(weir_sync_start(plain, &options, &error), WEIR_EINVAL);
+	ck_assert_ptr_nonnull(strstr(error.message, "--sync"));
+	options.interval_ns = 1;
+	ck_assert_int_eq(weir_sync_start(weir, &options, &error), WEIR_EINVAL);
+	ck_assert_ptr_nonnull(strstr(error.message, "1 ns"));
+	weir_sync_options_init(&options);
+	options.url = "http://example.org";
+	ck_assert_int_eq(weir_sync_start(weir, &options, &error), WEIR_EINVAL);
+	weir_sync_options_init(&options);
+	options.prefix = "a{b}";
+	ck_assert_int_eq(weir_sync_start(weir, &options, &error), WEIR_EINVAL);
+	ck_assert_int_eq(weir_sync_stop(weir, &error), WEIR_ENOENT);
+	ck_assert_int_eq(start(weir, 1, NULL), 0);
+	ck_assert_int_eq(start(weir, 1, &error), WEIR_EEXIST);
+	weir_close(weir);
+	weir_close(plain);
+}
+END_TEST
+
+static void begin(void)
+{
+	server = redis_server_start(NULL);
+}
+
+static void end(void)
+{
+	redis_server_end(server);
+}
+
+int main(void)
+{
+	Suite *suite = suite_create("sync");
+	TCase *tests = tcase_create("sync");
+	SRunner *runner;
+	int failed;
+
+	redis_server_require();
+	tcase_set_timeout(tests, 60);
+	tcase_add_checked_fixture(tests, begin, end);
+	tcase_add_loop_test(tests, test_thirty_each, 0, 2);
+	tcase_add_test(tests, test_bounded);
+	tcase_add_loop_test(tests, test_never_merged, 0, 3);
+	tcase_add_test(tests, test_partition);
+	tcase_add_test(tests, test_redis_forgets);
+	tcase_add_test(tests, test_redis_stops);
+	tcase_add_test(tests, test_refund_and_reset);
+	tcase_add_test(tests, test_other_secret);
+	tcase_add_test(tests, test_takeover);
+	tcase_add_test(tests, test_begun_later);
+	tcase_add_test(tests, test_arguments);
+	suite_add_tcase(suite, tests);
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_ENV);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed != 0;
+}
