@@ -1,0 +1,432 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * check.c - what must hold at every step, and at the end.
+ *
+ *  applied    a charge reaches Redis once: what a call adds is what the host has
+ *             consumed less what Redis has of it, in nanoseconds, exactly
+ *  own        a bucket is never below the debt of its own host's requests
+ *  clean      a bucket that is not queued has nothing to merge
+ *  lemma      Redis' time is at or above the ideal one of all that it applied, and
+ *             by no more than a window's charges of each host
+ *  bound      what all hosts admit exceeds the limit by no more than promised
+ *  agree      without faults, all hosts that are asked agree with Redis
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "shm/gcra.h"
+#include "sync/round.h"
+#include "tests/sim/sim.h"
+
+#define CLOCK_STEP_NS 2000      /* Redis' clock counts microseconds */
+
+/* ---- Numbers ----------------------------------------------------------- */
+
+static int64_t total_ns(uint64_t used)
+{
+	return (int64_t)gcra_charge_ns(&world.limit, 0, used);
+}
+
+int64_t charge_between(uint64_t from, uint64_t to)
+{
+	return total_ns(to) - total_ns(from);
+}
+
+bool bucket_of(const struct host *host, unsigned key, struct bucket_ref *ref,
+	       struct word_pair *state)
+{
+	return table_find(&host->segment->table, host->fingerprints[key], ref) &&
+	       bucket_read(ref, state);
+}
+
+static struct truth *truth_of(const struct host *host, unsigned key)
+{
+	return &world.life[host->life].keys[key];
+}
+
+static uint64_t merged_of(const struct bucket_ref *ref)
+{
+	return (ref->slot->merged & GENERATION_MASK) == ref->generation ?
+		       ref->slot->merged >> STATE_USED_SHIFT : 0;
+}
+
+/* What clocks that drift may be off by since the beginning. */
+static int64_t drift_ns(void)
+{
+	return world.scenario.faults >> FAULT_DRIFT & 1 ? world.now_ns / 500 + 1 : 0;
+}
+
+static bool gives_back(void)
+{
+	return world.scenario.faults >> FAULT_GIVE_BACK & 1;
+}
+
+/* ---- Admitted ---------------------------------------------------------- */
+
+static void remember_charge(unsigned key, int64_t charge_ns, uint64_t used, unsigned life)
+{
+	size_t at = world.charge_count[key]++;
+
+	if (at == world.charge_room[key]) {
+		world.charge_room[key] = at ? 2 * at : 1024;
+		world.charges[key] = reallocarray(world.charges[key], world.charge_room[key],
+						  sizeof(struct charge));
+		if (!world.charges[key])
+			abort();
+	}
+	world.charges[key][at] = (struct charge){ world.now_ns, charge_ns, used, life };
+}
+
+/* What one bucket, with all hosts at it, would admit of the same requests. */
+void check_offered(unsigned key, uint64_t cost)
+{
+	struct key *all = &world.keys[key];
+	int64_t now = world.now_ns, debt = all->ideal_ns > now ? all->ideal_ns - now : 0;
+
+	if (debt > world.tolerance_ns - (int64_t)cost * world.token_ns)
+		return;
+	all->ideal_ns = now + debt + (int64_t)cost * world.token_ns;
+	all->ideal += cost;
+}
+
+void check_admitted(struct host *host, unsigned key, uint64_t cost, bool stale, uint64_t now_ns,
+		    const struct word_pair *before, const struct word_pair *after)
+{
+	struct key *all = &world.keys[key];
+	struct truth *truth = truth_of(host, key);
+	int64_t charge = charge_between(state_used(*before), state_used(*after));
+	int64_t now = (int64_t)now_ns;
+
+	if (state_used(*after) - state_used(*before) != cost) {
+		sim_fail("host %u key %u: %llu tokens were admitted, and used went from %llu to %llu",
+			 host->number, key, (unsigned long long)cost,
+			 (unsigned long long)state_used(*before),
+			 (unsigned long long)state_used(*after));
+		return;
+	}
+	truth->own_ns = (truth->own_ns > now ? truth->own_ns : now) + charge;
+	if (truth->first_unmerged_ns < 0)
+		truth->first_unmerged_ns = world.now_ns;
+	all->all_ns = (all->all_ns > world.now_ns ? all->all_ns : world.now_ns) + charge;
+	if (!world.quiet && all->all_ns - world.now_ns - world.tolerance_ns > all->over_ns)
+		all->over_ns = all->all_ns - world.now_ns - world.tolerance_ns;
+	all->admitted += cost;
+	all->stale_admitted += stale;
+	if (cost > world.admitted_costs_max)
+		world.admitted_costs_max = cost;
+	if (!world.scenario.measure)
+		remember_charge(key, charge, state_used(*after), host->life);
+}
+
+/* ---- Hosts ------------------------------------------------------------- */
+
+/* W: from the first admission that is not merged to the merge that has it. */
+static void follow_merges(const struct host *host, unsigned key, uint64_t used, uint64_t merged,
+			  int64_t since_ns)
+{
+	struct truth *truth = truth_of(host, key);
+
+	if (truth->first_unmerged_ns >= 0 && merged != truth->merged) {
+		if (world.now_ns - truth->first_unmerged_ns > world.unmerged_max_ns)
+			world.unmerged_max_ns = world.now_ns - truth->first_unmerged_ns;
+		if (used == merged)
+			truth->first_unmerged_ns = -1;
+		else if (since_ns > truth->first_unmerged_ns)
+			truth->first_unmerged_ns = since_ns;
+	}
+	truth->merged = merged;
+}
+
+static bool is_marked(const struct queue *queue, uint64_t slot)
+{
+	return (queue->marks[slot / 64] >> slot % 64 & 1) &&
+	       (queue->summary[slot / 64 / 64] >> (slot / 64 % 64) & 1);
+}
+
+static bool is_idle(const struct host *host)
+{
+	for (unsigned i = 0; i < SIM_PROCESSES; i++) {
+		if (host->processes[i].alive && host->processes[i].tick_ns >= 0)
+			return false;
+	}
+	return true;
+}
+
+static void check_bucket(struct host *host, unsigned key, int64_t since_ns)
+{
+	const struct truth *truth = truth_of(host, key);
+	struct bucket_ref ref;
+	struct word_pair state;
+	uint64_t merged, slot;
+
+	if (!bucket_of(host, key, &ref, &state))
+		return;
+	merged = merged_of(&ref);
+	slot = (uint64_t)(ref.slot - host->segment->table.slots);
+	follow_merges(host, key, state_used(state), merged, since_ns);
+	if (!gives_back() && (int64_t)state.first < truth->own_ns)
+		sim_fail("host %u key %u: its bucket is %lld ns below its own requests' debt",
+			 host->number, key, (long long)(truth->own_ns - (int64_t)state.first));
+	if (!(state.second & STATE_QUEUED) && state_used(state) != merged)
+		sim_fail("host %u key %u: not queued, but %llu are used and %llu merged",
+			 host->number, key, (unsigned long long)state_used(state),
+			 (unsigned long long)merged);
+	if ((state.second & STATE_QUEUED) && !host->unsettled && is_idle(host) &&
+	    !is_marked(&host->segment->queue, slot))
+		sim_fail("host %u key %u: queued (%llu used, %llu merged), but no leader will see it",
+			 host->number, key, (unsigned long long)state_used(state),
+			 (unsigned long long)merged);
+}
+
+void check_host(struct host *host)
+{
+	int64_t since_ns = world.now_ns;
+
+	for (unsigned i = 0; i < SIM_PROCESSES; i++) {
+		const struct process *process = &host->processes[i];
+
+		if (process->alive && process->tick_ns >= 0 && process->tick_ns < since_ns)
+			since_ns = process->tick_ns;
+	}
+	for (unsigned key = 0; key < world.scenario.keys && !world.failed; key++)
+		check_bucket(host, key, since_ns);
+}
+
+/* ---- Redis ------------------------------------------------------------- */
+
+void check_clock(unsigned shard, int64_t virtual_ns)
+{
+	struct shard_truth *truth = &world.shards[shard];
+	int64_t slip = virtual_ns - world.now_ns / 1000 * 1000;
+
+	if (truth->known && slip > truth->slip_ns)
+		truth->gained_ns += slip - truth->slip_ns;
+	if (truth->known && slip < truth->slip_ns)
+		truth->lost_ns += truth->slip_ns - slip;
+	truth->slip_ns = slip;
+	truth->known = true;
+}
+
+static bool is_alternative(const struct truth *truth, int64_t ns)
+{
+	for (unsigned i = 0; i < truth->alternatives; i++) {
+		if (truth->or_applied_ns[i] == ns)
+			return true;
+	}
+	return false;
+}
+
+static bool has_applied(const struct truth *truth, int64_t ns)
+{
+	return truth->applied_ns == ns || is_alternative(truth, ns);
+}
+
+static void add_alternative(struct truth *truth, int64_t ns)
+{
+	if (is_alternative(truth, ns))
+		return;
+	if (truth->alternatives == SIM_ALTERNATIVES)
+		sim_fail("Redis forgets too often for the simulation");
+	else
+		truth->or_applied_ns[truth->alternatives++] = ns;
+}
+
+/* Redis has what it had THEN.  What the host was told of stays agreed: all, or all but
+ * the last call. */
+static void forget(struct truth *truth, int64_t then_ns)
+{
+	add_alternative(truth, truth->applied_ns);
+	add_alternative(truth, truth->before_ns);
+	truth->applied_ns = truth->before_ns = then_ns;
+}
+
+void check_forgotten(const struct life *then)
+{
+	world.forgotten++;
+	for (unsigned life = 0; life < world.lives; life++) {
+		for (unsigned key = 0; key < SIM_KEYS; key++)
+			forget(&world.life[life].keys[key], then[life].keys[key].applied_ns);
+	}
+	for (unsigned key = 0; key < SIM_KEYS; key++)
+		world.keys[key].inexact = true;
+}
+
+/* The debt, now, of an ideal bucket with all requests that Redis has applied. */
+static int64_t ideal_ns(unsigned key)
+{
+	int64_t time_ns = 0;
+
+	for (size_t i = 0; i < world.charge_count[key]; i++) {
+		const struct charge *charge = &world.charges[key][i];
+
+		if (charge->used > world.life[charge->life].keys[key].applied_used)
+			continue;
+		if (time_ns < charge->true_ns)
+			time_ns = charge->true_ns;
+		time_ns += charge->charge_ns;
+	}
+	return time_ns - world.now_ns;
+}
+
+static void check_lemma(unsigned key, unsigned shard, int64_t debt_ns)
+{
+	const struct shard_truth *clock = &world.shards[shard];
+	int64_t ideal = ideal_ns(key);
+	int64_t least = ideal - clock->gained_ns - CLOCK_STEP_NS - drift_ns();
+	/* Of each other host one window may have begun before the bucket was last
+	 * empty, and is added in full. */
+	int64_t most = (ideal > 0 ? ideal : 0) + world.lives * world.keys[key].window_max_ns +
+		       world.flight_max_ns + clock->lost_ns + CLOCK_STEP_NS + drift_ns();
+
+	if (ideal > 0 && debt_ns < least)
+		sim_fail("key %u: Redis has a debt of %lld ns, and what it applied one of %lld ns",
+			 key, (long long)debt_ns, (long long)ideal);
+	if (debt_ns > most)
+		sim_fail("key %u: Redis has a debt of %lld ns, what it applied one of %lld ns, and "
+			 "the largest window has %lld ns",
+			 key, (long long)debt_ns, (long long)ideal,
+			 (long long)world.keys[key].window_max_ns);
+}
+
+void check_applied(unsigned life, unsigned key, unsigned shard, const struct script_item *item,
+		   const struct script_result *result, uint64_t used, bool late)
+{
+	struct truth *truth = &world.life[life].keys[key];
+	int64_t charge = script_ns(item->charge), base = total_ns(used) - charge;
+	int64_t cap = script_ns(item->cap), debt = script_ns(result->debt);
+
+	sim_trace("redis: life %u key %u used %llu charge %lld E %lld flags %u -> debt %lld gen %u err %u",
+		  life, key, (unsigned long long)used, (long long)charge,
+		  (long long)script_ns(item->empty), item->flags, (long long)debt,
+		  result->generation, result->error);
+	if (result->error) {
+		sim_fail("life %u key %u: Redis refuses the item (%u)", life, key, result->error);
+		return;
+	}
+	/* A Redis that forgot a fence executes what was fenced off.  Its host has long
+	 * sent it again, and restores what came of it by a maximum. */
+	if (late && truth->alternatives > 0) {
+		add_alternative(truth, total_ns(used));
+		return;
+	}
+	if (!(item->flags & SCRIPT_RESET) && !has_applied(truth, base)) {
+		sim_fail("life %u key %u: Redis has applied %lld ns, and the host adds %lld ns to "
+			 "%lld ns",
+			 life, key, (long long)truth->applied_ns, (long long)charge,
+			 (long long)base);
+		return;
+	}
+	truth->before_ns = base;
+	truth->applied_ns = total_ns(used);
+	truth->alternatives = 0;
+	truth->applied_used = used;
+	if (charge > world.keys[key].window_max_ns)
+		world.keys[key].window_max_ns = charge;
+	if (cap > 0 && debt >= cap)
+		world.keys[key].inexact = world.keys[key].forgiven = true;
+	if (!world.scenario.measure && !gives_back() && !world.keys[key].inexact)
+		check_lemma(key, shard, debt);
+}
+
+/* ---- At the end -------------------------------------------------------- */
+
+static uint64_t cap_tokens(void)
+{
+	uint64_t others = world.scenario.hosts - 1;
+	uint64_t cap = world.limit.burst * world.scenario.overshoot / 1000;
+
+	cap = others ? cap / others : 0;
+	return cap < 1 ? 1 : cap;
+}
+
+#define FAULTS_OF_HOSTS \
+	(1u << FAULT_REQUEST_LOST | 1u << FAULT_REPLY_LOST | 1u << FAULT_LATE | 1u << FAULT_CUT | \
+	 1u << FAULT_KILL | 1u << FAULT_STOP | 1u << FAULT_CRASH | 1u << FAULT_PARTITION | \
+	 1u << FAULT_HOLD)
+
+/* Theorems 1 and 2, and what is lost with a host and with Redis' memory. */
+static int64_t bound_ns(unsigned shard)
+{
+	int64_t others = world.scenario.hosts - 1, each, lost = 0;
+	uint64_t cap = cap_tokens();
+
+	if (world.scenario.consistency == WEIR_BOUNDED)
+		each = (int64_t)(cap > world.admitted_costs_max ? cap : world.admitted_costs_max) *
+		       world.token_ns;
+	else
+		each = world.tolerance_ns + world.unmerged_max_ns;
+	/* Who is cut off, or without a leader, when Redis forgets what it was told,
+	 * cannot tell it again: till then all of it may be admitted once more. */
+	if (world.scenario.faults & FAULTS_OF_HOSTS)
+		lost = world.forgotten * world.tolerance_ns;
+	return each * (others * (1 + world.forgotten) + world.crashes) + lost + world.delay_max_ns +
+	       world.shards[shard].gained_ns + drift_ns() + CLOCK_STEP_NS +
+	       (int64_t)world.lives;
+}
+
+void check_busy_end(void)
+{
+	for (unsigned i = 0; i < world.scenario.hosts; i++) {
+		for (unsigned key = 0; key < world.scenario.keys; key++) {
+			int64_t first = truth_of(&world.hosts[i], key)->first_unmerged_ns;
+
+			if (first >= 0 && world.now_ns - first > world.unmerged_max_ns)
+				world.unmerged_max_ns = world.now_ns - first;
+		}
+	}
+	for (unsigned key = 0; key < world.scenario.keys; key++) {
+		unsigned shard = slot_shard(world.hosts[0].fingerprints[key].low);
+		const struct key *all = &world.keys[key];
+
+		if (gives_back() || all->stale_admitted > 0 || all->over_ns <= bound_ns(shard))
+			continue;
+		/* What was admitted behind a partition is not repaid in full. */
+		if (all->forgiven && world.scenario.consistency == WEIR_EVENTUAL)
+			continue;
+		sim_fail("key %u: over-admission of %lld ns (%.2f tokens) is beyond the bound of "
+			 "%lld ns (%.2f tokens)",
+			 key, (long long)all->over_ns,
+			 (double)all->over_ns / (double)world.token_ns,
+			 (long long)bound_ns(shard),
+			 (double)bound_ns(shard) / (double)world.token_ns);
+	}
+}
+
+static void check_agreement(const struct host *host, unsigned key)
+{
+	const struct truth *truth = truth_of(host, key);
+	struct bucket_ref ref;
+	struct word_pair state;
+	const struct shard_truth *clock = &world.shards[slot_shard(host->fingerprints[key].low)];
+	int64_t here, there, apart;
+	uint64_t now = host_now(host);
+
+	if (!bucket_of(host, key, &ref, &state)) {
+		sim_fail("host %u key %u: no bucket", host->number, key);
+		return;
+	}
+	here = state.first > now ? (int64_t)(state.first - now) : 0;
+	there = redis_debt_ns(key);
+	/* A clock of Redis' that ran ahead has forgiven there what is still owed here. */
+	apart = here > there ? here - there - clock->gained_ns : there - here;
+	if (state_used(state) != merged_of(&ref))
+		sim_fail("host %u key %u: at the end %llu are used and %llu merged", host->number,
+			 key, (unsigned long long)state_used(state),
+			 (unsigned long long)merged_of(&ref));
+	else if (!has_applied(truth, total_ns(state_used(state))))
+		sim_fail("host %u key %u: %lld ns are consumed, and Redis has applied %lld ns",
+			 host->number, key, (long long)total_ns(state_used(state)),
+			 (long long)truth->applied_ns);
+	else if (apart > 20 * MS + drift_ns())
+		sim_fail("host %u key %u: at the end the debt is %lld ns here and %lld ns at Redis",
+			 host->number, key, (long long)here, (long long)there);
+}
+
+void check_quiet_end(void)
+{
+	for (unsigned i = 0; i < world.scenario.hosts; i++) {
+		check_host(&world.hosts[i]);
+		for (unsigned key = 0; key < world.scenario.keys && !world.failed; key++)
+			check_agreement(&world.hosts[i], key);
+	}
+}

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""mutate.py MUTANT FILE OUTPUT: write FILE with the bugs of MUTANT in it.
+
+Each mutant is a wrong version of the algorithm, which the simulator must find.  A
+text that is not in the source, or more than once, is an error: the source has moved
+on, and the mutant must follow it.
+"""
+import pathlib
+import sys
+
+MUTANTS = {
+    # Redis takes what was fenced off: a late call is executed beside its repetition.
+    "no-fence": {
+        "script_model.c": [(
+            "if (call->term < known.term || (call->term == known.term && call->seq == 0)) {",
+            "if (call->term == known.term && call->seq == 0) {",
+        ), (
+            "if (call->seq > 0 && (call->term > known.term || call->seq != known.seq + 1)) {",
+            "if (call->seq > 0 && call->term == known.term && call->seq != known.seq + 1) {",
+        )],
+    },
+    # After a doubt the term stays.
+    "no-new-term": {
+        "leader.c": [(
+            "!new_term(leader, seen, (uint64_t)term + 1))\n\t\treturn LEADER_LOST;",
+            "!new_term(leader, seen, (uint64_t)term))\n\t\treturn LEADER_LOST;",
+        )],
+    },
+    # The view is added to what the bucket has, not merged into it.
+    "additive-merge": {
+        "merge.c": [(
+            "after.first = view_ns + (uint64_t)since;",
+            "after.first = (debt > 0 ? (uint64_t)debt : 0) + state.first;",
+        ), (
+            "uint64_t view_ns, enum view_rule rule)\n{",
+            "uint64_t view_ns, enum view_rule rule, int64_t debt)\n{",
+        ), (
+            "!merge_bucket(&ref, item, view_ns, rule))",
+            "!merge_bucket(&ref, item, view_ns, rule, debt))",
+        )],
+    },
+    # Debt beyond the limit is forgiven at each merge.
+    "clamped-debt": {
+        "merge.c": [(
+            "\tview_ns = round->taken_ns + (uint64_t)debt;",
+            "\tif (debt > (int64_t)gcra_charge_ns(&item->limit, 0, item->limit.burst) / 2)\n"
+            "\t\tdebt = (int64_t)gcra_charge_ns(&item->limit, 0, item->limit.burst) / 2;\n"
+            "\tview_ns = round->taken_ns + (uint64_t)debt;",
+        ), (
+            "if (rule == VIEW_MAXIMUM && (int64_t)(after.first - state.first) <= 0)",
+            "if (0)",
+        )],
+    },
+    # A bucket that ran empty in a window looks like one that did not.
+    "no-idle": {
+        "collect.c": [(
+            "return (int64_t)(item->time_ns - collector->now_ns);",
+            "return WIRE_NONE;",
+        )],
+    },
+    # What was applied without an answer is sent again.
+    "no-resolve": {
+        "collect.c": [(
+            "if (applied && acked != sent &&",
+            "if (0 && applied && acked != sent &&",
+        )],
+    },
+    # The credit comes back with the acknowledgement, before the view.
+    "credit-by-ack": {
+        "collect.c": [(
+            "\tif (round_agree(segment, sync, sent, base_ns, term))\n",
+            "\tatomic_store_release(&segment->table.slots[index].merged,\n"
+            "\t\t\t     sent & ~(uint64_t)SENT_RESETS_MASK);\n"
+            "\tif (round_agree(segment, sync, sent, base_ns, term))\n",
+        )],
+    },
+    # A charge that comes while the slot leaves the queue is not seen.
+    "no-recheck": {
+        "collect.c": [(
+            "state, clean))    /* E7 */\n\t\tqueue_mark(&segment->queue, index);",
+            "state, clean))    /* E7 */\n\t\treturn;",
+        )],
+    },
+    # Redis is not told of a reset.
+    "no-reset": {
+        "collect.c": [(
+            "\t\tflags |= WIRE_RESET;",
+            "\t\tflags |= 0;",
+        )],
+    },
+    # A leader that was stopped stores what it had, whoever leads now.
+    "no-term": {
+        "collect.c": [(
+            "if (!round_term_holds(segment, term))",
+            "if (0)",
+        )],
+        "merge.c": [(
+            "if (!round_term_holds(segment, term))",
+            "if (0)",
+        )],
+    },
+    # A leader's successor trusts the marks.
+    "no-remark": {
+        "collect.c": [(
+            "if (restore || (state.second & STATE_QUEUED) || state_used",
+            "if (restore || state_used",
+        )],
+    },
+}
+
+
+def main():
+    mutant, source, output = sys.argv[1:]
+    name = pathlib.Path(source).name
+    text = pathlib.Path(source).read_text()
+    for old, new in MUTANTS[mutant].get(name, []):
+        if text.count(old) != 1:
+            sys.exit(f"{source}: mutant {mutant} needs this text once, and it stands there "
+                     f"{text.count(old)} times; change the mutant as the source has changed:\n{old}")
+        text = text.replace(old, new)
+    pathlib.Path(output).write_text(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* network.c - calls on their way to Redis, and what it makes of them. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/sim/sim.h"
+
+#define CALL_TIMEOUT_NS (500 * MS)
+#define CLOCK_TOLERANCE_NS SECOND
+#define REDIS_BASE_NS (INT64_C(1700000000) * SECOND)
+#define SNAPSHOTS 8u
+#define SNAPSHOT_NS (250 * MS)
+
+struct sent_call {
+	struct script_call script;
+	struct script_item items[SIM_CALL_ITEMS];
+	struct script_result results[SIM_CALL_ITEMS];
+	uint64_t used[SIM_CALL_ITEMS];
+	unsigned keys[SIM_CALL_ITEMS];
+	unsigned shard;
+	struct script_reply_head {
+		enum script_code code;
+		int64_t now_ns;
+		uint64_t live;
+		uint64_t term;
+		uint64_t seq;
+	} head;
+};
+
+/* The calls of one flush of one connection. */
+struct message {
+	struct message *next;           /* in the list of free ones */
+	struct process *process;
+	uint64_t serial;
+	unsigned references;            /* events, and who waits */
+	unsigned host;
+	unsigned life;
+	unsigned count;
+	unsigned reach;                 /* calls that arrive */
+	int64_t taken_ns;               /* true time of the snapshot */
+	int64_t executed_ns;
+	bool executed;
+	bool answered;
+	bool abandoned;
+	struct sent_call calls[SYNC_SHARDS];
+};
+
+/* Redis, at some time. */
+struct redis_state {
+	struct script_model *shards[SYNC_SHARDS];
+	struct life life[SIM_LIVES];
+	int64_t at_ns;
+};
+
+static struct message *free_messages;
+static struct redis_state redis;
+static struct redis_state snapshots[SNAPSHOTS];
+static unsigned snapshot_count;
+static int64_t clock_offset_ns, down_until_ns;
+
+/* ---- Messages ---------------------------------------------------------- */
+
+static struct message *message_new(void)
+{
+	struct message *message = free_messages;
+
+	if (message)
+		free_messages = message->next;
+	else
+		message = malloc(sizeof(*message));
+	if (!message)
+		abort();
+	message->references = 0;
+	message->executed = message->answered = message->abandoned = false;
+	return message;
+}
+
+static void message_put(struct message *message)
+{
+	if (--message->references > 0)
+		return;
+	message->next = free_messages;
+	free_messages = message;
+}
+
+static void message_event(struct message *message, int64_t after_ns, enum event_kind kind)
+{
+	message->references++;
+	events_add(world.now_ns + after_ns, kind, 0, 0, message);
+}
+
+void network_abandon(struct message *message)
+{
+	message->abandoned = true;
+	message_put(message);
+}
+
+static int64_t way_ns(void)
+{
+	const struct scenario *scenario = &world.scenario;
+	int64_t ns = scenario->way_ns;
+
+	ns += sim_exponential_ns(STREAM_NETWORK, (double)scenario->jitter_ns);
+	return sim_chance(STREAM_NETWORK, 0.001) ? ns + scenario->tail_ns : ns;
+}
+
+static bool is_cut_off(unsigned host)
+{
+	return !world.quiet && world.now_ns < world.hosts[host].cut_until_ns;
+}
+
+/* ---- Sending ----------------------------------------------------------- */
+
+/* As thread.c tells it to the script. */
+static int64_t virtual_low_ns(const struct host *host, unsigned shard)
+{
+	const struct shard_record *record = &host->segment->shards[shard];
+	uint64_t now = host_now(host);
+
+	if (record->virtual_at_ns == 0 || record->virtual_at_ns > now)
+		return -1;
+	return (int64_t)(record->virtual_seconds * (uint64_t)SECOND + record->virtual_part_ns +
+			 (now - record->virtual_at_ns));
+}
+
+static unsigned key_of(const struct host *host, uint64_t slot)
+{
+	const struct slot *place = &host->segment->table.slots[slot];
+
+	for (unsigned key = 0; key < world.scenario.keys; key++) {
+		if (place->identity.first == host->fingerprints[key].low)
+			return key;
+	}
+	sim_fail("host %u sends slot %llu, which is no key's", host->number,
+		 (unsigned long long)slot);
+	return 0;
+}
+
+static void pack(struct sent_call *sent, const struct host *host, const struct leader_call *call)
+{
+	const struct round *round = call->round;
+
+	memset(&sent->script, 0, sizeof(sent->script));
+	memcpy(sent->script.host, world.life[host->life].id, SCRIPT_HOST_BYTES);
+	sent->script.term = call->term;
+	sent->script.seq = call->sequence;
+	sent->script.low_ns = virtual_low_ns(host, call->shard);
+	sent->script.tolerance_ns = (uint64_t)CLOCK_TOLERANCE_NS;
+	sent->script.keep_seconds =
+		5 + (uint64_t)((world.scenario.interval_ns + world.scenario.staleness_ns) / SECOND);
+	sent->script.items = sent->items;
+	sent->script.count = round ? round->count : 0;
+	sent->shard = call->shard;
+	if (sent->script.count > SIM_CALL_ITEMS) {
+		sim_fail("a round of %zu items", sent->script.count);
+		sent->script.count = 0;
+	}
+	for (unsigned i = 0; i < sent->script.count; i++) {
+		memcpy(&sent->items[i], round->blob + i * WIRE_ITEM, WIRE_ITEM);
+		sent->used[i] = round->items[i].used;
+		sent->keys[i] = key_of(host, round->items[i].slot);
+	}
+}
+
+/* What the network does with it. */
+static void transmit(struct message *message)
+{
+	int64_t way = way_ns();
+
+	if (is_cut_off(message->host))
+		return;
+	if (sim_has(FAULT_CUT) && sim_chance(STREAM_NETWORK, 0.02))
+		message->reach = (unsigned)sim_below(STREAM_NETWORK, message->count + 1);
+	if (sim_has(FAULT_LATE) && sim_chance(STREAM_NETWORK, 0.02))
+		way += sim_exponential_ns(STREAM_NETWORK, 600e6);
+	if (sim_has(FAULT_TWICE) && sim_chance(STREAM_NETWORK, 0.02))
+		message_event(message, way + sim_exponential_ns(STREAM_NETWORK, 50e6),
+			      EVENT_ARRIVE);
+	if (sim_has(FAULT_REQUEST_LOST) && sim_chance(STREAM_NETWORK, world.scenario.loss))
+		return;
+	message_event(message, way, EVENT_ARRIVE);
+}
+
+static void read_replies(const struct message *message, struct round_reply *replies)
+{
+	for (unsigned i = 0; i < message->count; i++) {
+		const struct sent_call *sent = &message->calls[i];
+
+		replies[i] = (struct round_reply){
+			.code = sent->head.code,
+			.virtual_seconds = (uint64_t)(sent->head.now_ns / SECOND),
+			.virtual_part_ns = (uint64_t)(sent->head.now_ns % SECOND),
+			.hosts = sent->head.live,
+			.last_tag = sent->head.term << 32 | sent->head.seq,
+			.items = (const unsigned char *)sent->results,
+			.count = sent->head.code == SCRIPT_DONE ? (unsigned)sent->script.count : 0,
+		};
+	}
+}
+
+bool network_call(void *context, const struct leader_call *calls, struct round_reply *replies,
+		  unsigned count)
+{
+	struct process *process = context;
+	struct message *message = message_new();
+	bool answered;
+
+	message->process = process;
+	message->host = process->host->number;
+	message->life = process->host->life;
+	message->count = message->reach = count;
+	message->taken_ns = process->tick_ns;
+	message->references = 1;
+	for (unsigned i = 0; i < count; i++)
+		pack(&message->calls[i], process->host, &calls[i]);
+	process->message = message;
+	transmit(message);
+	process_wake(process, CALL_TIMEOUT_NS);
+	message->serial = process->serial;
+	coroutine_yield();
+	process->message = NULL;
+	answered = message->answered;
+	if (answered) {
+		read_replies(message, replies);
+		if (message->executed_ns - message->taken_ns > world.delay_max_ns)
+			world.delay_max_ns = message->executed_ns - message->taken_ns;
+	}
+	/* Its replies are good until the next call: nothing runs that could use the
+	 * place for another message before that, but other hosts may. */
+	message->references++;
+	message_put(message);
+	if (process->held)
+		message_put(process->held);
+	process->held = message;
+	return answered;
+}
+
+/* ---- At Redis ---------------------------------------------------------- */
+
+/* Is it of a term that has passed? */
+static bool is_late(const struct message *message, const struct sent_call *sent)
+{
+	const struct host *host = &world.hosts[message->host];
+
+	return host->life != message->life ||
+	       host->segment->header->leader.word.second != sent->script.term;
+}
+
+static void execute(struct message *message, struct sent_call *sent, bool first)
+{
+	static struct script_reply reply;
+
+	sent->script.items = sent->items;
+	sent->script.clock_us =
+		(uint64_t)(REDIS_BASE_NS + world.now_ns + clock_offset_ns) / 1000;
+	if (!script_model_call(redis.shards[sent->shard], &sent->script, &reply)) {
+		sim_fail("host %u makes a malformed call", message->host);
+		return;
+	}
+	world.calls++;
+	sim_trace("redis: host %u life %u shard %u term %llu seq %llu items %zu -> %d%s",
+		  message->host, message->life, sent->shard, (unsigned long long)sent->script.term,
+		  (unsigned long long)sent->script.seq, sent->script.count, reply.code,
+		  first ? "" : " (again)");
+	if (reply.code == SCRIPT_DONE) {
+		check_clock(sent->shard, reply.now_ns - REDIS_BASE_NS);
+		if (world.now_ns - message->taken_ns > world.flight_max_ns)
+			world.flight_max_ns = world.now_ns - message->taken_ns;
+		for (unsigned i = 0; i < sent->script.count; i++)
+			check_applied(message->life, sent->keys[i], sent->shard, &sent->items[i],
+				      &reply.results[i], sent->used[i],
+				      !first || is_late(message, sent));
+	}
+	if (!first)
+		return;
+	sent->head = (struct script_reply_head){ reply.code, reply.now_ns, reply.live, reply.term,
+						 reply.seq };
+	memcpy(sent->results, reply.results, reply.count * sizeof(reply.results[0]));
+}
+
+void network_arrive(struct message *message)
+{
+	bool first = !message->executed;
+
+	if (world.now_ns >= down_until_ns && (world.quiet || !is_cut_off(message->host))) {
+		for (unsigned i = 0; i < message->reach && !world.failed; i++)
+			execute(message, &message->calls[i], first);
+		message->executed = true;
+		if (first) {
+			message->executed_ns = world.now_ns;
+			if (message->reach == message->count &&
+			    !(sim_has(FAULT_REPLY_LOST) && sim_chance(STREAM_NETWORK, world.scenario.loss)))
+				message_event(message, way_ns(), EVENT_ANSWER);
+		}
+	}
+	message_put(message);
+}
+
+void network_answer(struct message *message)
+{
+	struct process *process = message->process;
+
+	if (!message->abandoned && process->alive && process->message == message &&
+	    process->serial == message->serial && !is_cut_off(message->host)) {
+		message->answered = true;
+		process_wake(process, 0);
+	}
+	message_put(message);
+}
+
+/* ---- What happens to Redis --------------------------------------------- */
+
+static void state_free(struct redis_state *state)
+{
+	for (unsigned i = 0; i < SYNC_SHARDS; i++) {
+		script_model_free(state->shards[i]);
+		state->shards[i] = NULL;
+	}
+}
+
+static void state_copy(struct redis_state *to, const struct redis_state *from)
+{
+	state_free(to);
+	for (unsigned i = 0; i < SYNC_SHARDS; i++)
+		to->shards[i] = script_model_copy(from->shards[i]);
+	memcpy(to->life, world.life, sizeof(to->life));
+	to->at_ns = world.now_ns;
+}
+
+void network_begin(void)
+{
+	state_free(&redis);
+	for (unsigned i = 0; i < SYNC_SHARDS; i++)
+		redis.shards[i] = script_model_new();
+	snapshot_count = 0;
+	clock_offset_ns = 0;
+	down_until_ns = 0;
+	if (sim_has(FAULT_FAILOVER))
+		events_add(SNAPSHOT_NS, EVENT_SNAPSHOT, 0, 0, NULL);
+}
+
+void redis_flush(void)
+{
+	static const struct life nothing[SIM_LIVES];
+
+	for (unsigned i = 0; i < SYNC_SHARDS; i++)
+		script_model_flush(redis.shards[i]);
+	check_forgotten(nothing);
+}
+
+void redis_snapshot(void)
+{
+	state_copy(&snapshots[snapshot_count++ % SNAPSHOTS], &redis);
+	events_add(world.now_ns + SNAPSHOT_NS, EVENT_SNAPSHOT, 0, 0, NULL);
+}
+
+/* A replica that had stopped some time ago is the master now. */
+void redis_fail_over(void)
+{
+	unsigned kept = snapshot_count < SNAPSHOTS ? snapshot_count : SNAPSHOTS;
+	struct redis_state *old;
+
+	if (kept == 0)
+		return;
+	old = &snapshots[(snapshot_count - 1 - sim_below(STREAM_FAULTS + FAULT_FAILOVER, kept)) %
+			 SNAPSHOTS];
+	sim_trace("redis: back to %lld ms", (long long)(old->at_ns / MS));
+	for (unsigned i = 0; i < SYNC_SHARDS; i++) {
+		script_model_free(redis.shards[i]);
+		redis.shards[i] = script_model_copy(old->shards[i]);
+	}
+	check_forgotten(old->life);
+	down_until_ns = world.now_ns +
+			sim_exponential_ns(STREAM_FAULTS + FAULT_FAILOVER, 100e6);
+}
+
+void redis_step_clock(int64_t step_ns)
+{
+	clock_offset_ns += step_ns;
+}
+
+int64_t redis_debt_ns(unsigned key)
+{
+	const struct fingerprint *name = &world.hosts[0].fingerprints[key];
+	unsigned shard = slot_shard(name->low);
+	uint8_t bytes[SCRIPT_NAME_BYTES];
+	int64_t tat_ns, now_ns = REDIS_BASE_NS + world.now_ns + world.shards[shard].slip_ns;
+
+	for (unsigned i = 0; i < 8; i++) {
+		bytes[i] = (uint8_t)(name->low >> (8 * i));
+		bytes[8 + i] = (uint8_t)(name->high >> (8 * i));
+	}
+	tat_ns = script_model_tat_ns(redis.shards[shard], bytes);
+	return tat_ns > now_ns ? tat_ns - now_ns : 0;
+}

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* process.c - the processes of a host that lead, or stand by. */
+#include <string.h>
+
+#include "tests/sim/sim.h"
+
+#define SPACING_NS MS
+#define BACKOFF_MAX_NS SECOND
+
+/* The process that runs; NULL outside of them. */
+static struct process *running;
+
+/* ---- Time -------------------------------------------------------------- */
+
+void process_wake(struct process *process, int64_t after_ns)
+{
+	events_add(world.now_ns + after_ns, EVENT_RESUME, 0, ++process->serial, process);
+}
+
+static void wait_ns(struct process *process, int64_t ns)
+{
+	process_wake(process, ns);
+	coroutine_yield();
+}
+
+void process_resume(struct process *process, uint64_t serial)
+{
+	if (!process->alive || process->serial != serial)
+		return;
+	if (world.now_ns < process->stopped_until_ns) {
+		process_wake(process, process->stopped_until_ns - world.now_ns);
+		return;
+	}
+	running = process;
+	coroutine_resume(&process->coroutine);
+	running = NULL;
+}
+
+/* ---- Between two stores ------------------------------------------------ */
+
+static void next_fault(struct process *process)
+{
+	process->until_fault = 1 + (uint64_t)sim_exponential_ns(STREAM_STEPS, 300);
+}
+
+static bool may_stop(void)
+{
+	return sim_has(FAULT_STOP) || sim_has(FAULT_KILL) || sim_has(FAULT_HOLD);
+}
+
+/* Held up, stopped or killed. */
+static void strike(struct process *process)
+{
+	uint64_t dice = sim_below(STREAM_STEPS, 100);
+
+	if (sim_has(FAULT_KILL) && dice < 3) {
+		sim_trace("host %u: leader %u dies at a step", process->host->number,
+			  process->number);
+		process->host->unsettled = true;
+		process_kill(process);
+		coroutine_yield();
+	} else if (sim_has(FAULT_STOP) && dice < 8) {
+		int64_t ns = 100 * MS + sim_exponential_ns(STREAM_STEPS, 900 * MS);
+
+		sim_trace("host %u: leader %u stops at a step for %lld ms", process->host->number,
+			  process->number, (long long)(ns / MS));
+		process->host->unsettled = true;
+		wait_ns(process, ns);
+	} else if (sim_has(FAULT_HOLD)) {
+		wait_ns(process, sim_exponential_ns(STREAM_STEPS, dice < 90 ? 100e3 : 10e6));
+	}
+}
+
+void weir_model_step(void);
+void weir_model_step(void)
+{
+	struct process *process = running;
+
+	if (!process || process->until_fault == 0 || --process->until_fault > 0)
+		return;
+	if (may_stop())
+		strike(process);
+	next_fault(process);
+}
+
+/* ---- Leading ----------------------------------------------------------- */
+
+static int64_t turn(struct process *process)
+{
+	struct leader_transport transport = { network_call, process };
+	int64_t interval = world.scenario.interval_ns, spent;
+	enum leader_result result;
+
+	process->tick_ns = world.now_ns;
+	if (!leader_stand(&process->leader, host_now(process->host)))
+		return interval;
+	process->tick_ns = world.now_ns;
+	result = leader_tick(&process->leader, &transport, host_now(process->host));
+	spent = world.now_ns - process->tick_ns;
+	if (result == LEADER_DONE || result == LEADER_IDLE) {
+		process->failures = 0;
+		check_host(process->host);
+		return spent < interval ? interval - spent : SPACING_NS;
+	}
+	sim_trace("host %u: leader %u %s", process->host->number, process->number,
+		  result == LEADER_LOST ? "has lost the lead" : "fails");
+	if (result == LEADER_LOST)
+		return interval;
+	interval = MS << (process->failures < 10 ? process->failures++ : 10);
+	interval = interval > BACKOFF_MAX_NS ? BACKOFF_MAX_NS : interval;
+	return (int64_t)sim_below(STREAM_STEPS, (uint64_t)interval) + 1;
+}
+
+static void run(void *argument)
+{
+	struct process *process = argument;
+	struct segment_header *header = process->host->segment->header;
+
+	for (;;) {
+		int64_t sleep = turn(process);
+
+		process->tick_ns = -1;
+		wait_ns(process, sleep < SPACING_NS ? sleep : SPACING_NS);
+		if (sleep <= SPACING_NS)
+			continue;
+		header->wake.asleep = 1;
+		process->sleeping = true;
+		wait_ns(process, sleep - SPACING_NS);
+		process->sleeping = false;
+		header->wake.asleep = 0;
+	}
+}
+
+void process_start(struct host *host, struct process *process)
+{
+	struct segment *segment = host->segment;
+
+	process->host = host;
+	leader_init(&process->leader, segment);
+	/* Random in earnest; here it need only be another each time. */
+	process->leader.id = ++host->next_id << 12;
+	process->number = (unsigned)host->next_id;
+	process->alive = true;
+	process->sleeping = false;
+	process->stopped_until_ns = 0;
+	process->tick_ns = -1;
+	process->message = NULL;
+	process->failures = 0;
+	next_fault(process);
+	coroutine_begin(&process->coroutine, run, process);
+	process_wake(process, (int64_t)sim_below(STREAM_STEPS, (uint64_t)world.scenario.interval_ns));
+}
+
+void process_kill(struct process *process)
+{
+	if (process->tick_ns >= 0)
+		process->host->unsettled = true;
+	if (process->message)
+		network_abandon(process->message);
+	process->message = NULL;
+	process->alive = false;
+	process->serial++;
+}
+
+/* Somebody rang? */
+void host_bell(struct host *host)
+{
+	uint64_t bell = host->segment->header->wake.bell;
+
+	if (bell == host->bell)
+		return;
+	host->bell = bell;
+	for (unsigned i = 0; i < SIM_PROCESSES; i++) {
+		struct process *process = &host->processes[i];
+
+		if (process->alive && process->sleeping)
+			process_wake(process, 0);
+		process->sleeping = false;
+	}
+}

@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * sim.h - many hosts, one Redis, one thread, and no time but what a seed says.
+ *
+ * What.  Hosts are segments of their own and run the real decisions and the real
+ * reconciliation; Redis is the model of its script.  Everything else (clocks, the
+ * network, the processes that lead, who dies when) is drawn from a seed, so that a
+ * seed is a run, for ever.
+ *
+ * A leader is a coroutine.  sync/'s files are compiled with WEIR_MODEL, so each of
+ * their atomic operations calls weir_model_step() first: there a leader may be held
+ * up while others go on, stopped for long, or killed.
+ *
+ * true_ns is the simulation's own time, from 0; a host's clock and Redis' differ
+ * from it by what the seed says.
+ */
+#ifndef WEIR_TESTS_SIM_H
+#define WEIR_TESTS_SIM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "shm/bucket.h"
+#include "shm/limit.h"
+#include "shm/segment.h"
+#include "sync/leader.h"
+#include "tests/script_model.h"
+#include "tests/sim/coroutine.h"
+
+#define MS INT64_C(1000000)
+#define SECOND INT64_C(1000000000)
+
+#define SIM_HOSTS 10u
+#define SIM_KEYS 3u
+#define SIM_PROCESSES 2u        /* of a host: one leads, one stands by */
+#define SIM_LIVES 40u           /* makings of segments, of all hosts together */
+#define SIM_CALL_ITEMS 16u
+#define SIM_ALTERNATIVES 24u
+
+/* ---- Scenario ---------------------------------------------------------- */
+
+enum sim_fault {
+	FAULT_REQUEST_LOST,
+	FAULT_REPLY_LOST,
+	FAULT_LATE,             /* a request reaches Redis long after it was given up */
+	FAULT_TWICE,
+	FAULT_CUT,              /* only some of the calls of a request arrive */
+	FAULT_FLUSH,
+	FAULT_FAILOVER,
+	FAULT_REDIS_CLOCK,
+	FAULT_DRIFT,
+	FAULT_KILL,
+	FAULT_STOP,
+	FAULT_CRASH,
+	FAULT_PARTITION,
+	FAULT_GIVE_BACK,        /* refunds and resets; not a fault, but drawn like one */
+	FAULT_HOLD,             /* leaders are held up between two stores */
+	FAULT_COUNT,
+};
+
+struct scenario {
+	uint64_t seed;
+	unsigned hosts;
+	unsigned keys;
+	uint32_t faults;                /* one bit each */
+	int64_t busy_ns;                /* with requests and faults */
+	struct weir_limit limit;
+	enum weir_consistency consistency;
+	enum weir_fail_mode fail_mode;
+	int64_t interval_ns;
+	int64_t staleness_ns;
+	unsigned overshoot;             /* thousandths */
+	double load;                    /* of all hosts, in limits */
+	unsigned cost_max;
+	int64_t way_ns;                 /* to Redis: this, */
+	int64_t jitter_ns;              /* and this, exponentially distributed, */
+	int64_t tail_ns;                /* and with one in a thousand this */
+	double loss;                    /* of requests and of replies: how often */
+	bool measure;                   /* for the table: no history is kept */
+};
+
+/* What the seed says.  RESTRICT takes faults, hosts and so on away again. */
+struct restriction {
+	uint32_t faults;
+	unsigned hosts;
+	unsigned keys;
+	int64_t busy_ns;
+};
+
+void scenario_draw(uint64_t seed, const struct restriction *restriction,
+		   struct scenario *scenario);
+const char *fault_name(unsigned fault);
+
+/* ---- Random numbers: a stream for each purpose ------------------------- */
+
+enum sim_stream {
+	STREAM_SCENARIO,
+	STREAM_REQUESTS,
+	STREAM_NETWORK,
+	STREAM_STEPS,
+	STREAM_FAULTS,          /* + fault */
+	STREAM_COUNT = STREAM_FAULTS + FAULT_COUNT,
+};
+
+uint64_t sim_random(unsigned stream);
+uint64_t sim_below(unsigned stream, uint64_t bound);
+bool sim_chance(unsigned stream, double probability);
+int64_t sim_exponential_ns(unsigned stream, double mean_ns);
+
+/* ---- The world --------------------------------------------------------- */
+
+/* One admitted request. */
+struct charge {
+	int64_t true_ns;
+	int64_t charge_ns;
+	uint64_t used;          /* of its bucket, afterwards */
+	unsigned life;
+};
+
+/* What is true of a key's bucket in one making of a segment. */
+struct truth {
+	int64_t applied_ns;             /* by Redis, as far as this host may know */
+	int64_t before_ns;              /* before the last call */
+	int64_t or_applied_ns[SIM_ALTERNATIVES];       /* after Redis forgot: also possible */
+	unsigned alternatives;
+	uint64_t applied_used;
+	int64_t own_ns;                 /* the host's own requests' debt, host time */
+	int64_t first_unmerged_ns;      /* true time; negative: all is merged */
+	uint64_t merged;
+};
+
+struct life {
+	uint8_t id[SCRIPT_HOST_BYTES];
+	struct truth keys[SIM_KEYS];
+};
+
+struct process {
+	struct host *host;
+	struct coroutine coroutine;
+	struct leader leader;
+	unsigned number;
+	uint64_t serial;                /* only the resume event with this number counts */
+	int64_t stopped_until_ns;
+	int64_t tick_ns;                /* true time when its tick began; negative: idle */
+	struct message *message;        /* it waits for the answer to */
+	struct message *held;           /* whose replies it may still read */
+	uint64_t until_fault;           /* steps */
+	bool alive;
+	bool sleeping;                  /* until its next tick: a bell wakes it */
+	unsigned failures;
+};
+
+struct host {
+	unsigned number;
+	struct weir *weir;
+	struct segment *segment;
+	weir_policy_id policy;
+	unsigned life;
+	uint64_t base_ns;               /* its clock at true time 0 */
+	double drift;
+	int64_t cut_until_ns;
+	bool unsettled;                 /* a leader died or stopped in the middle */
+	uint64_t next_id;
+	uint64_t bell;                  /* rings that were heard */
+	struct process processes[SIM_PROCESSES];
+	struct fingerprint fingerprints[SIM_KEYS];
+};
+
+struct key {
+	int64_t all_ns;                 /* time of the ideal bucket of all hosts, true time */
+	int64_t over_ns;                /* its largest excess over the limit */
+	uint64_t admitted;              /* tokens */
+	int64_t ideal_ns;               /* time of a bucket that all hosts share at once */
+	uint64_t ideal;                 /* tokens that it admits */
+	uint64_t stale_admitted;
+	bool inexact;                   /* Redis forgot, or was capped: Lemma 1 is off */
+	bool forgiven;                  /* a window of a stale host was capped */
+	int64_t window_max_ns;          /* the largest window's charges */
+};
+
+struct shard_truth {
+	bool known;
+	int64_t slip_ns;                /* virtual clock - true time, at the last call */
+	int64_t gained_ns;
+	int64_t lost_ns;
+};
+
+struct world {
+	struct scenario scenario;
+	struct limit limit;
+	int64_t token_ns;               /* rounded up */
+	int64_t tolerance_ns;           /* a burst's time */
+	int64_t now_ns;
+	bool quiet;                     /* the second phase: no faults any more */
+	bool failed;
+	char message[512];
+	uint64_t trace;                 /* a hash of all that happened */
+	uint64_t admitted_costs_max;
+	int64_t delay_max_ns;           /* from snapshot to execution, of calls answered */
+	int64_t flight_max_ns;          /* of all calls that Redis executed */
+	int64_t unmerged_max_ns;        /* W */
+	unsigned forgotten;             /* times that Redis lost state */
+	unsigned crashes;
+	uint64_t calls;
+	unsigned lives;
+	struct life life[SIM_LIVES];
+	struct host hosts[SIM_HOSTS];
+	struct key keys[SIM_KEYS];
+	struct shard_truth shards[SYNC_SHARDS];
+	struct charge *charges[SIM_KEYS];
+	size_t charge_count[SIM_KEYS];
+	size_t charge_room[SIM_KEYS];
+};
+
+extern struct world world;
+extern bool sim_tracing;
+
+/* Something is not as it must be: the run ends. */
+void sim_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void sim_trace(const char *format, ...) __attribute__((format(printf, 1, 2)));
+static inline bool sim_has(unsigned fault)
+{
+	return !world.quiet && (world.scenario.faults >> fault & 1);
+}
+
+uint64_t host_now(const struct host *host);
+
+/* Run SCENARIO from beginning to end.  False if a check failed: see world.message. */
+bool sim_run(const struct scenario *scenario);
+
+/* ---- events.c ---------------------------------------------------------- */
+
+enum event_kind {
+	EVENT_RESUME,           /* of a process */
+	EVENT_ARRIVE,           /* a message at Redis */
+	EVENT_ANSWER,           /* a message at its host */
+	EVENT_REQUEST,          /* at a host, by a client */
+	EVENT_FAULT,
+	EVENT_SNAPSHOT,         /* of Redis, for a failover to go back to */
+};
+
+struct event {
+	int64_t at_ns;
+	uint64_t order;
+	enum event_kind kind;
+	unsigned number;
+	uint64_t serial;
+	void *subject;
+};
+
+void events_clear(void);
+void events_add(int64_t at_ns, enum event_kind kind, unsigned number, uint64_t serial,
+		void *subject);
+bool events_next(struct event *event, int64_t until_ns);
+
+/* ---- process.c --------------------------------------------------------- */
+
+void process_start(struct host *host, struct process *process);
+void process_kill(struct process *process);
+void process_resume(struct process *process, uint64_t serial);
+void process_wake(struct process *process, int64_t after_ns);
+void host_bell(struct host *host);
+
+/* ---- network.c --------------------------------------------------------- */
+
+void network_begin(void);
+bool network_call(void *context, const struct leader_call *calls, struct round_reply *replies,
+		  unsigned count);
+void network_arrive(struct message *message);
+void network_answer(struct message *message);
+void network_abandon(struct message *message);
+void redis_flush(void);
+void redis_snapshot(void);
+void redis_fail_over(void);
+void redis_step_clock(int64_t step_ns);
+/* How far KEY is in debt at Redis now. */
+int64_t redis_debt_ns(unsigned key);
+
+/* ---- check.c ----------------------------------------------------------- */
+
+/* The key's bucket on a host; false if it has none yet. */
+bool bucket_of(const struct host *host, unsigned key, struct bucket_ref *ref,
+	       struct word_pair *state);
+int64_t charge_between(uint64_t from, uint64_t to);
+
+void check_offered(unsigned key, uint64_t cost);
+void check_admitted(struct host *host, unsigned key, uint64_t cost, bool stale, uint64_t now_ns,
+		    const struct word_pair *before, const struct word_pair *after);
+void check_host(struct host *host);
+void check_applied(unsigned life, unsigned key, unsigned shard, const struct script_item *item,
+		   const struct script_result *result, uint64_t used, bool late);
+void check_forgotten(const struct life *then);
+void check_clock(unsigned shard, int64_t virtual_ns);
+void check_busy_end(void);
+void check_quiet_end(void);
+
+#endif

@@ -1,0 +1,497 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* world.c - hosts, clients, disasters, and time. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "shm/counter.h"
+#include "shm/hash.h"
+#include "shm/policy_table.h"
+#include "src/handle.h"
+#include "tests/sim/sim.h"
+
+#define HOST_BASE_NS 10000000000000ull
+#define KEY_LENGTH 5u
+
+struct world world;
+bool sim_tracing;
+
+/* A segment that was never used, for hosts that begin. */
+static unsigned char *pristine;
+
+static const char secret[WEIR_SECRET_SIZE + 1] = "sixteen bytes...";
+
+/* ---- Telling ----------------------------------------------------------- */
+
+void sim_fail(const char *format, ...)
+{
+	va_list arguments;
+	int length;
+
+	if (world.failed)
+		return;
+	world.failed = true;
+	length = snprintf(world.message, sizeof(world.message), "at %.3f ms: ",
+			  (double)world.now_ns / 1e6);
+	va_start(arguments, format);
+	vsnprintf(world.message + length, sizeof(world.message) - (size_t)length, format,
+		  arguments);
+	va_end(arguments);
+	sim_trace("FAILED: %s", world.message);
+}
+
+void sim_trace(const char *format, ...)
+{
+	va_list arguments;
+
+	if (!sim_tracing)
+		return;
+	printf("%12.6f ms  ", (double)world.now_ns / 1e6);
+	va_start(arguments, format);
+	vprintf(format, arguments);
+	va_end(arguments);
+	putchar('\n');
+}
+
+static void hash_in(uint64_t value)
+{
+	world.trace = (world.trace ^ value) * 0x100000001b3u;
+}
+
+/* ---- Hosts ------------------------------------------------------------- */
+
+uint64_t host_now(const struct host *host)
+{
+	return host->base_ns + (uint64_t)world.now_ns +
+	       (uint64_t)(int64_t)((double)world.now_ns * host->drift);
+}
+
+static void die(const char *what, const struct weir_error *error)
+{
+	fprintf(stderr, "cannot %s: %s\n", what, error->message);
+	exit(2);
+}
+
+/* One segment for each host of a run, made once and used by all runs. */
+static void open_segment(struct host *host, unsigned number)
+{
+	struct weir_options options;
+	struct weir_error error;
+	char name[64];
+
+	snprintf(name, sizeof(name), "weir-sim-%d-%u", (int)getpid(), number);
+	weir_options_init(&options);
+	options.slots = 64;
+	options.key_bytes = 8;
+	options.policies = 1;
+	options.holds = 0;
+	options.sync = true;
+	options.secret = secret;
+	if (weir_create(name, &options, &error) != 0)
+		die("make a segment", &error);
+	if (weir_open(name, &host->weir, &error) != 0)
+		die("open a segment", &error);
+	/* Nothing is left behind, however this ends. */
+	weir_remove(name, NULL);
+	host->segment = host->weir->segment;
+	if (!pristine) {
+		pristine = malloc(host->segment->size);
+		if (!pristine)
+			exit(2);
+		memcpy(pristine, host->segment->header, host->segment->size);
+	}
+}
+
+/* Which of the names are used: those whose slots are different ones.  A key whose
+ * bucket has no debt may lose its slot to another, and its history with it. */
+static unsigned key_numbers[SIM_KEYS];
+
+static void key_name(unsigned number, char name[KEY_LENGTH + 1])
+{
+	snprintf(name, KEY_LENGTH + 1, "k%04u", number % 10000);
+}
+
+static struct fingerprint fingerprint_of(const struct host *host, unsigned number)
+{
+	char name[KEY_LENGTH + 1];
+
+	key_name(number, name);
+	return hash_fingerprint(&host->segment->hash, world.limit.key[0], world.limit.key[1], name,
+				KEY_LENGTH);
+}
+
+static bool windows_meet(const struct host *host, struct fingerprint a, struct fingerprint b)
+{
+	for (unsigned i = 0; i < WINDOW_SLOTS; i += GROUP_SLOTS) {
+		for (unsigned k = 0; k < WINDOW_SLOTS; k++) {
+			if (table_slot(&host->segment->table, a, i) ==
+			    table_slot(&host->segment->table, b, k))
+				return true;
+		}
+	}
+	return false;
+}
+
+static void choose_keys(const struct host *host)
+{
+	unsigned number = 0;
+
+	for (unsigned key = 0; key < SIM_KEYS; key++) {
+		bool meets = true;
+
+		while (meets) {
+			struct fingerprint candidate = fingerprint_of(host, ++number);
+
+			meets = false;
+			for (unsigned other = 0; other < key; other++)
+				meets |= windows_meet(host, candidate,
+						      fingerprint_of(host, key_numbers[other]));
+		}
+		key_numbers[key] = number;
+	}
+}
+
+static void set_policy(struct host *host)
+{
+	const struct scenario *scenario = &world.scenario;
+	struct weir_policy policy = {
+		.name = "api",
+		.limit_count = 1,
+		.limits = { scenario->limit },
+		.fail_mode = scenario->fail_mode,
+		.consistency = scenario->consistency,
+	};
+	struct segment_header *header = host->segment->header;
+	struct weir_error error;
+
+	if (weir_policy_set(host->weir, &policy, 1, &error) != 0)
+		die("set a policy", &error);
+	host->policy = weir_policy_find(host->weir, "api");
+	/* What sync_start() does, but for the thread. */
+	header->sync.interval_ns = (uint64_t)scenario->interval_ns;
+	header->sync.staleness_ns = (uint64_t)scenario->staleness_ns;
+	header->sync.expected_hosts = scenario->hosts;
+	header->sync.overshoot = scenario->overshoot;
+	header->sync.enabled = 1;
+}
+
+static void begin_life(struct host *host)
+{
+	struct life *life = &world.life[world.lives];
+
+	memset(life, 0, sizeof(*life));
+	for (unsigned key = 0; key < SIM_KEYS; key++)
+		life->keys[key].first_unmerged_ns = -1;
+	life->id[0] = (uint8_t)world.lives;
+	life->id[1] = (uint8_t)host->number;
+	host->life = world.lives++;
+	host->unsettled = false;
+	host->bell = 0;
+	host->cut_until_ns = 0;
+	/* Its clock starts somewhere, too. */
+	host->base_ns = HOST_BASE_NS + sim_below(STREAM_REQUESTS, 1000000000000u);
+	memcpy(host->segment->header, pristine, host->segment->size);
+	set_policy(host);
+	for (unsigned i = 0; i < SIM_PROCESSES; i++)
+		process_start(host, &host->processes[i]);
+}
+
+static void host_begin(struct host *host, unsigned number)
+{
+	if (!host->weir)
+		open_segment(host, number);
+	host->number = number;
+	host->next_id = 0;
+	host->drift = 0;
+	for (unsigned i = 0; i < SIM_PROCESSES; i++)
+		host->processes[i].message = NULL;
+	if (sim_has(FAULT_DRIFT))
+		host->drift = ((double)sim_below(STREAM_FAULTS + FAULT_DRIFT, 1001) - 500) / 1e6;
+	begin_life(host);
+	policy_limit(host->segment, policy_version(host->segment), 0, 0, &world.limit);
+	if (number == 0)
+		choose_keys(host);
+	for (unsigned key = 0; key < SIM_KEYS; key++)
+		host->fingerprints[key] = fingerprint_of(host, key_numbers[key]);
+}
+
+/* ---- Clients ----------------------------------------------------------- */
+
+static struct weir_request request_of(const struct host *host, unsigned key, uint64_t cost,
+				      char name[KEY_LENGTH + 1])
+{
+	key_name(key_numbers[key], name);
+	return (struct weir_request){ .policy = host->policy, .key = name,
+				      .key_length = KEY_LENGTH, .cost = cost,
+				      .now_ns = host_now(host) };
+}
+
+static void ask(struct host *host, unsigned key, uint64_t cost, bool force)
+{
+	char name[KEY_LENGTH + 1];
+	struct weir_request request = request_of(host, key, cost, name);
+	struct weir_decision decision;
+	struct bucket_ref ref;
+	struct word_pair before = { 0, 0 }, after = { 0, 0 };
+	bool admitted;
+
+	if (!bucket_of(host, key, &ref, &before))
+		before.second = 0;
+	admitted = force ? weir_force_take(host->weir, &request, &decision) :
+			   weir_decide(host->weir, &request, &decision);
+	hash_in((uint64_t)world.now_ns ^ (uint64_t)admitted << 63);
+	if (force && !admitted)
+		sim_fail("host %u key %u: a token cannot be forced", host->number, key);
+	if (admitted && bucket_of(host, key, &ref, &after))
+		check_admitted(host, key, cost, decision.reason == WEIR_REASON_STALE,
+			       request.now_ns, &before, &after);
+	if (!world.scenario.measure)
+		check_host(host);
+	host_bell(host);
+}
+
+static void give_back(struct host *host, unsigned key)
+{
+	unsigned stream = STREAM_FAULTS + FAULT_GIVE_BACK;
+	char name[KEY_LENGTH + 1];
+	struct weir_request request = request_of(host, key, 1 + sim_below(stream, 3), name);
+
+	sim_trace("host %u key %u: gives back", host->number, key);
+	if (sim_chance(stream, 0.2))
+		weir_reset(host->weir, &request, NULL);
+	else
+		weir_refund(host->weir, &request, NULL);
+}
+
+static void next_request(unsigned number, int64_t after_ns)
+{
+	const struct scenario *scenario = &world.scenario;
+	double per_second = scenario->load * (double)scenario->limit.limit * 1e9 /
+			    (double)scenario->limit.period_ns * scenario->keys /
+			    scenario->hosts / ((1 + (double)scenario->cost_max) / 2);
+
+	events_add(world.now_ns + after_ns + 1 + sim_exponential_ns(STREAM_REQUESTS, 1e9 / per_second),
+		   EVENT_REQUEST, number, 0, NULL);
+}
+
+static void client(unsigned number)
+{
+	unsigned key = (unsigned)sim_below(STREAM_REQUESTS, world.scenario.keys);
+	uint64_t cost = 1 + sim_below(STREAM_REQUESTS, world.scenario.cost_max);
+
+	if (world.quiet)
+		return;
+	check_offered(key, cost);
+	ask(&world.hosts[number], key, cost, false);
+	if (sim_has(FAULT_GIVE_BACK) && sim_chance(STREAM_FAULTS + FAULT_GIVE_BACK, 0.03))
+		give_back(&world.hosts[number], key);
+	next_request(number, 0);
+}
+
+/* ---- Disasters --------------------------------------------------------- */
+
+static const int64_t every_ms[FAULT_COUNT] = {
+	[FAULT_FLUSH] = 1500,
+	[FAULT_FAILOVER] = 1500,
+	[FAULT_REDIS_CLOCK] = 1000,
+	[FAULT_KILL] = 700,
+	[FAULT_STOP] = 700,
+	[FAULT_CRASH] = 1500,
+	[FAULT_PARTITION] = 1000,
+};
+
+static void next_disaster(unsigned fault)
+{
+	if (sim_has(fault) && every_ms[fault])
+		events_add(world.now_ns +
+				   sim_exponential_ns(STREAM_FAULTS + fault,
+						      (double)(every_ms[fault] * MS)),
+			   EVENT_FAULT, fault, 0, NULL);
+}
+
+/* Another process takes a killed one's place. */
+static void replace_dead(struct host *host)
+{
+	for (unsigned i = 0; i < SIM_PROCESSES; i++) {
+		if (!host->processes[i].alive)
+			process_start(host, &host->processes[i]);
+	}
+}
+
+static void crash(struct host *host)
+{
+	if (world.lives == SIM_LIVES)
+		return;
+	for (unsigned i = 0; i < SIM_PROCESSES; i++)
+		process_kill(&host->processes[i]);
+	world.crashes++;
+	begin_life(host);
+}
+
+static void disaster(unsigned fault)
+{
+	static const int64_t steps_s[] = { 5, -5, 60, -60 };
+	unsigned stream = STREAM_FAULTS + fault;
+	struct host *host = &world.hosts[sim_below(stream, world.scenario.hosts)];
+	struct process *process = &host->processes[sim_below(stream, SIM_PROCESSES)];
+
+	if (!sim_has(fault))
+		return;
+	sim_trace("%s (host %u)", fault_name(fault), host->number);
+	switch (fault) {
+	case FAULT_FLUSH:
+		redis_flush();
+		break;
+	case FAULT_FAILOVER:
+		redis_fail_over();
+		break;
+	case FAULT_REDIS_CLOCK:
+		redis_step_clock(steps_s[sim_below(stream, 4)] * SECOND);
+		break;
+	case FAULT_KILL:
+		replace_dead(host);
+		process_kill(process);
+		break;
+	case FAULT_STOP:
+		process->stopped_until_ns = world.now_ns + sim_exponential_ns(stream, 1e9);
+		host->unsettled |= process->tick_ns >= 0;
+		break;
+	case FAULT_CRASH:
+		crash(host);
+		break;
+	case FAULT_PARTITION:
+		host->cut_until_ns = world.now_ns + sim_exponential_ns(stream, 1e9);
+		break;
+	default:
+		break;
+	}
+	next_disaster(fault);
+}
+
+/* ---- Time -------------------------------------------------------------- */
+
+static void handle(const struct event *event)
+{
+	hash_in((uint64_t)event->at_ns);
+	hash_in((uint64_t)event->kind << 32 | event->number);
+	switch (event->kind) {
+	case EVENT_RESUME:
+		process_resume(event->subject, event->serial);
+		break;
+	case EVENT_ARRIVE:
+		network_arrive(event->subject);
+		break;
+	case EVENT_ANSWER:
+		network_answer(event->subject);
+		break;
+	case EVENT_REQUEST:
+		client(event->number);
+		break;
+	case EVENT_FAULT:
+		disaster(event->number);
+		break;
+	case EVENT_SNAPSHOT:
+		if (!world.quiet)
+			redis_snapshot();
+		break;
+	}
+}
+
+static void run_until(int64_t until_ns)
+{
+	struct event event;
+
+	while (!world.failed && events_next(&event, until_ns)) {
+		world.now_ns = event.at_ns;
+		handle(&event);
+	}
+	if (!world.failed)
+		world.now_ns = until_ns;
+}
+
+static void world_begin(const struct scenario *scenario)
+{
+	struct charge *charges[SIM_KEYS];
+	size_t room[SIM_KEYS];
+
+	memcpy(charges, world.charges, sizeof(charges));
+	memcpy(room, world.charge_room, sizeof(room));
+	memset(&world, 0, offsetof(struct world, hosts));
+	memset(world.keys, 0, sizeof(world) - offsetof(struct world, keys));
+	memcpy(world.charges, charges, sizeof(charges));
+	memcpy(world.charge_room, room, sizeof(room));
+	world.scenario = *scenario;
+	events_clear();
+	network_begin();
+	for (unsigned i = 0; i < scenario->hosts; i++)
+		host_begin(&world.hosts[i], i);
+	world.token_ns = (int64_t)world.limit.token_ns + (world.limit.token_part != 0);
+	world.tolerance_ns = (int64_t)world.limit.burst * world.token_ns;
+	for (unsigned i = 0; i < scenario->hosts; i++)
+		next_request(i, scenario->measure ? 2 * scenario->interval_ns : 0);
+	for (unsigned fault = 0; fault < FAULT_COUNT; fault++)
+		next_disaster(fault);
+}
+
+/* What one host resets is soon reset at Redis. */
+static void reset_all(void)
+{
+	for (unsigned key = 0; key < world.scenario.keys; key++) {
+		char name[KEY_LENGTH + 1];
+		struct weir_request request = request_of(&world.hosts[0], key, 1, name);
+
+		weir_reset(world.hosts[0].weir, &request, NULL);
+	}
+	run_until(world.now_ns + 3 * world.scenario.interval_ns + 100 * MS);
+	for (unsigned key = 0; key < world.scenario.keys; key++) {
+		if (redis_debt_ns(key) > 0)
+			sim_fail("key %u: it was reset, and Redis has a debt of %lld ns", key,
+				 (long long)redis_debt_ns(key));
+	}
+}
+
+/* Faults are over: what was stopped runs, what died is replaced, and in a while
+ * all is merged; then each host is asked once more, and sees what Redis has. */
+static void run_quiet(void)
+{
+	const struct scenario *scenario = &world.scenario;
+	int64_t settle_ns = 3 * SECOND + 8 * scenario->interval_ns;
+
+	world.quiet = true;
+	sim_trace("quiet from here");
+	for (unsigned i = 0; i < scenario->hosts; i++) {
+		struct host *host = &world.hosts[i];
+
+		for (unsigned k = 0; k < SIM_PROCESSES; k++) {
+			host->processes[k].stopped_until_ns = 0;
+			if (host->processes[k].alive)
+				process_wake(&host->processes[k],
+					     (int64_t)sim_below(STREAM_STEPS, 100 * MS));
+		}
+		replace_dead(host);
+	}
+	run_until(world.now_ns + settle_ns);
+	for (unsigned i = 0; i < scenario->hosts && !world.failed; i++) {
+		world.hosts[i].unsettled = false;
+		for (unsigned key = 0; key < scenario->keys; key++)
+			ask(&world.hosts[i], key, 1, true);
+	}
+	run_until(world.now_ns + 8 * scenario->interval_ns + 100 * MS);
+	if (!world.failed)
+		check_quiet_end();
+	if (!world.failed && scenario->faults >> FAULT_GIVE_BACK & 1)
+		reset_all();
+}
+
+bool sim_run(const struct scenario *scenario)
+{
+	world_begin(scenario);
+	run_until(scenario->busy_ns);
+	if (!world.failed)
+		check_busy_end();
+	if (!world.failed && !scenario->measure)
+		run_quiet();
+	return !world.failed;
+}
