@@ -138,6 +138,7 @@ int cmd_create(struct cli *cli, int argc, char **argv)
 		{ "mode", "OCTAL", "file mode (default 0600)", CLI_STRING, &mode },
 		{ "group", "NAME", "group of the file", CLI_STRING, &group },
 		{ "huge-pages", NULL, "try huge pages", CLI_FLAG, &segment_options.huge_pages },
+		{ "sync", NULL, "room to sync with other hosts", CLI_FLAG, &segment_options.sync },
 		{ "secret-file", "FILE", "the hash secret: 16 bytes or 32 hex digits", CLI_STRING,
 		  &secret_file },
 		{ "clock", "CLOCK", "boottime (default), or caller: requests carry --now",

@@ -203,10 +203,14 @@ const char *cli_reason_sentence(enum weir_reason reason)
 		       "more --holds";
 	case WEIR_REASON_CLOSED:
 		return "the segment is closed";
+	case WEIR_REASON_STALE:
+		return "the view of the other hosts is too old, and the fail mode is closed: see "
+		       "`weir sync status`, or choose another fail mode";
 	case WEIR_REASON_LIMIT:
 	case WEIR_REASON_COST:
 	case WEIR_REASON_SHADOW:
 	case WEIR_REASON_DEBT:
+	case WEIR_REASON_CAP:
 		break;
 	}
 	return weir_reason_name(reason);

@@ -19,7 +19,8 @@ _weir_scan()
 			;;
 		--cost | --now | --policy | --fail-mode | --consistency | --slots | --key-bytes | \
 		--policies | --holds | --mode | --group | --secret-file | --clock | --by | --count | \
-		--limit | --key | --workers | --speed | --plot)
+		--limit | --key | --workers | --speed | --plot | --redis | --prefix | \
+		--interval-ms | --max-staleness-ms | --expected-hosts | --overshoot)
 			# bash makes "--option=value" three words.
 			[[ ${COMP_WORDS[i + 1]} == = ]] && ((i++))
 			((i++))
@@ -51,7 +52,7 @@ _weir_commands()
 		/^  [a-z]/ {
 			name = substr($0, 3, 15)
 			split(name, words, " ")
-			if (family == "")
+			if (family == "" && !seen[words[1]]++)
 				print words[1]
 			else if (words[1] == family)
 				print words[2]
@@ -78,7 +79,7 @@ _weir()
 	COMPREPLY=()
 	_weir_scan
 	case ${_weir_words[0]} in
-	policy) command=("${_weir_words[@]:0:2}") ;;
+	policy | sync) command=("${_weir_words[@]:0:2}") ;;
 	*) command=("${_weir_words[@]:0:1}") ;;
 	esac
 	operands=$((${#_weir_words[@]} - ${#command[@]}))
@@ -89,6 +90,7 @@ _weir()
 	--clock) _weir_reply "boottime caller"; return ;;
 	--by) _weir_reply "consumed denied"; return ;;
 	--speed) _weir_reply "log max"; return ;;
+	--redis) _weir_reply "redis:// rediss:// unix:///"; compopt -o nospace; return ;;
 	--key) _weir_reply "addr user method path user-agent"; return ;;
 	--policy) _weir_reply "$(_weir_policies)"; return ;;
 	--group) mapfile -t COMPREPLY < <(compgen -g -- "$current"); return ;;
@@ -108,7 +110,7 @@ _weir()
 	fi
 
 	case ${command[*]}/$operands in
-	policy/0) _weir_reply "$(_weir_commands policy)" ;;
+	policy/0 | sync/0) _weir_reply "$(_weir_commands "${command[0]}")" ;;
 	help/*) _weir_reply "$(_weir_commands "${_weir_words[1]}")" ;;
 	fail-mode/1) _weir_reply "open share closed default" ;;
 	"policy set"/0 | "policy remove"/0 | fail-mode/0 | allow/0 | status/0 | refund/0 | \

@@ -39,6 +39,9 @@ class Completion(WeirTest):
         self.assertEqual(self.complete("policy", ""), ["list", "load", "remove", "set"])
         self.assertEqual(self.complete("help", "re"), ["refund", "remove", "replay", "reset"])
         self.assertEqual(self.complete("help", "policy", "l"), ["list", "load"])
+        self.assertEqual(self.complete("sy"), ["sync"])
+        self.assertEqual(self.complete("sync", ""), ["pause", "resume", "run", "status"])
+        self.assertEqual(self.complete("help", "sync", "r"), ["resume", "run"])
         self.assertEqual(self.complete("--s"), ["--segment"])
 
     def test_options(self):
@@ -48,6 +51,16 @@ class Completion(WeirTest):
             ["--consistency", "--fail-mode", "--help", "--json", "--segment", "--shadow"],
         )
         self.assertEqual(self.complete("top", "--by", ""), ["consumed", "denied"])
+        self.assertEqual(
+            self.complete("sync", "run", "--redis", "unix:///x", "--"),
+            ["--expected-hosts", "--help", "--interval-ms", "--max-staleness-ms", "--overshoot",
+             "--prefix", "--redis", "--segment"],
+        )
+        self.assertEqual(self.complete("create", "--sy"), ["--sync"])
+        self.assertEqual(self.complete("sync", "run", "--redis", ""),
+                         ["redis://", "rediss://", "unix:///"])
+        self.assertEqual(self.complete("sync", "run", "--redis", "un"), ["unix:///"])
+        self.assertEqual(self.complete("sync", "status", "--j"), ["--json"])
         self.assertEqual(
             self.complete("policy", "set", "x", "1/s", "--fail-mode", ""),
             ["closed", "open", "share"],

@@ -91,7 +91,7 @@ class Decide(WeirTest):
 
     def test_force_take_beyond_the_largest_debt_is_denied(self):
         decision = self.weir_json(
-            "force-take", "api", "key", str(2**47 - 1), *self.at(), status=1
+            "force-take", "api", "key", str(2**44 - 1), *self.at(), status=1
         )
         self.assertEqual(decision["reason"], "debt")
 

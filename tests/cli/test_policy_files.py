@@ -57,7 +57,7 @@ MISTAKES = [
         "5/1s fixed-window burst 20",
         "5/1m concurrency",
         "5/1s flag",
-        "140737488355328/365d fixed-window",
+        "17592186044416/365d fixed-window",
     ]
 ]
 

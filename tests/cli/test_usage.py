@@ -9,7 +9,7 @@ from support import SOURCE, WeirTest, main
 COMMANDS = [
     "create", "remove", "info", "check", "policy set", "policy list", "policy remove",
     "policy load", "fail-mode", "allow", "status", "refund", "force-take", "reset", "acquire",
-    "list", "top", "stats", "replay", "version", "help",
+    "list", "top", "stats", "sync run", "sync status", "sync pause", "sync resume", "replay", "version", "help",
 ]
 
 
@@ -36,7 +36,8 @@ class Usage(WeirTest):
                 self.assertLessEqual(max(map(len, text.splitlines())), 100)
 
     def test_every_command_that_reports_takes_json(self):
-        silent = {"remove", "policy remove", "acquire", "help"}
+        silent = {"remove", "policy remove", "acquire", "sync run", "sync pause", "sync resume",
+                  "help"}
         for command in COMMANDS[:-1]:
             with self.subTest(command=command):
                 text = self.weir("help", *command.split())

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* sync run, status, pause, resume: this host among others. */
+#include "cli.h"
+
+#include <inttypes.h>
+#include <signal.h>
+#include <string.h>
+#include <time.h>
+
+#define MS_NS 1000000ull
+#define LOOK_S 1                /* how often `sync run` looks for an error to tell */
+
+/* ---- run --------------------------------------------------------------- */
+
+/* Tell of an error when it comes, and when it has gone. */
+static void tell_changes(struct cli *cli, char told[], size_t size)
+{
+	struct weir_sync_status status;
+	struct weir_error error;
+
+	if (weir_sync_status(cli->weir, &status, &error) < 0)
+		cli_die(cli, "%s", error.message);
+	if (strcmp(told, status.last_error) == 0)
+		return;
+	if (status.last_error[0])
+		cli_warn("%s", status.last_error);
+	else
+		cli_warn("in touch with Redis again");
+	snprintf(told, size, "%s", status.last_error);
+}
+
+int cmd_sync_run(struct cli *cli, int argc, char **argv)
+{
+	struct weir_sync_options sync;
+	uint64_t interval_ms, staleness_ms, hosts, overshoot;
+	struct timespec look = { .tv_sec = LOOK_S };
+	char told[256] = "";
+	struct weir_error error;
+	sigset_t ends;
+	int signal;
+
+	weir_sync_options_init(&sync);
+	interval_ms = sync.interval_ns / MS_NS;
+	staleness_ms = sync.max_staleness_ns / MS_NS;
+	hosts = sync.expected_hosts;
+	overshoot = sync.overshoot_permille;
+
+	const struct cli_option options[] = {
+		{ "redis", "URL", "where Redis is (default redis://127.0.0.1:6379)", CLI_STRING,
+		  &sync.url },
+		{ "prefix", "TEXT", "of the keys in Redis (default \"weir\")", CLI_STRING,
+		  &sync.prefix },
+		{ "interval-ms", "N", "between rounds (default 100)", CLI_NUMBER, &interval_ms, 1,
+		  60000 },
+		{ "max-staleness-ms", "N", "a view older than this is stale (default 2000)",
+		  CLI_NUMBER, &staleness_ms, 2, 3600000 },
+		{ "expected-hosts", "N", "until their number is known (default 1)", CLI_NUMBER,
+		  &hosts, 1, 1000000 },
+		{ "overshoot", "PERMILLE", "of a burst, for bounded policies (default 50)",
+		  CLI_NUMBER, &overshoot, 0, 1000 },
+		CLI_OPTION_SEGMENT(cli),
+		{ 0 },
+	};
+
+	cli_parse(cli, argc, argv, options, 0, 0);
+	sync.interval_ns = interval_ms * MS_NS;
+	sync.max_staleness_ns = staleness_ms * MS_NS;
+	sync.expected_hosts = (uint32_t)hosts;
+	sync.overshoot_permille = (uint32_t)overshoot;
+
+	sigemptyset(&ends);
+	sigaddset(&ends, SIGINT);
+	sigaddset(&ends, SIGTERM);
+	sigaddset(&ends, SIGHUP);
+	sigprocmask(SIG_BLOCK, &ends, NULL);
+	if (weir_sync_start(cli_open(cli), &sync, &error) < 0)
+		cli_die(cli, "%s", error.message);
+	do {
+		tell_changes(cli, told, sizeof(told));
+		signal = sigtimedwait(&ends, NULL, &look);
+	} while (signal < 0);
+	weir_sync_stop(cli->weir, NULL);
+	return CLI_OK;
+}
+
+/* ---- status ------------------------------------------------------------ */
+
+static const char *state_of(const struct weir_sync_status *status)
+{
+	return !status->enabled	   ? "never started" :
+	       status->paused	   ? "paused" :
+	       !status->leader_pid ? "no leader" :
+	       status->connected   ? "connected" :
+				     "not connected";
+}
+
+static json_t *json_status(const struct weir_sync_status *status)
+{
+	json_t *object = json_object();
+
+	json_object_set_new(object, "state", json_string(state_of(status)));
+	json_object_set_new(object, "enabled", json_boolean(status->enabled));
+	json_object_set_new(object, "paused", json_boolean(status->paused));
+	json_object_set_new(object, "connected", json_boolean(status->connected));
+	json_object_set_new(object, "leader_pid", cli_json_u64(status->leader_pid));
+	json_object_set_new(object, "term", cli_json_u64(status->term));
+	json_object_set_new(object, "rounds", cli_json_u64(status->rounds));
+	json_object_set_new(object, "round_ns", cli_json_u64(status->round_ns));
+	json_object_set_new(object, "staleness_ns", cli_json_duration(status->staleness_ns));
+	json_object_set_new(object, "unmerged_tokens", cli_json_u64(status->unmerged_tokens));
+	json_object_set_new(object, "hosts", cli_json_u64(status->hosts));
+	json_object_set_new(object, "largest_cap", cli_json_duration(status->largest_cap));
+	return object;
+}
+
+int cmd_sync_status(struct cli *cli, int argc, char **argv)
+{
+	const struct cli_option options[] = {
+		CLI_OPTION_SEGMENT(cli),
+		CLI_OPTION_JSON(cli),
+		{ 0 },
+	};
+	char staleness[TEXT_DURATION_SIZE], round[TEXT_DURATION_SIZE];
+	struct weir_sync_status status;
+	struct weir_error error;
+
+	cli_parse(cli, argc, argv, options, 0, 0);
+	if (weir_sync_status(cli_open(cli), &status, &error) < 0)
+		cli_die(cli, "%s", error.message);
+	if (cli->json) {
+		cli_print_json(cli, json_status(&status));
+		return CLI_OK;
+	}
+	printf("state            %s\n", state_of(&status));
+	printf("leader           process %" PRIu64 ", term %" PRIu64 "\n", status.leader_pid,
+	       status.term);
+	printf("rounds           %" PRIu64 ", the last one took %s\n", status.rounds,
+	       text_duration(status.round_ns, round));
+	printf("oldest view      %s\n", text_duration(status.staleness_ns, staleness));
+	printf("unmerged         %" PRIu64 " tokens\n", status.unmerged_tokens);
+	printf("hosts            %" PRIu64 "\n", status.hosts);
+	if (status.largest_cap == WEIR_NEVER)
+		printf("largest cap      none\n");
+	else
+		printf("largest cap      %" PRIu64 " tokens\n", status.largest_cap);
+	return CLI_OK;
+}
+
+/* ---- pause, resume ----------------------------------------------------- */
+
+static int set_paused(struct cli *cli, int argc, char **argv,
+		      int (*change)(struct weir *weir, struct weir_error *error))
+{
+	const struct cli_option options[] = { CLI_OPTION_SEGMENT(cli), { 0 } };
+	struct weir_error error;
+
+	cli_parse(cli, argc, argv, options, 0, 0);
+	if (change(cli_open(cli), &error) < 0)
+		cli_die(cli, "%s", error.message);
+	return CLI_OK;
+}
+
+int cmd_sync_pause(struct cli *cli, int argc, char **argv)
+{
+	return set_paused(cli, argc, argv, weir_sync_pause);
+}
+
+int cmd_sync_resume(struct cli *cli, int argc, char **argv)
+{
+	return set_paused(cli, argc, argv, weir_sync_resume);
+}
