@@ -8,12 +8,12 @@ import unittest
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 PLACES = re.compile(r"((?:`\w+`(?:, )?)+) \((\w+\.[ch])\)")
 LABEL = re.compile(r"\bE\d+\b")
-ORDERED = re.compile(r"\batomic_(?:load_acquire|store_release|cas_acq_rel|cas_pair_full)\(")
+ORDERED = re.compile(r"\batomic_(?:load_acquire|store_release|cas_acq_rel|\w+_full)\(")
 COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 
 
 def sources():
-    for folder in ("shm", "src"):
+    for folder in ("shm", "src", "sync"):
         for path in sorted((ROOT / folder).glob("*.[ch]")):
             if path.name != "atomic.h":
                 yield path

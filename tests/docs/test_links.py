@@ -20,7 +20,8 @@ def documents():
 
 
 def text_files():
-    yield from (path for path in ROOT.glob("*") if path.is_file())
+    # .git is a file in a work tree, with the path of its repository.
+    yield from (path for path in ROOT.glob("*") if path.is_file() and path.name != ".git")
     for folder in FOLDERS:
         for path in sorted((ROOT / folder).rglob("*")):
             if path.is_file() and "corpus" not in path.parts and path.suffix != ".pyc":
