@@ -20,8 +20,9 @@
  *
  * The last step makes the compare-and-swap of a process that was stopped before
  * its charge fail, and so does the epoch that the third moves: the process reads
- * the state anew, and marks anew.  A leader that dies between its two steps
- * is followed by one that looks at every slot.
+ * the state anew, and marks anew.  A leader that dies between its two steps, or
+ * with a summary bit that it has cleared, is followed by one that looks at every
+ * slot, and marks what is unmerged, QUEUED or marked.
  *
  * Ordering.  E7: marks are read-modify-writes, full barriers, before the charge's
  * compare-and-swap -> the leader's clearing of the summary before it reads marks.
@@ -63,6 +64,11 @@ static inline void queue_mark(const struct queue *queue, uint64_t slot)
 static inline void queue_unmark(const struct queue *queue, uint64_t slot)
 {
 	atomic_and_full(&queue->marks[slot / 64], ~(1ull << slot % 64)); /* E7 */
+}
+
+static inline bool queue_is_marked(const struct queue *queue, uint64_t slot)
+{
+	return atomic_load_acquire(&queue->marks[slot / 64]) >> slot % 64 & 1;  /* E7 */
 }
 
 /* Wake the leader, if it sleeps.  At most one system call for each of its naps. */

@@ -367,7 +367,7 @@ static void resolve_slot(const struct segment *segment, uint64_t index, uint64_t
 	struct word_pair state;
 	uint64_t acked, sent;
 	struct limit limit;
-	bool applied, restore;
+	bool applied, restore, unmerged;
 
 	ref.generation = atomic_load_acquire(&slot->identity.second) & GENERATION_MASK; /* E1 */
 	if (!bucket_read(&ref, &state)) {
@@ -386,10 +386,13 @@ static void resolve_slot(const struct segment *segment, uint64_t index, uint64_t
 	restore = atomic_load_relaxed(&segment->shards[slot_shard(slot->identity.first)].restore) &&
 		  (atomic_load_relaxed(&sync->agreed.first) & GENERATION_MASK) == ref.generation &&
 		  atomic_load_relaxed(&sync->agreed.second) > now_ns;
-	/* Also what is queued and clean: the last leader may have died, or be stopped,
-	 * with its mark, and charges do not mark again. */
-	if (restore || (state.second & STATE_QUEUED) || state_used(state) != tokens_of(atomic_load_relaxed(&slot->merged),
-						      ref.generation))
+	unmerged = state_used(state) !=
+		   tokens_of(atomic_load_relaxed(&slot->merged), ref.generation);
+	/* Also what is queued, or marked, and clean: the last leader may have died, or
+	 * be stopped, with its mark or the summary of it, and who charges next does not
+	 * mark again. */
+	if (restore || unmerged || (state.second & STATE_QUEUED) ||
+	    queue_is_marked(&segment->queue, index))
 		queue_mark(&segment->queue, index);
 }
 

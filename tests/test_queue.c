@@ -112,6 +112,24 @@ START_TEST(a_lost_mark_of_a_claimed_slot_comes_back_with_the_fence)
 }
 END_TEST
 
+/* The leader died after it had cleared a summary bit, and before it took what is marked
+ * there into the states: whoever marked, and charges now, does not mark again. */
+START_TEST(marks_without_their_summary_come_back_with_the_fence)
+{
+	uint64_t last_tags[SYNC_SHARDS] = { 0 };
+	struct slot *slot = claim(70, 1);
+
+	confirm(slot);
+	slot->state.second &= ~STATE_QUEUED;
+	slot->merged = 1ull << STATE_USED_SHIFT | 1;
+	queue_mark(&segment->queue, 70);
+	segment->queue.summary[0] = 0;
+	round_resolve(segment, 1, last_tags, TERM, weir_now_ns(weir));
+	slot->state.second += 1ull << STATE_USED_SHIFT | STATE_QUEUED;
+	ck_assert_uint_eq(collect(), 1);
+}
+END_TEST
+
 START_TEST(a_dead_slot_leaves_the_queue)
 {
 	struct slot *slot = claim(70, 9);
@@ -259,6 +277,7 @@ int main(void)
 	tcase_add_checked_fixture(cases, open_segment, close_segment);
 	tcase_add_test(cases, the_mark_of_a_claimed_slot_stays);
 	tcase_add_test(cases, a_lost_mark_of_a_claimed_slot_comes_back_with_the_fence);
+	tcase_add_test(cases, marks_without_their_summary_come_back_with_the_fence);
 	tcase_add_test(cases, a_dead_slot_leaves_the_queue);
 	tcase_add_test(cases, a_mark_without_a_charge_is_taken_into_the_state);
 	tcase_add_test(cases, what_is_merged_leaves_the_queue);
