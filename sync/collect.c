@@ -376,8 +376,9 @@ static void resolve_slot(const struct segment *segment, uint64_t index, uint64_t
 			queue_mark(&segment->queue, index);
 		return;
 	}
-	/* Relaxed: leaders' own words; the leader word ordered them. */
-	sent = atomic_load_relaxed(&sync->sent.first);
+	/* The tokens before the tag: with a tag from before, the tokens of a later call
+	 * would pass for applied.  Relaxed: leaders' own; the leader word ordered them. */
+	sent = atomic_load_acquire(&sync->sent.first);                          /* E10 */
 	acked = atomic_load_relaxed(&sync->agreed.first);
 	applied = atomic_load_relaxed(&sync->sent.second) == last_tag &&
 		  (sent & GENERATION_MASK) == ref.generation;
