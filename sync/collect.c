@@ -20,6 +20,7 @@
 #include "shm/gcra.h"
 #include "shm/policy_table.h"
 
+#define POLICY_ATTEMPTS 16      /* policy changes that one reading follows */
 #define REFRESH_INTERVALS 32    /* after these without a charge, a bucket is idle */
 
 int64_t round_charge_ns(const struct limit *limit, uint64_t from, uint64_t to)
@@ -55,16 +56,44 @@ static bool owner_limit(const struct segment *segment, const struct slot *slot,
 	/* Relaxed: complete in itself. */
 	uint64_t owner = atomic_load_relaxed(&slot->owner);
 	uint32_t index = owner >> 16 & 0xffff, i = owner >> 32 & 0x7f;
-	uint64_t version = policy_version(segment), serial;
-	struct weir_policy policy;
+	bool found = false;
 
 	if ((owner & GENERATION_MASK) != generation || !(owner & OWNER_SYNCS) ||
-	    index >= segment->policies ||
-	    !policy_decode(segment, version, index, &policy, &serial) ||
-	    (serial & 0xffffff) != owner >> 40 || i >= policy.limit_count)
+	    index >= segment->policies)
 		return false;
-	policy_limit(segment, version, index, i, limit);
-	return policy_version(segment) == version;
+	for (int attempt = 0; attempt < POLICY_ATTEMPTS; attempt++) {
+		uint64_t version = policy_version(segment), serial;
+		struct weir_policy policy;
+
+		found = policy_decode(segment, version, index, &policy, &serial) &&
+			(serial & 0xffffff) == owner >> 40 && i < policy.limit_count;
+		if (found)
+			policy_limit(segment, version, index, i, limit);
+		if (policy_version(segment) == version)
+			break;
+	}
+	return found;
+}
+
+/*
+ * The most debt that a window from a stale view may leave, or 0 where that is more
+ * than any limit has: who was cut off for an hour must not lock everybody out for
+ * another.  Twice the burst, and what the mode lets hosts have on top of it, which
+ * is not forgiven.
+ */
+static int64_t stale_cap_ns(const struct segment *segment, const struct shard_record *shard,
+			    const struct limit *limit)
+{
+	/* Relaxed: numbers that are good by themselves. */
+	uint64_t seen = atomic_load_relaxed(&shard->hosts);
+	uint64_t expected = atomic_load_relaxed(&segment->header->sync.expected_hosts);
+	uint64_t overshoot = atomic_load_relaxed(&segment->header->sync.overshoot);
+	gcra_wide tokens = (gcra_wide)limit->burst * (2000 + overshoot) / 1000 +
+			   (seen > expected ? seen : expected);
+	uint64_t ns = tokens > UINT64_MAX ? UINT64_MAX :
+					    gcra_charge_ns(limit, 0, (uint64_t)tokens);
+
+	return ns > GCRA_DEBT_MAX_NS ? 0 : (int64_t)ns;
 }
 
 /* Nothing of the slot is left to merge: out of the queue (queue.h). */
@@ -160,7 +189,6 @@ static void pack(const struct collector *collector, struct round *round,
 	uint64_t high = (atomic_load_relaxed(&slot->identity.second) & ~GENERATION_MASK) |
 			(atomic_load_relaxed(&sync->name_rest) >> 16 & 0xffff);
 	bool stale = atomic_load_relaxed(&shard->fresh_until_ns) < collector->now_ns;
-	uint64_t whole = gcra_charge_ns(&item->limit, 0, item->limit.burst);
 	unsigned char *at = round->blob + round->count * WIRE_ITEM;
 	uint32_t flags = atomic_load_relaxed(&shard->restore) ? WIRE_RESTORE : 0;
 
@@ -173,9 +201,7 @@ static void pack(const struct collector *collector, struct round *round,
 	at = wire_put_ns(at, charge);
 	at = wire_put_ns(at, idle_ns(collector, item, has_base, flags & WIRE_RESET, charge));
 	at = wire_put_ns(at, has_base ? (int64_t)(item->base_ns - collector->now_ns) : WIRE_NONE);
-	/* A window older than the staleness limit is not repaid in full: who was
-	 * cut off for an hour must not lock everybody out for another. */
-	at = wire_put_ns(at, stale && whole < GCRA_DEBT_MAX_NS / 2 ? (int64_t)(2 * whole) : 0);
+	at = wire_put_ns(at, stale ? stale_cap_ns(segment, shard, &item->limit) : 0);
 	at = wire_put32(at, item->view);
 	wire_put32(at, flags);
 }

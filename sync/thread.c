@@ -29,6 +29,7 @@
 #include "sync/redis.h"
 #include "sync/script.h"
 
+#define ROUND_AGE_MAX_NS 100000000ull   /* from taking a round to sending it */
 #define SPACING_NS 1000000ull           /* between two rounds, however loud the bell */
 #define TOLERANCE_NS 1000000000ull      /* that Redis' clock may run ahead by, once */
 #define HOST_ID_SIZE 16u
@@ -146,6 +147,19 @@ static bool failed(struct sync *sync, enum redis_error error, const char *text)
 	return false;
 }
 
+/* A thread that was stopped since it took the round must not send it: durations as
+ * of then would be too long by now. */
+static bool is_old(const struct leader_call *calls, unsigned count)
+{
+	uint64_t now = now_ns();
+
+	for (unsigned i = 0; i < count; i++) {
+		if (calls[i].round && now - calls[i].round->taken_ns > ROUND_AGE_MAX_NS)
+			return true;
+	}
+	return false;
+}
+
 static bool call_redis(void *context, const struct leader_call *calls, struct round_reply *replies,
 		       unsigned count)
 {
@@ -155,6 +169,8 @@ static bool call_redis(void *context, const struct leader_call *calls, struct ro
 	enum redis_error outcome = REDIS_ERROR_NONE;
 	bool good = true;
 
+	if (is_old(calls, count))
+		return false;
 	for (unsigned i = 0; i < count && outcome == REDIS_ERROR_NONE; i++)
 		outcome = append_call(sync, &calls[i]);
 	if (outcome == REDIS_ERROR_NONE)
@@ -294,10 +310,13 @@ static void *run(void *context)
 		redis_rearm(sync->redis);
 		if (stopping(sync))
 			break;
+		if (!leader_stand(&sync->leader, now_ns())) {
+			redis_sleep_ns(sync->redis, sleep);     /* the bell is the leader's */
+			continue;
+		}
 		/* A pause is a partition of the whole host: its leader leads on, and
 		 * talks to nobody. */
-		if (leader_stand(&sync->leader, now_ns()) &&
-		    !atomic_load_relaxed(&header->sync.paused))
+		if (!atomic_load_relaxed(&header->sync.paused))
 			sleep = lead(sync);
 		nanosleep(&spacing, NULL);
 		if (sleep > SPACING_NS && !stopping(sync))

@@ -102,8 +102,9 @@ MUTANTS = {
     # A leader's successor trusts the marks.
     "no-remark": {
         "collect.c": [(
-            "if (restore || (state.second & STATE_QUEUED) || state_used",
-            "if (restore || state_used",
+            "if (restore || unmerged || (state.second & STATE_QUEUED) ||\n"
+            "\t    queue_is_marked(&segment->queue, index))",
+            "if (restore || unmerged)",
         )],
     },
 }
