@@ -193,11 +193,16 @@ enum weir_fail_mode {
 	WEIR_FAIL_CLOSED = 2,           /* "rate limiter unavailable" */
 };
 
+/* How far hosts together may exceed a limit, once weir_sync_start() was called on
+ * the segment; before that every policy is local.  Token buckets alone are shared:
+ * other algorithms are each host's own in every mode (docs/sync.md). */
 enum weir_consistency {
-	WEIR_BOUNDED = 0,               /* the default */
-	WEIR_LOCAL = 1,
-	WEIR_EVENTUAL = 2,
-	WEIR_STRICT = 3,
+	WEIR_BOUNDED = 0,               /* the default: by what may be unmerged, a part of
+	                                 * the burst, whatever is lost or cut off */
+	WEIR_LOCAL = 1,                 /* each host has the whole limit */
+	WEIR_EVENTUAL = 2,              /* by what is admitted between two rounds */
+	WEIR_STRICT = 3,                /* not at all; not built yet: once sync is started,
+	                                 * the fail mode answers, as for a stale view */
 };
 
 struct weir_limit {
