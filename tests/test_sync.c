@@ -1,143 +1,31 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_sync.c - hosts and a real Redis: each segment is a host of its own.
- *
- * Nothing here waits for time to pass: tests wait for conditions, and for the
- * rounds that bring them about.
+ * test_sync.c - hosts and a real Redis.
  */
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 
-#include "tests/fixture.h"
 #include "tests/redis_server.h"
+#include "tests/sync_fixture.h"
 
 #define HOSTS 3
-#define PATIENCE 20000          /* looks, a millisecond apart */
 
 static struct redis_server *server;
-static struct weir *hosts[HOSTS];
-static weir_policy_id ids[HOSTS];
 
-static const char secret[WEIR_SECRET_SIZE + 1] = "sixteen bytes...";
-
-/* ---- Waiting ----------------------------------------------------------- */
-
-static void nap(void)
+static const char *url(void)
 {
-	struct timespec millisecond = { .tv_nsec = 1000000 };
+	static char text[256];
 
-	nanosleep(&millisecond, NULL);
+	snprintf(text, sizeof(text), "unix://%s?command_ms=500", redis_server_socket(server));
+	return text;
 }
 
-#define wait_until(condition) \
-	do { \
-		int looks = 0; \
-		while (!(condition) && looks++ < PATIENCE) \
-			nap(); \
-		ck_assert_msg(looks <= PATIENCE, "never came: %s", #condition); \
-	} while (0)
-
-/* ---- Hosts ------------------------------------------------------------- */
-
-static struct weir_sync_status status_of(struct weir *weir)
-{
-	struct weir_sync_status status;
-	struct weir_error error;
-
-	ck_assert_msg(weir_sync_status(weir, &status, &error) == 0, "%s", error.message);
-	return status;
-}
-
-static struct weir *open_host(const char *its_secret)
-{
-	struct weir_options options;
-
-	weir_options_init(&options);
-	options.slots = 1024;
-	options.sync = true;
-	options.secret = its_secret;
-	return fixture_open(&options);
-}
-
-static int start(struct weir *weir, uint32_t expected_hosts, struct weir_error *error)
-{
-	struct weir_sync_options options;
-	char url[256];
-
-	snprintf(url, sizeof(url), "unix://%s?command_ms=500", redis_server_socket(server));
-	weir_sync_options_init(&options);
-	options.url = url;
-	options.interval_ns = 20 * MS;
-	options.max_staleness_ns = 400 * MS;
-	options.expected_hosts = expected_hosts;
-	return weir_sync_start(weir, &options, error);
-}
-
-static bool is_fresh(struct weir *weir)
-{
-	return status_of(weir).staleness_ns < 300 * MS;
-}
-
-/* HOSTS hosts with one policy, whose views are merged once. */
 static void open_hosts(const char *limit, enum weir_consistency consistency,
 		       enum weir_fail_mode fail_mode)
 {
-	struct weir_policy policy = fixture_policy("api", limit);
-	struct weir_error error;
+	struct weir_policy policy = host_policy(limit, consistency, fail_mode);
 
-	policy.consistency = consistency;
-	policy.fail_mode = fail_mode;
-	for (int i = 0; i < HOSTS; i++) {
-		hosts[i] = open_host(secret);
-		ck_assert_int_eq(weir_policy_set(hosts[i], &policy, 1, NULL), 0);
-		ids[i] = weir_policy_find(hosts[i], "api");
-		ck_assert_msg(start(hosts[i], HOSTS, &error) == 0, "%s", error.message);
-	}
-	for (int i = 0; i < HOSTS; i++)
-		wait_until(is_fresh(hosts[i]) && status_of(hosts[i]).hosts == HOSTS);
-}
-
-static void close_hosts(void)
-{
-	for (int i = 0; i < HOSTS; i++) {
-		weir_close(hosts[i]);
-		hosts[i] = NULL;
-	}
-}
-
-static bool ask(int host, const char *key, uint64_t cost, struct weir_decision *decision)
-{
-	return weir_allow_n(hosts[host], ids[host], key, strlen(key), cost, decision);
-}
-
-static struct weir_decision look(int host, const char *key)
-{
-	struct weir_request request = { .policy = ids[host], .key = key,
-					.key_length = strlen(key), .cost = 1 };
-	struct weir_decision decision;
-
-	weir_status(hosts[host], &request, &decision);
-	return decision;
-}
-
-/* Take COUNT tokens, one by one, as a caller that honours retry_after does. */
-static void take(int host, const char *key, int count)
-{
-	for (int i = 0; i < count; i++) {
-		struct weir_decision decision;
-
-		wait_until(ask(host, key, 1, &decision) || decision.reason == WEIR_REASON_LIMIT);
-		ck_assert_int_eq(decision.outcome, WEIR_ALLOWED);
-	}
-}
-
-/* A host that was never asked for a key has no view of it: ask each. */
-static void all_agree_on(const char *key, uint64_t remaining)
-{
-	for (int i = 0; i < HOSTS; i++)
-		wait_until(look(i, key).remaining == remaining);
+	hosts_open(HOSTS, url(), &policy);
 }
 
 /* ---- Tests ------------------------------------------------------------- */
@@ -155,7 +43,7 @@ START_TEST(test_thirty_each)
 	all_agree_on("customer", 10);
 	for (int i = 0; i < HOSTS; i++)
 		wait_until(status_of(hosts[i]).unmerged_tokens == 0);
-	close_hosts();
+	hosts_close();
 }
 END_TEST
 
@@ -180,7 +68,7 @@ START_TEST(test_bounded)
 	}
 	ck_assert_uint_ge(admitted, 60);
 	ck_assert_uint_le(admitted, 60 + (HOSTS - 1) * 1);
-	close_hosts();
+	hosts_close();
 }
 END_TEST
 
@@ -191,7 +79,7 @@ START_TEST(test_never_merged)
 						     WEIR_FAIL_CLOSED };
 	static const uint64_t admitted[] = { 12, 4, 0 };
 	struct weir_policy policy = fixture_policy("api", "12/365d");
-	struct weir *weir = open_host(secret);
+	struct weir *weir = host_open(host_secret);
 	struct weir_decision decision;
 	weir_policy_id id;
 	uint64_t passed = 0;
@@ -200,7 +88,7 @@ START_TEST(test_never_merged)
 	ck_assert_int_eq(weir_policy_set(weir, &policy, 1, NULL), 0);
 	id = weir_policy_find(weir, "api");
 	ck_assert_int_eq(weir_sync_pause(weir, NULL), 0);
-	ck_assert_int_eq(start(weir, 3, NULL), 0);
+	ck_assert_int_eq(host_start(weir, url(), 3, NULL), 0);
 	for (int i = 0; i < 30; i++) {
 		passed += weir_allow(weir, id, "key", 3, &decision);
 		ck_assert_int_eq(decision.reason, WEIR_REASON_STALE);
@@ -237,7 +125,7 @@ START_TEST(test_partition)
 		take(i, "key", 1);
 	all_agree_on("key", 62);
 	ck_assert_uint_eq(status_of(hosts[2]).unmerged_tokens, 0);
-	close_hosts();
+	hosts_close();
 }
 END_TEST
 
@@ -252,12 +140,11 @@ START_TEST(test_redis_forgets)
 	for (int i = 0; i < HOSTS; i++)
 		wait_until(!is_fresh(hosts[i]) && !status_of(hosts[i]).connected);
 	redis_server_restart(server);
-	for (int i = 0; i < HOSTS; i++)
-		wait_until(is_fresh(hosts[i]) && status_of(hosts[i]).hosts == HOSTS);
+	all_are_fresh();
 	for (int i = 0; i < HOSTS; i++)
 		take(i, "key", 5);
 	all_agree_on("key", 55);
-	close_hosts();
+	hosts_close();
 }
 END_TEST
 
@@ -279,7 +166,7 @@ START_TEST(test_redis_stops)
 		take(i, "key", 1);
 	all_agree_on("key", 1000 - 5 * 7 - HOSTS);
 	ck_assert_uint_ge(fixture_counter(hosts[0], "sync_fences"), 5);
-	close_hosts();
+	hosts_close();
 }
 END_TEST
 
@@ -311,21 +198,21 @@ START_TEST(test_refund_and_reset)
 	take(0, "key", 1);
 	take(1, "key", 1);
 	all_agree_on("key", 97);
-	close_hosts();
+	hosts_close();
 }
 END_TEST
 
 /* A host with another secret shares nothing, and says so. */
 START_TEST(test_other_secret)
 {
-	struct weir *other = open_host("another secret..");
+	struct weir *other = host_open("another secret..");
 
 	open_hosts("10/1s", WEIR_BOUNDED, WEIR_FAIL_CLOSED);
-	ck_assert_int_eq(start(other, 1, NULL), 0);
+	ck_assert_int_eq(host_start(other, url(), 1, NULL), 0);
 	wait_until(strstr(status_of(other).last_error, "another hash secret") != NULL);
 	ck_assert(!is_fresh(other));
 	weir_close(other);
-	close_hosts();
+	hosts_close();
 }
 END_TEST
 
@@ -344,13 +231,13 @@ START_TEST(test_takeover)
 	/* A leader whose process has gone: stopping resigns, starting stands anew. */
 	ck_assert_int_eq(weir_sync_stop(hosts[0], NULL), 0);
 	ck_assert(!status_of(hosts[0]).leading);
-	ck_assert_int_eq(start(hosts[0], HOSTS, NULL), 0);
+	ck_assert_int_eq(host_start(hosts[0], url(), HOSTS, NULL), 0);
 	wait_until(status_of(hosts[0]).leading);
 	ck_assert_uint_gt(status_of(hosts[0]).term, term);
 	for (int i = 0; i < HOSTS; i++)
 		take(i, "key", 1);
 	all_agree_on("key", 100 - 2 * HOSTS);
-	close_hosts();
+	hosts_close();
 }
 END_TEST
 
@@ -358,20 +245,15 @@ END_TEST
  * was removed and came back. */
 START_TEST(test_begun_later)
 {
-	struct weir_policy policy = fixture_policy("api", "100/365d");
+	struct weir_policy policy = host_policy("100/365d", WEIR_BOUNDED, WEIR_FAIL_CLOSED);
 	struct weir_error error;
 
-	policy.fail_mode = WEIR_FAIL_CLOSED;
-	for (int i = 0; i < HOSTS; i++) {
-		hosts[i] = open_host(secret);
-		ck_assert_int_eq(weir_policy_set(hosts[i], &policy, 1, NULL), 0);
-		ids[i] = weir_policy_find(hosts[i], "api");
+	hosts_create(HOSTS, &policy);
+	for (int i = 0; i < HOSTS; i++)
 		ck_assert(ask(i, "key", 10, NULL));
-	}
 	for (int i = 0; i < HOSTS; i++)
-		ck_assert_msg(start(hosts[i], HOSTS, &error) == 0, "%s", error.message);
-	for (int i = 0; i < HOSTS; i++)
-		wait_until(is_fresh(hosts[i]));
+		ck_assert_msg(host_start(hosts[i], url(), HOSTS, &error) == 0, "%s", error.message);
+	all_are_fresh();
 	for (int i = 0; i < HOSTS; i++)
 		take(i, "key", 1);
 	all_agree_on("key", 100 - 11 * HOSTS);
@@ -382,7 +264,7 @@ START_TEST(test_begun_later)
 		take(i, "key", 1);
 	}
 	all_agree_on("key", 100 - 12 * HOSTS);
-	close_hosts();
+	hosts_close();
 }
 END_TEST
 
@@ -391,7 +273,7 @@ START_TEST(test_arguments)
 {
 	struct weir_sync_options options;
 	struct weir_error error;
-	struct weir *weir = open_host(secret), *plain = fixture_open(NULL);
+	struct weir *weir = host_open(host_secret), *plain = fixture_open(NULL);
 
 	weir_sync_options_init(&options);
 	ck_assert_int_eq(weir_sync_start(plain, &options, &error), WEIR_EINVAL);
@@ -406,8 +288,8 @@ START_TEST(test_arguments)
 	options.prefix = "a{b}";
 	ck_assert_int_eq(weir_sync_start(weir, &options, &error), WEIR_EINVAL);
 	ck_assert_int_eq(weir_sync_stop(weir, &error), WEIR_ENOENT);
-	ck_assert_int_eq(start(weir, 1, NULL), 0);
-	ck_assert_int_eq(start(weir, 1, &error), WEIR_EEXIST);
+	ck_assert_int_eq(host_start(weir, url(), 1, NULL), 0);
+	ck_assert_int_eq(host_start(weir, url(), 1, &error), WEIR_EEXIST);
 	weir_close(weir);
 	weir_close(plain);
 }

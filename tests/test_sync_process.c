@@ -11,43 +11,16 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "tests/fixture.h"
 #include "tests/redis_server.h"
+#include "tests/sync_fixture.h"
 
 #define HOSTS 2
 #define LEADERS 2
-#define PATIENCE 30000          /* looks, a millisecond apart */
 
 static struct redis_server *server;
-static struct weir *hosts[HOSTS];
-static weir_policy_id ids[HOSTS];
 static pid_t leaders[HOSTS][LEADERS];
-
-static void nap(void)
-{
-	struct timespec millisecond = { .tv_nsec = 1000000 };
-
-	nanosleep(&millisecond, NULL);
-}
-
-#define wait_until(condition) \
-	do { \
-		int looks = 0; \
-		while (!(condition) && looks++ < PATIENCE) \
-			nap(); \
-		ck_assert_msg(looks <= PATIENCE, "never came: %s", #condition); \
-	} while (0)
-
-static struct weir_sync_status status_of(int host)
-{
-	struct weir_sync_status status;
-
-	ck_assert_int_eq(weir_sync_status(hosts[host], &status, NULL), 0);
-	return status;
-}
 
 /* A process that may lead HOST, and does nothing else. */
 static pid_t spawn(int host)
@@ -57,11 +30,8 @@ static pid_t spawn(int host)
 	pid_t child;
 
 	snprintf(url, sizeof(url), "unix://%s?command_ms=200", redis_server_socket(server));
-	weir_sync_options_init(&options);
-	options.url = url;
-	options.interval_ns = 20 * MS;
+	options = host_sync(url, HOSTS);
 	options.max_staleness_ns = 2 * SECOND;
-	options.expected_hosts = HOSTS;
 	child = fork();
 	ck_assert_int_ge(child, 0);
 	if (child == 0) {
@@ -74,31 +44,17 @@ static pid_t spawn(int host)
 	return child;
 }
 
-static bool is_fresh(int host)
-{
-	return status_of(host).staleness_ns < SECOND;
-}
-
 static void begin(void)
 {
-	struct weir_policy policy = fixture_policy("api", "1000/365d");
-	struct weir_options options;
+	struct weir_policy policy = host_policy("1000/365d", WEIR_EVENTUAL, WEIR_FAIL_OPEN);
 
 	server = redis_server_start(NULL);
-	policy.consistency = WEIR_EVENTUAL;
-	weir_options_init(&options);
-	options.slots = 1024;
-	options.sync = true;
-	options.secret = "sixteen bytes...";
+	hosts_create(HOSTS, &policy);
 	for (int host = 0; host < HOSTS; host++) {
-		hosts[host] = fixture_open(&options);
-		ck_assert_int_eq(weir_policy_set(hosts[host], &policy, 1, NULL), 0);
-		ids[host] = weir_policy_find(hosts[host], "api");
 		for (int i = 0; i < LEADERS; i++)
 			leaders[host][i] = spawn(host);
 	}
-	for (int host = 0; host < HOSTS; host++)
-		wait_until(is_fresh(host) && status_of(host).hosts == HOSTS);
+	all_are_fresh();
 }
 
 static void end(void)
@@ -108,32 +64,23 @@ static void end(void)
 			kill(leaders[host][i], SIGKILL);
 			waitpid(leaders[host][i], NULL, 0);
 		}
-		weir_close(hosts[host]);
 	}
+	hosts_close();
 	redis_server_end(server);
 }
 
-static uint64_t take(int host, uint64_t cost)
+static uint64_t take_at_once(int host, uint64_t cost)
 {
 	struct weir_decision decision;
 
-	ck_assert(weir_allow_n(hosts[host], ids[host], "key", 3, cost, &decision));
+	ck_assert(ask(host, "key", cost, &decision));
 	return cost;
-}
-
-static uint64_t remaining(int host)
-{
-	struct weir_request request = { .policy = ids[host], .key = "key", .key_length = 3 };
-	struct weir_decision decision;
-
-	weir_status(hosts[host], &request, &decision);
-	return decision.remaining;
 }
 
 /* The process that leads HOST now. */
 static int leader_of(int host)
 {
-	uint64_t pid = status_of(host).leader_pid;
+	uint64_t pid = status_of(hosts[host]).leader_pid;
 
 	for (int i = 0; i < LEADERS; i++) {
 		if ((uint64_t)leaders[host][i] == pid)
@@ -145,7 +92,7 @@ static int leader_of(int host)
 static void all_know(uint64_t taken)
 {
 	for (int host = 0; host < HOSTS; host++)
-		wait_until(status_of(host).unmerged_tokens == 0 && remaining(host) == 1000 - taken);
+		wait_until(status_of(hosts[host]).unmerged_tokens == 0 && look(host, "key").remaining == 1000 - taken);
 }
 
 /* Killed at whatever it is doing; a new one stands by for the next. */
@@ -155,20 +102,20 @@ START_TEST(test_killed)
 
 	for (int round = 0; round < 8; round++) {
 		int host = round % HOSTS, leader;
-		uint64_t term = status_of(host).term;
+		uint64_t term = status_of(hosts[host]).term;
 
 		for (int i = 0; i < HOSTS; i++)
-			taken += take(i, 3);
+			taken += take_at_once(i, 3);
 		wait_until(leader_of(host) >= 0);
 		leader = leader_of(host);
 		kill(leaders[host][leader], SIGKILL);
 		waitpid(leaders[host][leader], NULL, 0);
 		leaders[host][leader] = spawn(host);
-		taken += take(host, 2);
-		wait_until(status_of(host).term > term && is_fresh(host));
+		taken += take_at_once(host, 2);
+		wait_until(status_of(hosts[host]).term > term && is_fresh(hosts[host]));
 	}
 	for (int host = 0; host < HOSTS; host++)
-		taken += take(host, 1);
+		taken += take_at_once(host, 1);
 	all_know(taken);
 }
 END_TEST
@@ -181,23 +128,23 @@ START_TEST(test_stopped)
 
 	for (int round = 0; round < 4; round++) {
 		int host = round % HOSTS, leader;
-		uint64_t term = status_of(host).term;
+		uint64_t term = status_of(hosts[host]).term;
 
 		for (int i = 0; i < HOSTS; i++)
-			taken += take(i, 5);
+			taken += take_at_once(i, 5);
 		wait_until(leader_of(host) >= 0);
 		leader = leader_of(host);
 		kill(leaders[host][leader], SIGSTOP);
-		taken += take(host, 2);
-		wait_until(status_of(host).term > term && leader_of(host) != leader);
-		taken += take(host, 2);
-		wait_until(status_of(host).unmerged_tokens == 0);
+		taken += take_at_once(host, 2);
+		wait_until(status_of(hosts[host]).term > term && leader_of(host) != leader);
+		taken += take_at_once(host, 2);
+		wait_until(status_of(hosts[host]).unmerged_tokens == 0);
 		kill(leaders[host][leader], SIGCONT);
-		taken += take(host, 2);
-		wait_until(is_fresh(host));
+		taken += take_at_once(host, 2);
+		wait_until(is_fresh(hosts[host]));
 	}
 	for (int host = 0; host < HOSTS; host++)
-		taken += take(host, 1);
+		taken += take_at_once(host, 1);
 	all_know(taken);
 }
 END_TEST
@@ -207,17 +154,17 @@ START_TEST(test_redis_stopped)
 {
 	uint64_t taken = 0;
 
-	taken += take(0, 1);
-	taken += take(1, 1);
+	taken += take_at_once(0, 1);
+	taken += take_at_once(1, 1);
 	redis_server_stop(server);
 	for (int i = 0; i < 200; i++)
-		taken += take(0, 1);
-	wait_until(!status_of(0).connected);
+		taken += take_at_once(0, 1);
+	wait_until(!status_of(hosts[0]).connected);
 	for (int i = 0; i < 200; i++)
-		taken += take(0, 1);
+		taken += take_at_once(0, 1);
 	redis_server_continue(server);
-	wait_until(is_fresh(0) && is_fresh(1));
-	taken += take(1, 1);
+	wait_until(is_fresh(hosts[0]) && is_fresh(hosts[1]));
+	taken += take_at_once(1, 1);
 	all_know(taken);
 }
 END_TEST
