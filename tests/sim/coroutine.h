@@ -3,11 +3,14 @@
 #ifndef WEIR_TESTS_SIM_COROUTINE_H
 #define WEIR_TESTS_SIM_COROUTINE_H
 
+#include <setjmp.h>
 #include <stdbool.h>
 #include <ucontext.h>
 
 struct coroutine {
-	ucontext_t context;
+	ucontext_t context;             /* its beginning */
+	jmp_buf flow;                   /* where it goes on, once begun */
+	bool begun;
 	void *stack;                    /* kept from one run to the next */
 	void (*run)(void *argument);
 	void *argument;

@@ -19,18 +19,11 @@ static bool before(const struct event *a, const struct event *b)
 	return a->at_ns != b->at_ns ? a->at_ns < b->at_ns : a->order < b->order;
 }
 
-static void swap(size_t a, size_t b)
-{
-	struct event event = heap[a];
-
-	heap[a] = heap[b];
-	heap[b] = event;
-}
-
 void events_add(int64_t at_ns, enum event_kind kind, unsigned number, uint64_t serial,
 		void *subject)
 {
 	size_t at = count++;
+	struct event event;
 
 	if (count > room) {
 		room = room ? 2 * room : 256;
@@ -38,29 +31,31 @@ void events_add(int64_t at_ns, enum event_kind kind, unsigned number, uint64_t s
 		if (!heap)
 			abort();
 	}
-	heap[at] = (struct event){ at_ns, orders++, kind, number, serial, subject };
-	for (; at > 0 && before(&heap[at], &heap[(at - 1) / 2]); at = (at - 1) / 2)
-		swap(at, (at - 1) / 2);
+	event = (struct event){ at_ns, orders++, kind, number, serial, subject };
+	for (; at > 0 && before(&event, &heap[(at - 1) / 2]); at = (at - 1) / 2)
+		heap[at] = heap[(at - 1) / 2];
+	heap[at] = event;
 }
 
 bool events_next(struct event *event, int64_t until_ns)
 {
+	struct event last;
 	size_t at = 0;
 
 	if (count == 0 || heap[0].at_ns > until_ns)
 		return false;
 	*event = heap[0];
-	heap[0] = heap[--count];
+	last = heap[--count];
 	for (;;) {
-		size_t least = at;
+		size_t child = 2 * at + 1;
 
-		for (size_t child = 2 * at + 1; child <= 2 * at + 2 && child < count; child++) {
-			if (before(&heap[child], &heap[least]))
-				least = child;
-		}
-		if (least == at)
-			return true;
-		swap(at, least);
-		at = least;
+		if (child + 1 < count && before(&heap[child + 1], &heap[child]))
+			child++;
+		if (child >= count || !before(&heap[child], &last))
+			break;
+		heap[at] = heap[child];
+		at = child;
 	}
+	heap[at] = last;
+	return true;
 }

@@ -106,18 +106,10 @@ static void open_segment(struct host *host, unsigned number)
 
 /* Which of the names are used: those whose slots are different ones.  A key whose
  * bucket has no debt may lose its slot to another, and its history with it. */
-static unsigned key_numbers[SIM_KEYS];
+static char key_names[SIM_KEYS][KEY_LENGTH + 1];
 
-static void key_name(unsigned number, char name[KEY_LENGTH + 1])
+static struct fingerprint fingerprint_of(const struct host *host, const char *name)
 {
-	snprintf(name, KEY_LENGTH + 1, "k%04u", number % 10000);
-}
-
-static struct fingerprint fingerprint_of(const struct host *host, unsigned number)
-{
-	char name[KEY_LENGTH + 1];
-
-	key_name(number, name);
 	return hash_fingerprint(&host->segment->hash, world.limit.key[0], world.limit.key[1], name,
 				KEY_LENGTH);
 }
@@ -142,14 +134,16 @@ static void choose_keys(const struct host *host)
 		bool meets = true;
 
 		while (meets) {
-			struct fingerprint candidate = fingerprint_of(host, ++number);
+			struct fingerprint candidate;
 
+			snprintf(key_names[key], sizeof(key_names[key]), "k%04u",
+				 ++number % 10000);
+			candidate = fingerprint_of(host, key_names[key]);
 			meets = false;
 			for (unsigned other = 0; other < key; other++)
 				meets |= windows_meet(host, candidate,
-						      fingerprint_of(host, key_numbers[other]));
+						      fingerprint_of(host, key_names[other]));
 		}
-		key_numbers[key] = number;
 	}
 }
 
@@ -214,24 +208,21 @@ static void host_begin(struct host *host, unsigned number)
 	if (number == 0)
 		choose_keys(host);
 	for (unsigned key = 0; key < SIM_KEYS; key++)
-		host->fingerprints[key] = fingerprint_of(host, key_numbers[key]);
+		host->fingerprints[key] = fingerprint_of(host, key_names[key]);
 }
 
 /* ---- Clients ----------------------------------------------------------- */
 
-static struct weir_request request_of(const struct host *host, unsigned key, uint64_t cost,
-				      char name[KEY_LENGTH + 1])
+static struct weir_request request_of(const struct host *host, unsigned key, uint64_t cost)
 {
-	key_name(key_numbers[key], name);
-	return (struct weir_request){ .policy = host->policy, .key = name,
+	return (struct weir_request){ .policy = host->policy, .key = key_names[key],
 				      .key_length = KEY_LENGTH, .cost = cost,
 				      .now_ns = host_now(host) };
 }
 
 static void ask(struct host *host, unsigned key, uint64_t cost, bool force)
 {
-	char name[KEY_LENGTH + 1];
-	struct weir_request request = request_of(host, key, cost, name);
+	struct weir_request request = request_of(host, key, cost);
 	struct weir_decision decision;
 	struct bucket_ref ref;
 	struct word_pair before = { 0, 0 }, after = { 0, 0 };
@@ -255,8 +246,7 @@ static void ask(struct host *host, unsigned key, uint64_t cost, bool force)
 static void give_back(struct host *host, unsigned key)
 {
 	unsigned stream = STREAM_FAULTS + FAULT_GIVE_BACK;
-	char name[KEY_LENGTH + 1];
-	struct weir_request request = request_of(host, key, 1 + sim_below(stream, 3), name);
+	struct weir_request request = request_of(host, key, 1 + sim_below(stream, 3));
 
 	sim_trace("host %u key %u: gives back", host->number, key);
 	if (sim_chance(stream, 0.2))
@@ -439,8 +429,7 @@ static void world_begin(const struct scenario *scenario)
 static void reset_all(void)
 {
 	for (unsigned key = 0; key < world.scenario.keys; key++) {
-		char name[KEY_LENGTH + 1];
-		struct weir_request request = request_of(&world.hosts[0], key, 1, name);
+			struct weir_request request = request_of(&world.hosts[0], key, 1);
 
 		weir_reset(world.hosts[0].weir, &request, NULL);
 	}
