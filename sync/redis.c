@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "shm/error.h"
@@ -27,6 +28,7 @@ struct script {
 
 struct redis {
 	struct redis_options options;
+	int interrupt_fd;               /* eventfd */
 	struct redis_link *link;
 	struct redis_tls *tls;
 	struct redis_lookup *lookup;    /* one that outlasted its deadline */
@@ -378,7 +380,7 @@ enum redis_error redis_connect(struct redis *redis, struct weir_error *error)
 
 	redis_disconnect(redis);
 	redis->identity = (struct redis_identity){ 0 };
-	result = redis_socket_open(&redis->options, redis_link_interrupt_fd(redis->link),
+	result = redis_socket_open(&redis->options, redis->interrupt_fd,
 				   deadline_ns, &redis->lookup, &fd, error);
 	if (result == REDIS_ERROR_NONE)
 		result = redis_link_open(redis->link, fd, redis->tls, deadline_ns, error);
@@ -433,13 +435,13 @@ int redis_create(const struct redis_options *options, const char *const *scripts
 	if (!made)
 		return weir_fail(error, WEIR_ENOMEM, "no memory for a connection; free some");
 	made->options = *options;
+	made->interrupt_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	status = copy_scripts(made, scripts, count, error);
-	if (status == WEIR_OK) {
-		made->link = redis_link_create(&made->options);
-		if (!made->link)
-			status = weir_fail(error, WEIR_ESYSTEM,
-					   "no memory or eventfd for a connection (%m); free some");
-	}
+	if (status == WEIR_OK && made->interrupt_fd >= 0)
+		made->link = redis_link_create(&made->options, made->interrupt_fd);
+	if (status == WEIR_OK && !made->link)
+		status = weir_fail(error, WEIR_ESYSTEM,
+				   "no memory or eventfd for a connection (%m); free some");
 	if (status == WEIR_OK && options->transport == REDIS_OVER_TLS)
 		status = redis_tls_create(options, &made->tls, error);
 	if (status != WEIR_OK) {
@@ -455,6 +457,8 @@ void redis_destroy(struct redis *redis)
 	if (!redis)
 		return;
 	redis_link_destroy(redis->link);
+	if (redis->interrupt_fd >= 0)
+		close(redis->interrupt_fd);
 	redis_lookup_leave(redis->lookup);
 	redis_tls_destroy(redis->tls);
 	for (unsigned i = 0; i < redis->script_count; i++)
@@ -471,7 +475,7 @@ void redis_interrupt(struct redis *redis)
 	int saved = errno;
 
 	/* EAGAIN: 2^64 - 2 interruptions are waiting already. */
-	while (write(redis_link_interrupt_fd(redis->link), &one, sizeof(one)) < 0 &&
+	while (write(redis->interrupt_fd, &one, sizeof(one)) < 0 &&
 	       errno == EINTR)
 		;
 	errno = saved;
@@ -481,7 +485,7 @@ void redis_rearm(struct redis *redis)
 {
 	uint64_t count;
 
-	while (read(redis_link_interrupt_fd(redis->link), &count, sizeof(count)) < 0 &&
+	while (read(redis->interrupt_fd, &count, sizeof(count)) < 0 &&
 	       errno == EINTR)
 		;
 }
@@ -491,6 +495,6 @@ bool redis_sleep_ns(struct redis *redis, uint64_t ns)
 	uint64_t now_ns = redis_now_ns();
 	uint64_t deadline_ns = ns < UINT64_MAX - now_ns ? now_ns + ns : UINT64_MAX;
 
-	return redis_wait(-1, 0, redis_link_interrupt_fd(redis->link), deadline_ns) ==
+	return redis_wait(-1, 0, redis->interrupt_fd, deadline_ns) ==
 	       REDIS_ERROR_TIMEOUT;
 }

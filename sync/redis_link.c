@@ -17,7 +17,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #ifdef WEIR_REDIS_TLS
@@ -387,19 +386,15 @@ const struct redis_reply *redis_link_reply(const struct redis_link *link, unsign
 
 /* ---- The object -------------------------------------------------------- */
 
-struct redis_link *redis_link_create(const struct redis_options *options)
+struct redis_link *redis_link_create(const struct redis_options *options, int interrupt_fd)
 {
 	struct redis_link *link = calloc(1, sizeof(*link));
 
 	if (!link)
 		return NULL;
 	link->options = options;
+	link->interrupt_fd = interrupt_fd;
 	redis_url_format(options, link->place, sizeof(link->place));
-	link->interrupt_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (link->interrupt_fd < 0) {
-		free(link);
-		return NULL;
-	}
 	return link;
 }
 
@@ -409,7 +404,6 @@ void redis_link_destroy(struct redis_link *link)
 		return;
 	redis_link_close(link);
 	redis_link_free_replies(link);
-	close(link->interrupt_fd);
 	free(link);
 }
 
@@ -418,7 +412,7 @@ const char *redis_link_place(const struct redis_link *link)
 	return link->place;
 }
 
-int redis_link_interrupt_fd(const struct redis_link *link)
+void redis_link_set_place(struct redis_link *link, const char *place)
 {
-	return link->interrupt_fd;
+	snprintf(link->place, sizeof(link->place), "%s", place);
 }

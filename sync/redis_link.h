@@ -14,13 +14,15 @@
 
 struct redis_link;
 
-/* OPTIONS live as long as it does.  NULL without memory or descriptors
- * (errno). */
-struct redis_link *redis_link_create(const struct redis_options *options);
+/* Make one whose waits end at once when INTERRUPT_FD, an eventfd that stays its
+ * owner's, is readable.  OPTIONS live as long as it does.  NULL without memory. */
+struct redis_link *redis_link_create(const struct redis_options *options, int interrupt_fd);
 void redis_link_destroy(struct redis_link *link);
 
+/* What messages begin with: the URL of OPTIONS as they were when it was created,
+ * unless it is called something else. */
 const char *redis_link_place(const struct redis_link *link);
-int redis_link_interrupt_fd(const struct redis_link *link);
+void redis_link_set_place(struct redis_link *link, const char *place);
 
 /* Take over the connected socket FD, also on failure; with TLS (may be NULL)
  * shake hands first. */

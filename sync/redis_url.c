@@ -11,23 +11,13 @@
 
 #include <arpa/inet.h>
 #include <net/if.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
 #include "shm/error.h"
+#include "sync/redis_url_text.h"
 
 #define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
-
-/* Room for a value in a message; longer ones are cut. */
-#define QUOTED_SIZE 120
-
-/* A part of the text being read. */
-struct span {
-	const char *text;
-	size_t length;
-};
 
 struct parts {
 	struct span login;              /* text is NULL without an '@' */
@@ -45,154 +35,6 @@ static const struct scheme {
 	[REDIS_OVER_TLS] = { "rediss", REDIS_OVER_TLS },
 	[REDIS_OVER_UNIX] = { "unix", REDIS_OVER_UNIX },
 };
-
-/* ---- Messages ---------------------------------------------------------- */
-
-/* Where the port begins, if it is none: "user:password" without its "@host". */
-static const char *odd_port(const char *authority)
-{
-	const char *bracket = authority[strcspn(authority, "]/?")] == ']' ?
-		strchr(authority, ']') : authority;
-	const char *port = bracket + strcspn(bracket, ":/?");
-
-	if (*port != ':')
-		return NULL;
-	port++;
-	return strchr("/?", port[strspn(port, "0123456789")]) ? NULL : port;
-}
-
-/* The URL as it may be shown: without a log-in, and without a query, where
- * people put passwords as well.  What stands before the last '@' of all is a
- * log-in, whatever the grammar says, and so is a port that is no number. */
-static const char *redact(const char *url, char *shown, size_t size)
-{
-	const char *mark = strstr(url, "://");
-	const char *at = strrchr(url, '@');
-	const char *rest = mark ? mark + 3 : url;
-	int scheme_length = 0;
-	char text[256];
-	char *query;
-
-	if (mark && mark - url <= 8 && (!at || mark < at))
-		scheme_length = (int)(mark + 3 - url);
-	if (at)
-		snprintf(text, sizeof(text), "%.*s***@%s", scheme_length, url, at + 1);
-	else if (odd_port(rest))
-		snprintf(text, sizeof(text), "%.*s***", (int)(odd_port(rest) - url), url);
-	else
-		snprintf(text, sizeof(text), "%s", url);
-	query = strchr(text, '?');
-	if (query)
-		query[1] = '\0';
-	return weir_quote(text, strlen(text), shown, size);
-}
-
-/* "the Redis URL "...": WHAT". */
-__attribute__((format(printf, 3, 4)))
-static int url_fail(struct weir_error *error, const char *url, const char *format, ...)
-{
-	char shown[QUOTED_SIZE], what[384];
-	va_list arguments;
-
-	va_start(arguments, format);
-	vsnprintf(what, sizeof(what), format, arguments);
-	va_end(arguments);
-	return weir_fail(error, WEIR_EINVAL, "the Redis URL \"%s\": %s",
-			 redact(url, shown, sizeof(shown)), what);
-}
-
-/* ---- Words ------------------------------------------------------------- */
-
-static bool span_is(struct span span, const char *text)
-{
-	return strlen(text) == span.length && strncasecmp(span.text, text, span.length) == 0;
-}
-
-/* Cut SPAN at the first BYTE: what is before it is returned, what is after it
- * becomes REST, whose text is NULL if there is none. */
-static struct span cut(struct span span, char byte, struct span *rest)
-{
-	const char *found = span.length > 0 ? memchr(span.text, byte, span.length) : NULL;
-
-	*rest = (struct span){ NULL, 0 };
-	if (!found)
-		return span;
-	rest->text = found + 1;
-	rest->length = (size_t)(span.text + span.length - rest->text);
-	return (struct span){ span.text, (size_t)(found - span.text) };
-}
-
-static int hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
-
-/* Undo %XX.  Returns what is wrong, or NULL. */
-static const char *decode(struct span span, char *text, size_t size)
-{
-	size_t length = 0;
-
-	for (size_t i = 0; i < span.length; i++) {
-		char c = span.text[i];
-
-		if (c == '%') {
-			int high = i + 1 < span.length ? hex_digit(span.text[i + 1]) : -1;
-			int low = i + 2 < span.length ? hex_digit(span.text[i + 2]) : -1;
-
-			if (high < 0 || low < 0)
-				return "has a '%' without two hexadecimal digits; write %25 for "
-				       "a percent sign";
-			c = (char)(high << 4 | low);
-			i += 2;
-		}
-		if (c == '\0')
-			return "has a zero byte in it; leave it out";
-		if (length + 1 >= size)
-			return "is too long; shorten it";
-		text[length++] = c;
-	}
-	text[length] = '\0';
-	return NULL;
-}
-
-static bool is_digits(struct span span)
-{
-	size_t digits = 0;
-
-	while (digits < span.length && span.text[digits] >= '0' && span.text[digits] <= '9')
-		digits++;
-	return digits > 0 && digits == span.length;
-}
-
-/* A whole number from MIN to MAX; false if it is anything else. */
-static bool number(struct span span, uint32_t min, uint32_t max, uint32_t *value)
-{
-	uint64_t sum = 0;
-
-	if (!is_digits(span) || span.length > 10)
-		return false;
-	for (size_t i = 0; i < span.length; i++)
-		sum = sum * 10 + (uint64_t)(span.text[i] - '0');
-	if (sum < min || sum > max)
-		return false;
-	*value = (uint32_t)sum;
-	return true;
-}
-
-static int number_fail(struct weir_error *error, const char *url, const char *name,
-		       struct span span, uint32_t min, uint32_t max)
-{
-	char quoted[40];
-
-	return url_fail(error, url, "%s \"%s\" is no number that fits; give %u to %u", name,
-			weir_quote(span.text, span.length, quoted, sizeof(quoted)), min, max);
-}
 
 /* ---- The parts --------------------------------------------------------- */
 
@@ -241,12 +83,12 @@ static int find_host(const char *url, struct span authority, struct parts *parts
 	struct span rest;
 
 	if (authority.length == 0 || authority.text[0] != '[') {
-		parts->host = cut(authority, ':', &parts->port);
+		parts->host = span_cut(authority, ':', &parts->port);
 		return WEIR_OK;
 	}
 	authority.text++;
 	authority.length--;
-	parts->host = cut(authority, ']', &rest);
+	parts->host = span_cut(authority, ']', &rest);
 	if (!rest.text)
 		return url_fail(error, url, "the '[' before the host has no ']'; add one");
 	if (rest.length > 0 && rest.text[0] != ':')
@@ -263,14 +105,14 @@ static int find_parts(const char *url, struct span rest, struct parts *parts,
 	struct span before, authority;
 
 	*parts = (struct parts){ 0 };
-	before = cut(rest, '?', &parts->query);
-	authority = cut(before, '/', &parts->path);
+	before = span_cut(rest, '?', &parts->query);
+	authority = span_cut(before, '/', &parts->path);
 	if (parts->path.text) {
 		parts->path.text--;
 		parts->path.length++;
 	}
 	if (memchr(rest.text, '@', rest.length)) {
-		parts->login = cut(authority, '@', &authority);
+		parts->login = span_cut(authority, '@', &authority);
 		if (!authority.text || strchr(authority.text, '@'))
 			return url_fail(error, url,
 					"an '@' stands where none may; in a user or password "
@@ -286,7 +128,7 @@ static int set_login(const char *url, struct span login, struct redis_options *o
 		     struct weir_error *error)
 {
 	struct span password;
-	struct span user = cut(login, ':', &password);
+	struct span user = span_cut(login, ':', &password);
 	const char *wrong;
 
 	if (!login.text)
@@ -297,10 +139,10 @@ static int set_login(const char *url, struct span login, struct redis_options *o
 				"user:password@, or :password@ for the user \"default\"");
 	if (user.length + password.length == 0)
 		return url_fail(error, url, "user and password are both empty; remove \":@\"");
-	wrong = decode(user, options->user, sizeof(options->user));
+	wrong = span_decode(user, options->user, sizeof(options->user));
 	if (wrong)
 		return url_fail(error, url, "the user %s", wrong);
-	wrong = decode(password, options->password, sizeof(options->password));
+	wrong = span_decode(password, options->password, sizeof(options->password));
 	if (wrong)
 		return url_fail(error, url, "the password %s", wrong);
 	options->log_in = true;
@@ -343,7 +185,7 @@ static int set_host(const char *url, const struct parts *parts, struct redis_opt
 		    struct weir_error *error)
 {
 	bool brackets = parts->host.text[-1] == '[';
-	const char *wrong = decode(parts->host, options->host, sizeof(options->host));
+	const char *wrong = span_decode(parts->host, options->host, sizeof(options->host));
 	uint32_t port = REDIS_PORT;
 	char quoted[QUOTED_SIZE];
 
@@ -357,11 +199,11 @@ static int set_host(const char *url, const struct parts *parts, struct redis_opt
 		return url_fail(error, url, "the host \"%s\" %s",
 				weir_quote(parts->host.text, parts->host.length, quoted,
 					   sizeof(quoted)), wrong);
-	if (parts->port.text && !is_digits(parts->port))
+	if (parts->port.text && !span_is_digits(parts->port))
 		return url_fail(error, url, "the port is not a number; give 1 to 65535, and an '@' "
 				"between a password and the host");
-	if (parts->port.text && !number(parts->port, 1, 65535, &port))
-		return number_fail(error, url, "the port", parts->port, 1, 65535);
+	if (parts->port.text && !span_number(parts->port, 1, 65535, &port))
+		return url_number_fail(error, url, "the port", parts->port, 1, 65535);
 	options->port = (uint16_t)port;
 	return WEIR_OK;
 }
@@ -376,7 +218,7 @@ static int set_socket(const char *url, const struct parts *parts, struct redis_o
 				"unix:///path");
 	if (parts->path.length < 2)
 		return url_fail(error, url, "it has no path; write unix:///path");
-	wrong = decode(parts->path, options->path, sizeof(options->path));
+	wrong = span_decode(parts->path, options->path, sizeof(options->path));
 	if (wrong)
 		return url_fail(error, url, "the path (%zu bytes; at most %zu) %s",
 				parts->path.length, sizeof(options->path) - 1, wrong);
@@ -395,8 +237,8 @@ static int set_database(const char *url, struct span path, struct redis_options 
 	if (!*given)
 		return WEIR_OK;
 	digits = (struct span){ path.text + 1, path.length - 1 };
-	if (!number(digits, 0, DATABASE_MAX, &options->database))
-		return number_fail(error, url, "the database", digits, 0, DATABASE_MAX);
+	if (!span_number(digits, 0, DATABASE_MAX, &options->database))
+		return url_number_fail(error, url, "the database", digits, 0, DATABASE_MAX);
 	return WEIR_OK;
 }
 
@@ -425,12 +267,12 @@ static int set_parameter(const char *url, struct parameter *parameter, struct sp
 				parameter->name);
 	parameter->given = true;
 	if (parameter->value) {
-		if (!number(value, parameter->min, parameter->max, parameter->value))
-			return number_fail(error, url, parameter->name, value, parameter->min,
+		if (!span_number(value, parameter->min, parameter->max, parameter->value))
+			return url_number_fail(error, url, parameter->name, value, parameter->min,
 					   parameter->max);
 		return WEIR_OK;
 	}
-	wrong = value.length > 0 ? decode(value, parameter->text, parameter->size) :
+	wrong = value.length > 0 ? span_decode(value, parameter->text, parameter->size) :
 		"is empty; give a path";
 	if (wrong)
 		return url_fail(error, url, "\"%s\" %s", parameter->name, wrong);
@@ -453,8 +295,8 @@ static int set_query(const char *url, struct span query, struct redis_options *o
 
 	while (query.text) {
 		struct span value;
-		struct span item = cut(query, '&', &query);
-		struct span name = cut(item, '=', &value);
+		struct span item = span_cut(query, '&', &query);
+		struct span name = span_cut(item, '=', &value);
 		size_t i = 0;
 
 		while (i < LENGTH(parameters) &&
