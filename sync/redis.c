@@ -431,6 +431,10 @@ int redis_create(const struct redis_options *options, const char *const *scripts
 	if (count > REDIS_SCRIPTS_MAX)
 		return weir_fail(error, WEIR_EINVAL, "%u scripts are too many; give at most %u",
 				 count, REDIS_SCRIPTS_MAX);
+	if (options->topology != REDIS_ALONE)
+		return weir_fail(error, WEIR_EINVAL,
+				 "no sentinels are asked yet; write redis://host:port/database with "
+				 "the master's host");
 	made = calloc(1, sizeof(*made));
 	if (!made)
 		return weir_fail(error, WEIR_ENOMEM, "no memory for a connection; free some");

@@ -21,8 +21,7 @@
 
 struct parts {
 	struct span login;              /* text is NULL without an '@' */
-	struct span host;
-	struct span port;               /* text is NULL without a ':' */
+	struct span hosts;              /* "host:port", with commas if there are several */
 	struct span path;               /* from its '/' on */
 	struct span query;              /* text is NULL without a '?' */
 };
@@ -30,11 +29,25 @@ struct parts {
 static const struct scheme {
 	const char *name;
 	enum redis_transport transport;
+	enum redis_topology topology;
 } schemes[] = {
-	[REDIS_OVER_TCP] = { "redis", REDIS_OVER_TCP },
-	[REDIS_OVER_TLS] = { "rediss", REDIS_OVER_TLS },
-	[REDIS_OVER_UNIX] = { "unix", REDIS_OVER_UNIX },
+	{ "redis", REDIS_OVER_TCP, REDIS_ALONE },
+	{ "rediss", REDIS_OVER_TLS, REDIS_ALONE },
+	{ "unix", REDIS_OVER_UNIX, REDIS_ALONE },
+	{ "redis-sentinel", REDIS_OVER_TCP, REDIS_SENTINEL },
+	{ "rediss-sentinel", REDIS_OVER_TLS, REDIS_SENTINEL },
 };
+
+/* The scheme of OPTIONS, which has one. */
+static const char *scheme_of(const struct redis_options *options)
+{
+	size_t i = 0;
+
+	while (schemes[i].transport != options->transport ||
+	       schemes[i].topology != options->topology)
+		i++;
+	return schemes[i].name;
+}
 
 /* ---- The parts --------------------------------------------------------- */
 
@@ -68,58 +81,36 @@ static int find_scheme(const char *url, struct span *rest, struct redis_options 
 		if (!mark || !span_is(scheme, schemes[i].name))
 			continue;
 		options->transport = schemes[i].transport;
+		options->topology = schemes[i].topology;
 		*rest = (struct span){ mark + 3, strlen(mark + 3) };
 		return WEIR_OK;
 	}
 	return url_fail(error, url,
-			"it does not begin with redis://, rediss:// or unix://; write "
-			"redis://host:port/database or unix:///path");
-}
-
-/* host[:port], where an address in brackets has colons of its own. */
-static int find_host(const char *url, struct span authority, struct parts *parts,
-		     struct weir_error *error)
-{
-	struct span rest;
-
-	if (authority.length == 0 || authority.text[0] != '[') {
-		parts->host = span_cut(authority, ':', &parts->port);
-		return WEIR_OK;
-	}
-	authority.text++;
-	authority.length--;
-	parts->host = span_cut(authority, ']', &rest);
-	if (!rest.text)
-		return url_fail(error, url, "the '[' before the host has no ']'; add one");
-	if (rest.length > 0 && rest.text[0] != ':')
-		return url_fail(error, url, "after ']' comes something else than ':' and a port; "
-				"remove it");
-	if (rest.length > 0)
-		parts->port = (struct span){ rest.text + 1, rest.length - 1 };
-	return WEIR_OK;
+			"it does not begin with redis://, rediss://, unix://, redis-sentinel:// "
+			"or rediss-sentinel://; write redis://host:port/database or unix:///path");
 }
 
 static int find_parts(const char *url, struct span rest, struct parts *parts,
 		      struct weir_error *error)
 {
-	struct span before, authority;
+	struct span before;
 
 	*parts = (struct parts){ 0 };
 	before = span_cut(rest, '?', &parts->query);
-	authority = span_cut(before, '/', &parts->path);
+	parts->hosts = span_cut(before, '/', &parts->path);
 	if (parts->path.text) {
 		parts->path.text--;
 		parts->path.length++;
 	}
 	if (memchr(rest.text, '@', rest.length)) {
-		parts->login = span_cut(authority, '@', &authority);
-		if (!authority.text || strchr(authority.text, '@'))
+		parts->login = span_cut(parts->hosts, '@', &parts->hosts);
+		if (!parts->hosts.text || strchr(parts->hosts.text, '@'))
 			return url_fail(error, url,
 					"an '@' stands where none may; in a user or password "
 					"write %%40 for '@', %%2F for '/', %%3F for '?' and "
 					"%%23 for '#'");
 	}
-	return find_host(url, authority, parts, error);
+	return WEIR_OK;
 }
 
 /* ---- Their meaning ----------------------------------------------------- */
@@ -181,30 +172,111 @@ static bool is_address(const char *host)
 	return inet_pton(AF_INET6, text, &address) == 1;
 }
 
-static int set_host(const char *url, const struct parts *parts, struct redis_options *options,
-		    struct weir_error *error)
+/* Cut host[:port], where an address in brackets has colons of its own. */
+static int cut_port(const char *url, struct span authority, struct span *host,
+		    struct span *port, struct weir_error *error)
 {
-	bool brackets = parts->host.text[-1] == '[';
-	const char *wrong = span_decode(parts->host, options->host, sizeof(options->host));
-	uint32_t port = REDIS_PORT;
-	char quoted[QUOTED_SIZE];
+	struct span rest;
 
-	if (parts->host.length == 0)
+	*port = (struct span){ NULL, 0 };
+	if (authority.length == 0 || authority.text[0] != '[') {
+		*host = span_cut(authority, ':', port);
+		return WEIR_OK;
+	}
+	authority.text++;
+	authority.length--;
+	*host = span_cut(authority, ']', &rest);
+	if (!rest.text)
+		return url_fail(error, url, "the '[' before the host has no ']'; add one");
+	if (rest.length > 0 && rest.text[0] != ':')
+		return url_fail(error, url, "after ']' comes something else than ':' and a port; "
+				"remove it");
+	if (rest.length > 0)
+		*port = (struct span){ rest.text + 1, rest.length - 1 };
+	return WEIR_OK;
+}
+
+/* ADDRESS has the default port already. */
+static int set_address(const char *url, struct span authority, struct redis_address *address,
+		       struct weir_error *error)
+{
+	bool brackets = authority.length > 0 && authority.text[0] == '[';
+	uint32_t number = address->port;
+	char quoted[QUOTED_SIZE];
+	struct span host, port;
+	const char *wrong;
+
+	if (cut_port(url, authority, &host, &port, error) < 0)
+		return WEIR_EINVAL;
+	if (host.length == 0)
 		return url_fail(error, url, "it has no host; write redis://host:port/database");
-	if (!wrong && !(brackets ? is_address(options->host) : is_host_name(options->host)))
+	wrong = span_decode(host, address->host, sizeof(address->host));
+	if (!wrong && !(brackets ? is_address(address->host) : is_host_name(address->host)))
 		wrong = brackets ? "is not an IPv6 address; correct it, or remove the brackets" :
 			"is not the name of a host; letters, digits and - . _ make one, and an "
 			"IPv6 address stands in brackets";
 	if (wrong)
 		return url_fail(error, url, "the host \"%s\" %s",
-				weir_quote(parts->host.text, parts->host.length, quoted,
-					   sizeof(quoted)), wrong);
-	if (parts->port.text && !span_is_digits(parts->port))
+				weir_quote(host.text, host.length, quoted, sizeof(quoted)), wrong);
+	if (port.text && !span_is_digits(port))
 		return url_fail(error, url, "the port is not a number; give 1 to 65535, and an '@' "
 				"between a password and the host");
-	if (parts->port.text && !span_number(parts->port, 1, 65535, &port))
-		return url_number_fail(error, url, "the port", parts->port, 1, 65535);
-	options->port = (uint16_t)port;
+	if (port.text && !span_number(port, 1, 65535, &number))
+		return url_number_fail(error, url, "the port", port, 1, 65535);
+	address->port = (uint16_t)number;
+	return WEIR_OK;
+}
+
+static int set_host(const char *url, struct span hosts, struct redis_options *options,
+		    struct weir_error *error)
+{
+	struct redis_address address = { .port = REDIS_PORT };
+
+	if (set_address(url, hosts, &address, error) < 0)
+		return WEIR_EINVAL;
+	memcpy(options->host, address.host, sizeof(options->host));
+	options->port = address.port;
+	return WEIR_OK;
+}
+
+static int set_seeds(const char *url, struct span hosts, uint16_t port,
+		     struct redis_options *options, struct weir_error *error)
+{
+	do {
+		struct span host = span_cut(hosts, ',', &hosts);
+		struct redis_address *seed = &options->seeds[options->seed_count];
+
+		if (options->seed_count == REDIS_SEEDS_MAX)
+			return url_fail(error, url, "it has more than %u hosts; give some of them, "
+					"the others are learned", REDIS_SEEDS_MAX);
+		if (host.length == 0)
+			return url_fail(error, url, "a host is missing; write %s://host:port,"
+					"host:port/...", scheme_of(options));
+		seed->port = port;
+		if (set_address(url, host, seed, error) < 0)
+			return WEIR_EINVAL;
+		options->seed_count++;
+	} while (hosts.text);
+	return WEIR_OK;
+}
+
+/* "/mymaster/3": the path that is left is that of a single server's URL. */
+static int set_master(const char *url, struct span *path, struct redis_options *options,
+		      struct weir_error *error)
+{
+	struct span name = { 0 }, rest = { 0 };
+	const char *wrong;
+
+	if (path->length > 1)
+		name = span_cut((struct span){ path->text + 1, path->length - 1 }, '/', &rest);
+	if (name.length == 0)
+		return url_fail(error, url, "it does not name the master; write "
+				"redis-sentinel://host,host/master/database, with the name from "
+				"\"sentinel monitor\" in the sentinels' configuration");
+	wrong = span_decode(name, options->master, sizeof(options->master));
+	if (wrong)
+		return url_fail(error, url, "the name of the master %s", wrong);
+	*path = rest.text ? (struct span){ rest.text - 1, rest.length + 1 } : rest;
 	return WEIR_OK;
 }
 
@@ -213,7 +285,7 @@ static int set_socket(const char *url, const struct parts *parts, struct redis_o
 {
 	const char *wrong;
 
-	if (parts->host.length > 0 || parts->port.text)
+	if (parts->hosts.length > 0)
 		return url_fail(error, url, "a socket's URL has no host; write three slashes, "
 				"unix:///path");
 	if (parts->path.length < 2)
@@ -244,9 +316,15 @@ static int set_database(const char *url, struct span path, struct redis_options 
 
 /* ---- The query --------------------------------------------------------- */
 
+enum parameter_use {
+	FOR_ALL,
+	FOR_TLS,
+	FOR_SENTINEL,
+};
+
 struct parameter {
 	const char *name;
-	bool tls;
+	enum parameter_use use;
 	uint32_t *value;                /* a number from MIN to MAX, ... */
 	uint32_t min, max;
 	char *text;                     /* ... or a text */
@@ -257,11 +335,14 @@ struct parameter {
 static int set_parameter(const char *url, struct parameter *parameter, struct span value,
 			 const struct redis_options *options, struct weir_error *error)
 {
-	const char *wrong;
+	const char *wrong = NULL;
 
-	if (parameter->tls && options->transport != REDIS_OVER_TLS)
-		return url_fail(error, url, "\"%s\" is for rediss:// only; remove it",
-				parameter->name);
+	if (parameter->use == FOR_TLS && options->transport != REDIS_OVER_TLS)
+		wrong = "is for rediss:// only; remove it";
+	if (parameter->use == FOR_SENTINEL && options->topology != REDIS_SENTINEL)
+		wrong = "is for redis-sentinel:// only; remove it";
+	if (wrong)
+		return url_fail(error, url, "\"%s\" %s", parameter->name, wrong);
 	if (parameter->given)
 		return url_fail(error, url, "\"%s\" stands there twice; keep one",
 				parameter->name);
@@ -273,7 +354,7 @@ static int set_parameter(const char *url, struct parameter *parameter, struct sp
 		return WEIR_OK;
 	}
 	wrong = value.length > 0 ? span_decode(value, parameter->text, parameter->size) :
-		"is empty; give a path";
+		"is empty; give a value, or remove it";
 	if (wrong)
 		return url_fail(error, url, "\"%s\" %s", parameter->name, wrong);
 	return WEIR_OK;
@@ -283,13 +364,17 @@ static int set_query(const char *url, struct span query, struct redis_options *o
 		     bool database_given, struct weir_error *error)
 {
 	struct parameter parameters[] = {
-		{ "db", false, &options->database, 0, DATABASE_MAX, .given = database_given },
-		{ "connect_ms", false, &options->connect_ms, 1, REDIS_TIMEOUT_MAX_MS },
-		{ "command_ms", false, &options->command_ms, 1, REDIS_TIMEOUT_MAX_MS },
-		{ "ca", true, .text = options->tls_ca, .size = sizeof(options->tls_ca) },
-		{ "certificate", true, .text = options->tls_certificate,
+		{ "db", FOR_ALL, &options->database, 0, DATABASE_MAX, .given = database_given },
+		{ "connect_ms", FOR_ALL, &options->connect_ms, 1, REDIS_TIMEOUT_MAX_MS },
+		{ "command_ms", FOR_ALL, &options->command_ms, 1, REDIS_TIMEOUT_MAX_MS },
+		{ "ca", FOR_TLS, .text = options->tls_ca, .size = sizeof(options->tls_ca) },
+		{ "certificate", FOR_TLS, .text = options->tls_certificate,
 		  .size = sizeof(options->tls_certificate) },
-		{ "key", true, .text = options->tls_key, .size = sizeof(options->tls_key) },
+		{ "key", FOR_TLS, .text = options->tls_key, .size = sizeof(options->tls_key) },
+		{ "sentinel_user", FOR_SENTINEL, .text = options->sentinel_user,
+		  .size = sizeof(options->sentinel_user) },
+		{ "sentinel_password", FOR_SENTINEL, .text = options->sentinel_password,
+		  .size = sizeof(options->sentinel_password) },
 	};
 	char quoted[40];
 
@@ -306,7 +391,8 @@ static int set_query(const char *url, struct span query, struct redis_options *o
 		if (i == LENGTH(parameters) || !value.text)
 			return url_fail(error, url,
 					"\"%s\" after the '?' is no parameter with a value; use "
-					"db=, connect_ms=, command_ms=, ca=, certificate= or key=",
+					"db=, connect_ms=, command_ms=, ca=, certificate=, key=, "
+					"sentinel_user= or sentinel_password=",
 					weir_quote(name.text, name.length, quoted,
 						   sizeof(quoted)));
 		if (set_parameter(url, &parameters[i], value, options, error) < 0)
@@ -315,6 +401,9 @@ static int set_query(const char *url, struct span query, struct redis_options *o
 	if (!options->tls_certificate[0] != !options->tls_key[0])
 		return url_fail(error, url, "\"certificate\" and \"key\" go together; give both "
 				"or neither");
+	if (options->sentinel_user[0] && !options->sentinel_password[0])
+		return url_fail(error, url, "\"sentinel_user\" has no \"sentinel_password\"; "
+				"give both or neither");
 	return WEIR_OK;
 }
 
@@ -334,8 +423,12 @@ static int parse(const char *url, struct redis_options *options, struct weir_err
 		return WEIR_EINVAL;
 	if (options->transport == REDIS_OVER_UNIX)
 		status = set_socket(url, &parts, options, error);
+	else if (options->topology == REDIS_SENTINEL)
+		status = set_seeds(url, parts.hosts, REDIS_SENTINEL_PORT, options, error);
 	else
-		status = set_host(url, &parts, options, error);
+		status = set_host(url, parts.hosts, options, error);
+	if (status == WEIR_OK && options->topology == REDIS_SENTINEL)
+		status = set_master(url, &parts.path, options, error);
 	if (status == WEIR_OK && options->transport != REDIS_OVER_UNIX)
 		status = set_database(url, parts.path, options, &database_given, error);
 	if (status == WEIR_OK)
@@ -380,20 +473,47 @@ static void encode(const char *text, const char *also, char *encoded, size_t siz
 	encoded[length] = '\0';
 }
 
+int redis_address_format(const char *host, uint16_t port, char *text, size_t size)
+{
+	char encoded[3 * sizeof(((struct redis_address *)NULL)->host)];
+	bool brackets = strchr(host, ':');
+
+	encode(host, ":", encoded, sizeof(encoded));
+	return snprintf(text, size, "%s%s%s:%u", brackets ? "[" : "", encoded,
+			brackets ? "]" : "", port);
+}
+
+/* "host:port,host:port" */
+static void format_seeds(const struct redis_options *options, char *text, size_t size)
+{
+	size_t length = 0;
+
+	text[0] = '\0';
+	for (unsigned i = 0; i < options->seed_count && length + 1 < size; i++) {
+		if (i > 0)
+			text[length++] = ',';
+		length += (size_t)redis_address_format(options->seeds[i].host,
+						       options->seeds[i].port, text + length,
+						       size - length);
+	}
+}
+
 int redis_url_format(const struct redis_options *options, char *text, size_t size)
 {
-	char user[3 * sizeof(options->user)], host[3 * sizeof(options->host)];
-	char path[3 * sizeof(options->path)];
+	char user[3 * sizeof(options->user)], path[3 * sizeof(options->path)];
+	char hosts[2 * REDIS_URL_MAX], master[3 * sizeof(options->master)];
 	const char *password = options->log_in ? ":***@" : "";
-	bool brackets = strchr(options->host, ':');
 
 	encode(options->user, "", user, sizeof(user));
 	encode(options->path, "/", path, sizeof(path));
-	encode(options->host, ":", host, sizeof(host));
+	encode(options->master, "", master, sizeof(master));
 	if (options->transport == REDIS_OVER_UNIX)
 		return snprintf(text, size, "unix://%s%s%s?db=%u", user, password, path,
 				options->database);
-	return snprintf(text, size, "%s://%s%s%s%s%s:%u/%u", schemes[options->transport].name,
-			user, password, brackets ? "[" : "", host, brackets ? "]" : "",
-			options->port, options->database);
+	if (options->seed_count > 0)
+		format_seeds(options, hosts, sizeof(hosts));
+	else
+		redis_address_format(options->host, options->port, hosts, sizeof(hosts));
+	return snprintf(text, size, "%s://%s%s%s%s%s/%u", scheme_of(options), user, password,
+			hosts, master[0] ? "/" : "", master, options->database);
 }

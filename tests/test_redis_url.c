@@ -55,6 +55,21 @@ static const struct {
 	  "unix://u:***@/s?db=0" },
 	{ "unix:///" HUNDRED "012345", { UNIX, .path = "/" HUNDRED "012345" },
 	  "unix:///" HUNDRED "012345?db=0" },
+	{ "redis-sentinel://s1/mymaster",
+	  { TCP, .topology = REDIS_SENTINEL, .seeds = { { "s1", 26379 } }, .seed_count = 1, .master = "mymaster" },
+	  "redis-sentinel://s1:26379/mymaster/0" },
+	{ "Redis-Sentinel://u:p@s1:1,[::1]:2,10.0.0.3,[fe80::1%25eth0]/a%2Fb/7?sentinel_user=su&"
+	  "sentinel_password=s%26p&connect_ms=5",
+	  { TCP, .topology = REDIS_SENTINEL, .log_in = true, .user = "u", .password = "p", .database = 7,
+	    .connect_ms = 5, .master = "a/b", .sentinel_user = "su", .sentinel_password = "s&p",
+	    .seeds = { { "s1", 1 }, { "::1", 2 }, { "10.0.0.3", 26379 },
+		       { "fe80::1%eth0", 26379 } }, .seed_count = 4 },
+	  "redis-sentinel://u:***@s1:1,[::1]:2,10.0.0.3:26379,[fe80::1%25eth0]:26379/a%2Fb/7" },
+	{ "rediss-sentinel://s1,s2/m/?ca=ca.pem&sentinel_password=p&db=3",
+	  { TLS, .topology = REDIS_SENTINEL, .database = 3, .tls_ca = "ca.pem", .master = "m",
+	    .sentinel_password = "p", .seeds = { { "s1", 26379 }, { "s2", 26379 } },
+	    .seed_count = 2 },
+	  "rediss-sentinel://s1:26379,s2:26379/m/3" },
 };
 
 START_TEST(means)
@@ -83,6 +98,15 @@ START_TEST(means)
 	ck_assert_str_eq(options.tls_key, expected.tls_key);
 	ck_assert_uint_eq(options.connect_ms, expected.connect_ms);
 	ck_assert_uint_eq(options.command_ms, expected.command_ms);
+	ck_assert_int_eq(options.topology, expected.topology);
+	ck_assert_str_eq(options.master, expected.master);
+	ck_assert_str_eq(options.sentinel_user, expected.sentinel_user);
+	ck_assert_str_eq(options.sentinel_password, expected.sentinel_password);
+	ck_assert_uint_eq(options.seed_count, expected.seed_count);
+	for (unsigned i = 0; i < expected.seed_count; i++) {
+		ck_assert_str_eq(options.seeds[i].host, expected.seeds[i].host);
+		ck_assert_uint_eq(options.seeds[i].port, expected.seeds[i].port);
+	}
 
 	ck_assert_int_eq(redis_url_format(&options, shown, sizeof(shown)),
 			 (int)strlen(good[_i].shown));
@@ -96,8 +120,9 @@ static const struct {
 	const char *said;
 } bad[] = {
 	/* Where it begins */
-	{ "", "\"\": it does not begin with redis://, rediss:// or unix://; write "
-	  "redis://host:port/database or unix:///path" },
+	{ "", "\"\": it does not begin with redis://, rediss://, unix://, "
+	  "redis-sentinel:// or rediss-sentinel://; write redis://host:port/database or "
+	  "unix:///path" },
 	{ "localhost:6379", "\"localhost:6379\": it does not begin" },
 	{ "http://h", "\"http://h\": it does not begin" },
 	{ "redis:/h", "\"redis:/h\": it does not begin" },
@@ -181,7 +206,8 @@ static const struct {
 	{ "redis://h?", "\"\" after the '?' is no parameter with a value; use db=" },
 	{ "redis://h?db", "\"db\" after the '?' is no parameter with a value" },
 	{ "redis://h?password=secret", "\"redis://h?\": \"password\" after the '?' is no "
-	  "parameter with a value; use db=, connect_ms=, command_ms=, ca=, certificate= or key=" },
+	  "parameter with a value; use db=, connect_ms=, command_ms=, ca=, certificate=, key=, "
+	  "sentinel_user= or sentinel_password=" },
 	{ "redis://h?DB=1", "\"DB\" after the '?'" },
 	{ "redis://h?db=1&", "\"\" after the '?'" },
 	{ "redis://h?db=1&db=1", "\"db\" stands there twice; keep one" },
@@ -190,11 +216,33 @@ static const struct {
 	{ "redis://h?connect_ms=0", "connect_ms \"0\" is no number that fits; give 1 to 60000" },
 	{ "redis://h?command_ms=60001", "command_ms \"60001\" is no number that fits" },
 	{ "redis://h?ca=x", "\"ca\" is for rediss:// only; remove it" },
-	{ "rediss://h?ca=", "\"ca\" is empty; give a path" },
+	{ "rediss://h?ca=", "\"ca\" is empty; give a value" },
 	{ "rediss://h?ca=%0", "\"ca\" has a '%'" },
 	{ "rediss://h?ca=" HUNDRED HUNDRED HUNDRED, "\"ca\" is too long; shorten it" },
 	{ "rediss://h?key=k", "\"certificate\" and \"key\" go together; give both or neither" },
 	{ "rediss://h?certificate=k", "\"certificate\" and \"key\" go together" },
+
+	/* Sentinels */
+	{ "redis-sentinel://s1", "\"redis-sentinel://s1\": it does not name the master; write "
+	  "redis-sentinel://host,host/master/database" },
+	{ "redis-sentinel://s1/", "it does not name the master" },
+	{ "redis-sentinel:///m", "a host is missing; write redis-sentinel://host:port,host:port/" },
+	{ "redis-sentinel://s1,,s2/m", "a host is missing" },
+	{ "rediss-sentinel://s1,/m", "a host is missing; write rediss-sentinel://" },
+	{ "redis-sentinel://s1:1,s2:x/m", "\"redis-sentinel://s1:1,s2:***\": the port is not" },
+	{ "redis-sentinel://user:secret,s2/m", "\"redis-sentinel://user:***\": the port is not" },
+	{ "redis-sentinel://s!/m", "the host \"s!\" is not the name of a host" },
+	{ "redis-sentinel://a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q/m", "it has more than 16 hosts" },
+	{ "redis-sentinel://s1/" HUNDRED TEN TEN TEN, "the name of the master is too long" },
+	{ "redis-sentinel://s1/m/x", "the database \"x\" is no number that fits" },
+	{ "redis-sentinel://s1/m?sentinel_user=u", "\"sentinel_user\" has no "
+	  "\"sentinel_password\"; give both or neither" },
+	{ "redis-sentinel://s1/m?sentinel_password=sec%0", "\"sentinel_password\" has a '%'" },
+	{ "redis-sentinel://s1/m?sentinel_password=", "\"sentinel_password\" is empty" },
+	{ "redis-sentinel://s1/m?ca=x", "\"ca\" is for rediss:// only; remove it" },
+	{ "redis://h?sentinel_password=secret", "\"sentinel_password\" is for redis-sentinel:// "
+	  "only; remove it" },
+	{ "redis://a,b", "the host \"a,b\" is not the name of a host" },
 };
 
 START_TEST(refused)

@@ -18,7 +18,7 @@ static void must_explain(const struct weir_error *error)
 static void must_survive(const struct redis_options *options)
 {
 	struct redis_options again;
-	char text[4096];
+	char text[3 * REDIS_URL_MAX];
 
 	must(memchr(options->host, '\0', sizeof(options->host)));
 	must(memchr(options->path, '\0', sizeof(options->path)));
@@ -26,7 +26,11 @@ static void must_survive(const struct redis_options *options)
 	must(memchr(options->password, '\0', sizeof(options->password)));
 	must(options->connect_ms >= 1 && options->connect_ms <= REDIS_TIMEOUT_MAX_MS);
 	must(options->command_ms >= 1 && options->command_ms <= REDIS_TIMEOUT_MAX_MS);
-	must(!options->host[0] == (options->transport == REDIS_OVER_UNIX));
+	must(!options->host[0] == (options->transport == REDIS_OVER_UNIX ||
+				   options->topology != REDIS_ALONE));
+	must(!options->master[0] == (options->topology != REDIS_SENTINEL));
+	must(!options->seed_count == (options->topology == REDIS_ALONE));
+	must(options->seed_count <= REDIS_SEEDS_MAX);
 	must(!options->path[0] == (options->transport != REDIS_OVER_UNIX));
 
 	must(redis_url_format(options, text, sizeof(text)) < (int)sizeof(text));
@@ -34,6 +38,12 @@ static void must_survive(const struct redis_options *options)
 	must(again.transport == options->transport);
 	must(strcmp(again.host, options->host) == 0);
 	must(again.port == options->port);
+	must(again.topology == options->topology);
+	must(strcmp(again.master, options->master) == 0);
+	must(again.seed_count == options->seed_count);
+	for (unsigned i = 0; i < options->seed_count; i++)
+		must(strcmp(again.seeds[i].host, options->seeds[i].host) == 0 &&
+		     again.seeds[i].port == options->seeds[i].port);
 	must(strcmp(again.path, options->path) == 0);
 	must(again.database == options->database);
 	must(again.log_in == options->log_in);
