@@ -444,6 +444,12 @@ int weir_sync_stop(struct weir *weir, struct weir_error *error);
 int weir_sync_pause(struct weir *weir, struct weir_error *error);
 int weir_sync_resume(struct weir *weir, struct weir_error *error);
 
+/* Delete what hosts keep in Redis under options->prefix, at options->url: when a cluster
+ * is given up.  Hosts that still sync find it gone, as after FLUSHALL, and put back what
+ * they know.  Waits for Redis, at most connect_ms and command_ms of the URL.  Errors:
+ * WEIR_EINVAL, WEIR_ENOMEM, WEIR_ESYSTEM (Redis cannot be reached, or refuses). */
+int weir_sync_erase(const struct weir_sync_options *options, struct weir_error *error);
+
 struct weir_sync_status {
 	bool enabled;                   /* was a sync thread ever started here? */
 	bool running;                   /* does this process have one? */
@@ -454,6 +460,9 @@ struct weir_sync_status {
 	uint64_t term;
 	uint64_t rounds;                /* acknowledged, by all leaders of this segment */
 	uint64_t round_ns;              /* how long the last tick took */
+	uint64_t longest_round_ns;      /* how long the longest one took */
+	uint64_t longest_unmerged_ns;   /* no charge has waited longer for its merge since the
+					 * first round, nor waits longer now */
 	uint64_t staleness_ns;          /* age of the oldest view; WEIR_NEVER: none yet */
 	uint64_t unmerged_tokens;       /* consumed here and not in a view yet */
 	uint64_t hosts;                 /* alive at the last round; 0: not known */

@@ -266,6 +266,9 @@ struct segment_header {
 		uint64_t heartbeat_ns;
 		uint64_t round_ns;      /* how long the last tick took */
 		uint64_t connected;     /* to Redis; for people */
+		uint64_t looked_ns;     /* at all charges, the last time that none was left */
+		uint64_t round_max_ns;  /* the longest tick so far */
+		uint64_t unmerged_max_ns;       /* the longest that a charge may have waited */
 	} leader __attribute__((aligned(CACHE_LINE)));
 	struct {
 		uint64_t bell;          /* low half: a futex that decisions ring */

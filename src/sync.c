@@ -2,6 +2,7 @@
 /*
  * sync.c - the public functions on sync.
  */
+#include <signal.h>
 #include <string.h>
 #include <time.h>
 
@@ -10,6 +11,7 @@
 #include "shm/error.h"
 #include "shm/policy_table.h"
 #include "src/handle.h"
+#include "sync/erase.h"
 #include "sync/thread.h"
 
 #define INTERVAL_MIN_NS 1000000ull
@@ -125,6 +127,31 @@ int weir_sync_resume(struct weir *weir, struct weir_error *error)
 	return set_paused(weir, 0, error);
 }
 
+/* A connection that Redis has closed must not end the program. */
+int weir_sync_erase(const struct weir_sync_options *options, struct weir_error *error)
+{
+	const struct timespec no_wait = { 0 };
+	struct weir_sync_options defaults;
+	sigset_t pipe_signal, before, pending;
+	int status;
+
+	weir_sync_options_init(&defaults);
+	if (!options)
+		options = &defaults;
+	status = options_check(options, error);
+	if (status)
+		return status;
+	sigemptyset(&pipe_signal);
+	sigaddset(&pipe_signal, SIGPIPE);
+	sigpending(&pending);
+	pthread_sigmask(SIG_BLOCK, &pipe_signal, &before);
+	status = sync_erase(options, error);
+	if (!sigismember(&pending, SIGPIPE))
+		sigtimedwait(&pipe_signal, NULL, &no_wait);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return status;
+}
+
 /* ---- Status ------------------------------------------------------------ */
 
 static uint64_t clock_now_ns(void)
@@ -173,6 +200,15 @@ static uint64_t largest_cap(const struct segment *segment)
 	return largest;
 }
 
+/* What waits now was charged after the last look at all charges. */
+static uint64_t longest_unmerged(const struct segment_header *header, bool waiting)
+{
+	uint64_t longest = atomic_load_relaxed(&header->leader.unmerged_max_ns);
+	uint64_t looked = atomic_load_relaxed(&header->leader.looked_ns), now = clock_now_ns();
+
+	return waiting && looked && now > looked + longest ? now - looked : longest;
+}
+
 static void status_of_shards(const struct segment *segment, struct weir_sync_status *status)
 {
 	uint64_t now = clock_now_ns();
@@ -215,7 +251,9 @@ int weir_sync_status(const struct weir *weir, struct weir_sync_status *status,
 	status->term = atomic_load_relaxed(&header->leader.word.second);
 	status->rounds = counter_sum_global(segment, COUNTER_ROUNDS);
 	status->round_ns = atomic_load_relaxed(&header->leader.round_ns);
+	status->longest_round_ns = atomic_load_relaxed(&header->leader.round_max_ns);
 	status->unmerged_tokens = unmerged_tokens(segment);
+	status->longest_unmerged_ns = longest_unmerged(header, status->unmerged_tokens > 0);
 	status->largest_cap = largest_cap(segment);
 	status_of_shards(segment, status);
 	return weir_ok(error);

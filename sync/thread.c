@@ -25,6 +25,8 @@
 
 #include "shm/counter.h"
 #include "shm/error.h"
+#include "sync/erase.h"
+#include "sync/keys.h"
 #include "sync/leader.h"
 #include "sync/redis.h"
 #include "sync/script.h"
@@ -34,14 +36,13 @@
 #define TOLERANCE_NS 1000000000ull      /* that Redis' clock may run ahead by, once */
 #define HOST_ID_SIZE 16u
 #define CLUSTER_TTL_MS "604800000"      /* 7 days, as the shards' */
-#define PREFIX_MAX 128u
 
 struct sync {
 	struct segment *segment;
 	struct leader leader;
 	struct redis *redis;
 	unsigned char host[HOST_ID_SIZE];
-	char prefix[PREFIX_MAX + 1];
+	char prefix[SYNC_PREFIX_MAX + 1];
 	unsigned failures;              /* in a row */
 	bool permanent;                 /* the last of them takes a person to mend */
 	uint64_t random;
@@ -98,11 +99,11 @@ static size_t virtual_now(const struct shard_record *shard, unsigned char out[8]
 
 static enum redis_error append_call(struct sync *sync, const struct leader_call *call)
 {
-	char key[PREFIX_MAX + 24], term[12], sequence[12], tolerance[24], keep[24];
+	char key[SYNC_KEY_SIZE], term[12], sequence[12], tolerance[24], keep[24];
 	unsigned char low[8];
 	const char *argv[7] = { (char *)sync->host, term, sequence, (char *)low, tolerance, keep, "" };
 	size_t lengths[7] = { HOST_ID_SIZE };
-	int key_length = snprintf(key, sizeof(key), "%s:{%u}", sync->prefix, call->shard);
+	size_t key_length = sync_shard_key(key, sync->prefix, call->shard);
 
 	lengths[1] = (size_t)snprintf(term, sizeof(term), "%u", call->term);
 	lengths[2] = (size_t)snprintf(sequence, sizeof(sequence), "%u", call->sequence);
@@ -113,7 +114,7 @@ static enum redis_error append_call(struct sync *sync, const struct leader_call 
 		argv[6] = (const char *)call->round->blob;
 		lengths[6] = call->round->count * WIRE_ITEM;
 	}
-	return redis_append_eval(sync->redis, 0, key, (size_t)key_length, 7, argv, lengths);
+	return redis_append_eval(sync->redis, 0, key, key_length, 7, argv, lengths);
 }
 
 /* {code, now, hosts, term, sequence, items} */
@@ -233,13 +234,13 @@ static bool same_secret(struct sync *sync)
 	struct fingerprint digest = hash_strong(sync->segment->secret, text, sizeof(text));
 	struct redis_result results[2] = { { 0 } };
 	struct weir_error error = { 0 };
-	char key[PREFIX_MAX + 16], value[40];
+	char key[SYNC_KEY_SIZE], value[40];
 	size_t length;
 	const char *set[] = { "SET", key, value, "NX", "PX", CLUSTER_TTL_MS };
 	const char *get[] = { "GET", key };
 	const char *found;
 
-	snprintf(key, sizeof(key), "%s:cluster", sync->prefix);
+	sync_cluster_key(key, sync->prefix);
 	snprintf(value, sizeof(value), "%016llx%016llx", (unsigned long long)digest.high,
 		 (unsigned long long)digest.low);
 	redis_append(sync->redis, 6, set, NULL);
@@ -272,13 +273,44 @@ static bool connected(struct sync *sync)
 	return false;
 }
 
+static bool looked_at_all(const struct leader *leader)
+{
+	for (unsigned i = 0; i < SYNC_SHARDS; i++) {
+		if (!leader->rounds[i].whole)
+			return false;
+	}
+	return true;
+}
+
+/*
+ * How long a tick took at most, and how long a charge waited for its merge: no longer
+ * than from the last look at all charges, after which it came, to the end of this tick.
+ */
+static void measure(struct sync *sync, uint64_t begin, uint64_t end, enum leader_result result)
+{
+	struct segment_header *header = sync->segment->header;
+	/* Relaxed: the leader's own; the leader word hands them on. */
+	uint64_t looked = atomic_load_relaxed(&header->leader.looked_ns);
+	uint64_t waited = looked && end > looked ? end - looked : 0;
+
+	if (result == LEADER_DONE) {
+		atomic_store_relaxed(&header->leader.round_ns, end - begin);
+		if (end - begin > atomic_load_relaxed(&header->leader.round_max_ns))
+			atomic_store_relaxed(&header->leader.round_max_ns, end - begin);
+		if (waited > atomic_load_relaxed(&header->leader.unmerged_max_ns))
+			atomic_store_relaxed(&header->leader.unmerged_max_ns, waited);
+	}
+	if (looked_at_all(&sync->leader))
+		atomic_store_relaxed(&header->leader.looked_ns, begin);
+}
+
 /* One turn as the leader.  Returns how long to sleep. */
 static uint64_t lead(struct sync *sync)
 {
 	struct leader_transport transport = { call_redis, sync };
 	struct segment_header *header = sync->segment->header;
 	uint64_t interval = atomic_load_relaxed(&header->sync.interval_ns);
-	uint64_t begin = now_ns(), spent;
+	uint64_t begin = now_ns(), end, spent;
 	enum leader_result result = LEADER_FAILED;
 
 	if (connected(sync))
@@ -292,9 +324,9 @@ static uint64_t lead(struct sync *sync)
 	if (result == LEADER_LOST)
 		return interval;
 	forget_error(sync);
-	spent = now_ns() - begin;
-	if (result == LEADER_DONE)
-		atomic_store_relaxed(&header->leader.round_ns, spent);
+	end = now_ns();
+	measure(sync, begin, end, result);
+	spent = end - begin;
 	return spent < interval ? interval - spent : SPACING_NS;
 }
 
@@ -334,15 +366,12 @@ static int prepare(struct sync *sync, const struct weir_sync_options *options,
 	const char *scripts[1] = { sync_script };
 	struct redis_options redis;
 	int status = redis_url_parse(options->url, &redis, error);
-	size_t length = strlen(options->prefix);
 
-	if (status == 0 && (length == 0 || length > PREFIX_MAX || strpbrk(options->prefix, "{}")))
-		status = weir_fail(error, WEIR_EINVAL,
-				   "prefix of %zu bytes does not do; give 1 to %u bytes without braces",
-				   length, PREFIX_MAX);
+	if (status == 0)
+		status = sync_prefix_check(options->prefix, error);
 	if (status)
 		return status;
-	memcpy(sync->prefix, options->prefix, length + 1);
+	strcpy(sync->prefix, options->prefix);
 	if (getrandom(&sync->random, sizeof(sync->random), 0) != sizeof(sync->random))
 		return weir_fail(error, WEIR_ESYSTEM, "no random numbers from the kernel: %s",
 				 strerror(errno));

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <hiredis/hiredis.h>
+
 #include "tests/redis_server.h"
 #include "tests/sync_fixture.h"
 
@@ -268,6 +270,75 @@ START_TEST(test_begun_later)
 }
 END_TEST
 
+static int64_t keys_in_redis(void)
+{
+	redisContext *context = redis_server_connect(server);
+	redisReply *reply = redisCommand(context, "DBSIZE");
+	int64_t keys;
+
+	ck_assert_ptr_nonnull(reply);
+	keys = reply->integer;
+	freeReplyObject(reply);
+	redisFree(context);
+	return keys;
+}
+
+/* A cluster that is given up leaves nothing in Redis; one that goes on loses nothing. */
+START_TEST(test_erase)
+{
+	struct weir_sync_options options;
+	struct weir_error error;
+
+	weir_sync_options_init(&options);
+	options.url = url();
+	open_hosts("100/365d", WEIR_EVENTUAL, WEIR_FAIL_CLOSED);
+	for (int i = 0; i < HOSTS; i++)
+		take(i, "key", 10);
+	all_agree_on("key", 70);
+	options.prefix = "another";
+	ck_assert_int_eq(weir_sync_erase(&options, &error), 0);
+	ck_assert_int_gt(keys_in_redis(), 8);
+	options.prefix = "weir";
+	ck_assert_msg(weir_sync_erase(&options, &error) == 0, "%s", error.message);
+	take(1, "key", 30);
+	all_agree_on("key", 40);
+	hosts_close();
+	ck_assert_msg(weir_sync_erase(&options, &error) == 0, "%s", error.message);
+	ck_assert_int_eq(keys_in_redis(), 0);
+
+	options.prefix = "a{b}";
+	ck_assert_int_eq(weir_sync_erase(&options, &error), WEIR_EINVAL);
+	options.prefix = "weir";
+	options.url = "unix:///nowhere/at/all";
+	ck_assert_int_eq(weir_sync_erase(&options, &error), WEIR_ESYSTEM);
+	ck_assert_ptr_nonnull(strstr(error.message, "/nowhere/at/all"));
+}
+END_TEST
+
+/* The longest round, and the longest wait for a merge, are measured, also a wait that
+ * has not ended. */
+START_TEST(test_longest)
+{
+	struct weir_sync_status status;
+
+	open_hosts("1000/365d", WEIR_EVENTUAL, WEIR_FAIL_OPEN);
+	take(0, "key", 1);
+	wait_until(status_of(hosts[0]).unmerged_tokens == 0);
+	status = status_of(hosts[0]);
+	ck_assert_uint_gt(status.longest_round_ns, 0);
+	ck_assert_uint_ge(status.longest_round_ns, status.round_ns);
+	ck_assert_uint_ge(status.longest_unmerged_ns, status.round_ns);
+
+	redis_server_stop(server);
+	take(0, "key", 1);
+	wait_until(status_of(hosts[0]).longest_unmerged_ns > 500 * MS);
+	redis_server_continue(server);
+	wait_until(status_of(hosts[0]).unmerged_tokens == 0);
+	ck_assert_uint_gt(status_of(hosts[0]).longest_unmerged_ns, 500 * MS);
+	hosts_close();
+}
+END_TEST
+
 /* Bad options are refused with the value, and a segment without room for sync. */
 START_TEST(test_arguments)
 {
@@ -325,6 +396,8 @@ int main(void)
 	tcase_add_test(tests, test_other_secret);
 	tcase_add_test(tests, test_takeover);
 	tcase_add_test(tests, test_begun_later);
+	tcase_add_test(tests, test_erase);
+	tcase_add_test(tests, test_longest);
 	tcase_add_test(tests, test_arguments);
 	suite_add_tcase(suite, tests);
 	runner = srunner_create(suite);
