@@ -8,12 +8,7 @@
 #include <pthread.h>
 
 #include "replay-run.h"
-
-/* Written by one worker, read by the parent. */
-struct replay_worker {
-	_Alignas(64) _Atomic uint64_t done;     /* requests, for the progress */
-	uint64_t start_ns, end_ns;              /* CLOCK_MONOTONIC */
-};
+#include "replay-team.h"
 
 /* In shared memory. */
 struct replay_shared {
@@ -30,7 +25,6 @@ struct replay_crew {
 	unsigned workers;
 	struct weir *weir;
 	weir_policy_id *policies;       /* of the plan's policies, the alone ones too */
-	pid_t pids[REPLAY_WORKERS_MAX]; /* 0: not running */
 	struct replay_shared *shared;
 	struct replay_tally *tallies;
 	uint32_t *samples;              /* latencies in ns, per request and policy */
