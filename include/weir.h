@@ -468,12 +468,31 @@ struct weir_sync_status {
 	uint64_t hosts;                 /* alive at the last round; 0: not known */
 	uint64_t largest_cap;           /* tokens; WEIR_NEVER where no cap is in force */
 	char last_error[256];           /* of this process's thread; "" if none */
+	uint64_t disagreeing;           /* policies that another host has otherwise */
+	char policy_error[256];         /* why they could not be compared; "" if they were */
 };
 
 /* Describe the state of sync.  Looks at every slot.  Errors: WEIR_EINVAL (not a
  * segment that syncs). */
 int weir_sync_status(const struct weir *weir, struct weir_sync_status *status,
 		     struct weir_error *error);
+
+/* A policy that hosts of the cluster have otherwise: other limits, or another
+ * consistency.  Fail mode and shadow are each host's own. */
+struct weir_disagreement {
+	char policy[WEIR_NAME_MAX + 1];
+	uint64_t host;                  /* one of them: its weir_info.incarnation */
+	uint64_t hosts;                 /* how many of them have it like that */
+	char ours[424];                 /* as weir_limit_format() writes limits, then the */
+	char theirs[424];               /* consistency: "100/1m, 5000/1d bounded" */
+};
+
+/* Fill LIST with up to CAPACITY disagreements, as of the leader's last look (once a
+ * second, and when a policy was changed here); of many, 15 are kept.  Returns how many
+ * there are.  While hosts disagree, each applies its own limit to what all of them
+ * charge. */
+size_t weir_sync_disagreements(const struct weir *weir, struct weir_disagreement *list,
+			       size_t capacity);
 
 /* ---- Reading ----------------------------------------------------------- */
 

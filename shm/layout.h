@@ -129,6 +129,19 @@ struct shard_record {
 };
 _Static_assert(sizeof(struct shard_record) == 2 * CACHE_LINE, "");
 
+/* What the leader tells people about policies, for any process to read: report.c. */
+struct report_record {
+	uint64_t stamp;                 /* keyed checksum of what follows: one that is half
+	                                 * written is recognised, so it needs no ordering */
+	uint64_t host;                  /* incarnation of the other host's segment */
+	uint64_t hosts;                 /* that say the same; 0: nothing is told here */
+	uint64_t policy[8];             /* name, NUL-padded */
+	uint64_t text[53];              /* NUL-padded */
+};
+_Static_assert(sizeof(struct report_record) == 8 * CACHE_LINE, "");
+
+#define REPORTS 16u
+
 /* ---- Policies ---------------------------------------------------------- */
 
 /* A limit as the decision path wants it: 16 words, copied word by word. */
@@ -235,7 +248,7 @@ struct segment_header {
 	uint64_t holds_offset;
 	uint64_t slots_offset;
 	uint64_t notes_offset;
-	uint64_t sync_offset;           /* shards, queue, summary, then slot_sync */
+	uint64_t sync_offset;           /* shards, queue, summary, slot_sync, reports */
 	uint64_t checksum;
 
 	/* Changes; one line each, since different processes write them. */
@@ -278,6 +291,9 @@ struct segment_header {
 	struct {
 		uint64_t latest_ns;     /* at which a bucket was taken as expired: table.c */
 	} taken __attribute__((aligned(CACHE_LINE)));
+	struct {
+		uint64_t disagreeing;   /* policies that another host has otherwise */
+	} others __attribute__((aligned(CACHE_LINE)));
 };
 _Static_assert(sizeof(struct segment_header) <= PAGE_ALIGN, "the header is one page");
 

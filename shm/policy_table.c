@@ -27,6 +27,7 @@
  */
 #include "shm/policy_table.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "shm/counter.h"
@@ -75,6 +76,45 @@ bool policy_decode(const struct segment *segment, uint64_t version, uint32_t ind
 		policy->limits[i].action = (enum weir_action)(kind >> 8 & 0xff);
 	}
 	return weir_policy_check(policy, NULL) == 0;
+}
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(((const struct weir_policy *)a)->name, ((const struct weir_policy *)b)->name);
+}
+
+static size_t list_at(const struct segment *segment, uint64_t version,
+		      struct weir_policy *policies, size_t capacity)
+{
+	struct weir_policy policy;
+	uint64_t serial;
+	size_t count = 0;
+
+	for (uint32_t index = 0; index < segment->policies; index++) {
+		if (!policy_decode(segment, version, index, &policy, &serial))
+			continue;
+		if (count < capacity)
+			policies[count] = policy;
+		count++;
+	}
+	return count;
+}
+
+size_t policy_table_list(const struct segment *segment, struct weir_policy *policies,
+			 size_t capacity)
+{
+	size_t count = 0;
+
+	for (int attempt = 0; attempt < POLICY_READ_ATTEMPTS; attempt++) {
+		uint64_t version = policy_version(segment);
+
+		count = list_at(segment, version, policies, capacity);
+		if (policy_version(segment) == version)
+			break;
+	}
+	if (capacity > 0)
+		qsort(policies, count < capacity ? count : capacity, sizeof(*policies), by_name);
+	return count;
 }
 
 static void name_encode(const char *name, uint64_t words[8])

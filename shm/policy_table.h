@@ -16,6 +16,7 @@ static inline uint64_t policy_version(const struct segment *segment)
 	return atomic_load_acquire(&segment->header->policy.version); /* E4 */
 }
 
+#define POLICY_READ_ATTEMPTS 64 /* policy changes that one reading follows */
 #define SWITCH_SET 0x80u /* in policy_switch.fail_mode */
 
 struct policy_head {
@@ -125,6 +126,11 @@ static inline void policy_limit(const struct segment *segment, uint64_t version,
 /* The whole policy at INDEX; false if there is none, or it is damaged. */
 bool policy_decode(const struct segment *segment, uint64_t version, uint32_t index,
 		   struct weir_policy *policy, uint64_t *serial);
+
+/* Copy up to CAPACITY policies, in the order of their names.  Returns how many there
+ * are. */
+size_t policy_table_list(const struct segment *segment, struct weir_policy *policies,
+			 size_t capacity);
 
 /* The id of policy NAME as of VERSION, or WEIR_NO_POLICY. */
 weir_policy_id policy_lookup(const struct segment *segment, uint64_t version, const char *name);

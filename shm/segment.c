@@ -81,6 +81,7 @@ static void layout_of(struct segment_header *header)
 		offset += queue_words(header->slots) * 8;
 		offset += queue_words(queue_words(header->slots)) * 8;
 		offset = aligned(offset, CACHE_LINE) + header->slots * sizeof(struct slot_sync);
+		offset += REPORTS * sizeof(struct report_record);
 	} else {
 		header->sync_offset = 0;
 	}
@@ -513,6 +514,7 @@ static void place_sync(struct segment *segment, const struct segment_header *hea
 	segment->queue.summary = (uint64_t *)(base + offset);
 	offset += queue_words(segment->queue.mark_words) * 8;
 	segment->slot_syncs = (struct slot_sync *)(base + aligned(offset, CACHE_LINE));
+	segment->reports = (struct report_record *)(segment->slot_syncs + header->slots);
 }
 
 static void place_regions(struct segment *segment, const struct segment_header *header,

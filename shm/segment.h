@@ -38,6 +38,7 @@ struct segment {
 	struct shard_record *shards;
 	struct queue queue;
 	struct slot_sync *slot_syncs;
+	struct report_record *reports;
 	struct sync *sync;              /* this process's sync thread, if it has one */
 	enum weir_clock clock;
 	bool huge_pages;

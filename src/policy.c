@@ -2,14 +2,11 @@
 /*
  * policy.c - the public functions on policies: check, lock, publish.
  */
-#include <stdlib.h>
 #include <string.h>
 
 #include "shm/error.h"
 #include "shm/policy_table.h"
 #include "src/handle.h"
-
-#define READ_ATTEMPTS 64        /* policy changes that one reading follows */
 
 static int unknown_policy(const char *name, struct weir_error *error)
 {
@@ -84,7 +81,7 @@ weir_policy_id weir_policy_find(const struct weir *weir, const char *name)
 	const struct segment *segment = handle_enter(weir);
 	weir_policy_id id = WEIR_NO_POLICY;
 
-	for (int attempt = 0; segment && attempt < READ_ATTEMPTS; attempt++) {
+	for (int attempt = 0; segment && attempt < POLICY_READ_ATTEMPTS; attempt++) {
 		uint64_t version = policy_version(segment);
 
 		id = policy_lookup(segment, version, name);
@@ -101,7 +98,7 @@ int weir_policy_get(const struct weir *weir, const char *name, struct weir_polic
 	const struct segment *segment = handle_enter(weir);
 	bool found = false;
 
-	for (int attempt = 0; segment && attempt < READ_ATTEMPTS; attempt++) {
+	for (int attempt = 0; segment && attempt < POLICY_READ_ATTEMPTS; attempt++) {
 		uint64_t version = policy_version(segment), serial;
 		weir_policy_id id = policy_lookup(segment, version, name);
 
@@ -114,43 +111,12 @@ int weir_policy_get(const struct weir *weir, const char *name, struct weir_polic
 	return found ? weir_ok(error) : unknown_policy(name, error);
 }
 
-static int by_name(const void *a, const void *b)
-{
-	return strcmp(((const struct weir_policy *)a)->name, ((const struct weir_policy *)b)->name);
-}
-
-static size_t list_at(const struct segment *segment, uint64_t version,
-		      struct weir_policy *policies, size_t capacity)
-{
-	struct weir_policy policy;
-	uint64_t serial;
-	size_t count = 0;
-
-	for (uint32_t index = 0; index < segment->policies; index++) {
-		if (!policy_decode(segment, version, index, &policy, &serial))
-			continue;
-		if (count < capacity)
-			policies[count] = policy;
-		count++;
-	}
-	return count;
-}
-
 size_t weir_policy_list(const struct weir *weir, struct weir_policy *policies, size_t capacity)
 {
 	const struct segment *segment = handle_enter(weir);
-	size_t count = 0;
+	size_t count = segment ? policy_table_list(segment, policies, capacity) : 0;
 
-	for (int attempt = 0; segment && attempt < READ_ATTEMPTS; attempt++) {
-		uint64_t version = policy_version(segment);
-
-		count = list_at(segment, version, policies, capacity);
-		if (policy_version(segment) == version)
-			break;
-	}
 	handle_leave();
-	if (capacity > 0)
-		qsort(policies, count < capacity ? count : capacity, sizeof(*policies), by_name);
 	return count;
 }
 
@@ -192,7 +158,7 @@ int weir_fail_mode_get(const struct weir *weir, const char *name, enum weir_fail
 	struct policy_head head;
 	bool found = false;
 
-	for (int attempt = 0; segment && attempt < READ_ATTEMPTS; attempt++) {
+	for (int attempt = 0; segment && attempt < POLICY_READ_ATTEMPTS; attempt++) {
 		uint64_t version = policy_version(segment);
 
 		found = policy_head(segment, version, policy_lookup(segment, version, name), &head);

@@ -72,6 +72,8 @@ static const struct counter_source counters[] = {
 	       "Times that Redis had forgotten and was told again."),
 	GLOBAL(COUNTER_SYNC_ERRORS, "sync_errors", "errors",
 	       "Errors in talking to Redis."),
+	GLOBAL(COUNTER_DISAGREEMENTS, "sync_disagreements", "policies",
+	       "Policies that another host came to have otherwise."),
 };
 
 #define COUNTERS (sizeof(counters) / sizeof(counters[0]))

@@ -3,6 +3,7 @@
  * sync.c - the public functions on sync.
  */
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -10,8 +11,10 @@
 #include "shm/counter.h"
 #include "shm/error.h"
 #include "shm/policy_table.h"
+#include "shm/report.h"
 #include "src/handle.h"
 #include "sync/erase.h"
+#include "sync/policies.h"
 #include "sync/thread.h"
 
 #define INTERVAL_MIN_NS 1000000ull
@@ -230,6 +233,7 @@ int weir_sync_status(const struct weir *weir, struct weir_sync_status *status,
 {
 	struct segment *segment = handle_control(weir);
 	struct segment_header *header = segment->header;
+	struct report problem;
 	uint64_t leader;
 
 	memset(status, 0, sizeof(*status));
@@ -256,5 +260,39 @@ int weir_sync_status(const struct weir *weir, struct weir_sync_status *status,
 	status->longest_unmerged_ns = longest_unmerged(header, status->unmerged_tokens > 0);
 	status->largest_cap = largest_cap(segment);
 	status_of_shards(segment, status);
+	status->disagreeing = atomic_load_relaxed(&header->others.disagreeing);
+	if (report_read(segment, REPORT_PROBLEM, &problem))
+		snprintf(status->policy_error, sizeof(status->policy_error), "%.*s",
+			 (int)sizeof(status->policy_error) - 1, problem.text);
 	return weir_ok(error);
+}
+
+_Static_assert(sizeof(((struct weir_disagreement *)0)->theirs) == REPORT_TEXT_SIZE, "");
+
+size_t weir_sync_disagreements(const struct weir *weir, struct weir_disagreement *list,
+			       size_t capacity)
+{
+	const struct segment *segment = handle_control(weir);
+	size_t count = 0;
+
+	for (unsigned i = REPORT_FIRST; segment->shards && i < REPORTS; i++) {
+		struct weir_disagreement item = { .host = 0 };
+		struct weir_policy policy;
+		struct report report;
+
+		if (!report_read(segment, i, &report) ||
+		    weir_policy_get(weir, report.policy, &policy, NULL) < 0)
+			continue;
+		policies_describe(&policy, item.ours, sizeof(item.ours));
+		if (strcmp(item.ours, report.text) == 0)
+			continue;       /* since the last look */
+		memcpy(item.policy, report.policy, sizeof(item.policy));
+		memcpy(item.theirs, report.text, sizeof(item.theirs));
+		item.host = report.host;
+		item.hosts = report.hosts;
+		if (count < capacity)
+			list[count] = item;
+		count++;
+	}
+	return count;
 }

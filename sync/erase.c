@@ -13,7 +13,7 @@
 #include "sync/keys.h"
 #include "sync/redis.h"
 
-#define KEYS (SYNC_SHARDS + 1u)
+#define KEYS (SYNC_SHARDS + 2u)
 
 int sync_prefix_check(const char *prefix, struct weir_error *error)
 {
@@ -46,6 +46,8 @@ static int delete_all(struct redis *redis, const char *prefix, struct weir_error
 		outcome = append_delete(redis, key, sync_shard_key(key, prefix, i));
 	if (outcome == REDIS_ERROR_NONE)
 		outcome = append_delete(redis, key, sync_cluster_key(key, prefix));
+	if (outcome == REDIS_ERROR_NONE)
+		outcome = append_delete(redis, key, sync_policies_key(key, prefix));
 	if (outcome == REDIS_ERROR_NONE)
 		outcome = redis_flush_and_read(redis, results, KEYS, &cause);
 	if (outcome != REDIS_ERROR_NONE)

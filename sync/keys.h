@@ -20,4 +20,10 @@ static inline size_t sync_cluster_key(char key[SYNC_KEY_SIZE], const char *prefi
 	return (size_t)snprintf(key, SYNC_KEY_SIZE, "%s:cluster", prefix);
 }
 
+/* The hash of policies. */
+static inline size_t sync_policies_key(char key[SYNC_KEY_SIZE], const char *prefix)
+{
+	return (size_t)snprintf(key, SYNC_KEY_SIZE, "%s:policies", prefix);
+}
+
 #endif

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* script.h - weir_sync.lua, as the build puts it into the library. */
+/* script.h - the scripts that Redis runs, as the build puts them into the library. */
 #ifndef WEIR_SYNC_SCRIPT_H
 #define WEIR_SYNC_SCRIPT_H
 
-extern const char sync_script[];
+extern const char sync_script[];        /* weir_sync.lua */
+extern const char policies_script[];    /* weir_policies.lua */
 
 #endif

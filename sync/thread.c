@@ -28,19 +28,26 @@
 #include "sync/erase.h"
 #include "sync/keys.h"
 #include "sync/leader.h"
+#include "sync/policies.h"
 #include "sync/redis.h"
 #include "sync/script.h"
 
 #define ROUND_AGE_MAX_NS 100000000ull   /* from taking a round to sending it */
 #define SPACING_NS 1000000ull           /* between two rounds, however loud the bell */
 #define TOLERANCE_NS 1000000000ull      /* that Redis' clock may run ahead by, once */
-#define HOST_ID_SIZE 16u
 #define CLUSTER_TTL_MS "604800000"      /* 7 days, as the shards' */
+
+enum script {
+	SCRIPT_ROUND,
+	SCRIPT_POLICIES,
+	SCRIPTS,
+};
 
 struct sync {
 	struct segment *segment;
 	struct leader leader;
 	struct redis *redis;
+	struct policies *policies;
 	unsigned char host[HOST_ID_SIZE];
 	char prefix[SYNC_PREFIX_MAX + 1];
 	unsigned failures;              /* in a row */
@@ -114,7 +121,7 @@ static enum redis_error append_call(struct sync *sync, const struct leader_call 
 		argv[6] = (const char *)call->round->blob;
 		lengths[6] = call->round->count * WIRE_ITEM;
 	}
-	return redis_append_eval(sync->redis, 0, key, key_length, 7, argv, lengths);
+	return redis_append_eval(sync->redis, SCRIPT_ROUND, key, key_length, 7, argv, lengths);
 }
 
 /* {code, now, hosts, term, sequence, items} */
@@ -326,6 +333,10 @@ static uint64_t lead(struct sync *sync)
 	forget_error(sync);
 	end = now_ns();
 	measure(sync, begin, end, result);
+	if (policies_due(sync->policies, begin)) {
+		policies_ask(sync->policies, sync->redis, SCRIPT_POLICIES, begin);
+		end = now_ns();
+	}
 	spent = end - begin;
 	return spent < interval ? interval - spent : SPACING_NS;
 }
@@ -363,7 +374,7 @@ static void *run(void *context)
 static int prepare(struct sync *sync, const struct weir_sync_options *options,
 		   struct weir_error *error)
 {
-	const char *scripts[1] = { sync_script };
+	const char *scripts[SCRIPTS] = { sync_script, policies_script };
 	struct redis_options redis;
 	int status = redis_url_parse(options->url, &redis, error);
 
@@ -380,7 +391,10 @@ static int prepare(struct sync *sync, const struct weir_sync_options *options,
 	memcpy(sync->host + 8, &sync->segment->incarnation, 8);
 	/* An entry outlives every window in which somebody may still charge it. */
 	sync->keep_s = 5 + (options->interval_ns + options->max_staleness_ns) / 1000000000u;
-	return redis_create(&redis, scripts, 1, &sync->redis, error);
+	sync->policies = policies_create(sync->segment, sync->prefix, sync->host);
+	if (!sync->policies)
+		return weir_fail(error, WEIR_ENOMEM, "no memory for the sync thread");
+	return redis_create(&redis, scripts, SCRIPTS, &sync->redis, error);
 }
 
 static int start_thread(struct sync *sync, struct weir_error *error)
@@ -401,6 +415,7 @@ static int start_thread(struct sync *sync, struct weir_error *error)
 static void destroy(struct sync *sync)
 {
 	redis_destroy(sync->redis);
+	policies_destroy(sync->policies);
 	pthread_mutex_destroy(&sync->mutex);
 	free(sync);
 }

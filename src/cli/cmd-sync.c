@@ -8,6 +8,7 @@
 #include <time.h>
 
 #define MS_NS 1000000ull
+#define DISAGREEMENTS_MAX 16
 #define LOOK_S 1                /* how often `sync run` looks for an error to tell */
 
 /* ---- run --------------------------------------------------------------- */
@@ -94,7 +95,50 @@ static const char *state_of(const struct weir_sync_status *status)
 				     "not connected";
 }
 
-static json_t *json_status(const struct weir_sync_status *status)
+/* Hosts that have a policy otherwise.  Returns how many fit. */
+static size_t disagreements(struct cli *cli, struct weir_disagreement list[DISAGREEMENTS_MAX])
+{
+	size_t count = weir_sync_disagreements(cli->weir, list, DISAGREEMENTS_MAX);
+
+	return count < DISAGREEMENTS_MAX ? count : DISAGREEMENTS_MAX;
+}
+
+static json_t *json_disagreements(struct cli *cli)
+{
+	struct weir_disagreement list[DISAGREEMENTS_MAX];
+	size_t count = disagreements(cli, list);
+	json_t *array = json_array();
+
+	for (size_t i = 0; i < count; i++) {
+		json_t *object = json_object();
+		char host[17];
+
+		snprintf(host, sizeof(host), "%016" PRIx64, list[i].host);
+		json_object_set_new(object, "policy", json_string(list[i].policy));
+		json_object_set_new(object, "host", json_string(host));
+		json_object_set_new(object, "hosts", cli_json_u64(list[i].hosts));
+		json_object_set_new(object, "ours", cli_json_text(list[i].ours));
+		json_object_set_new(object, "theirs", cli_json_text(list[i].theirs));
+		json_array_append_new(array, object);
+	}
+	return array;
+}
+
+static void print_disagreements(struct cli *cli, const struct weir_sync_status *status)
+{
+	struct weir_disagreement list[DISAGREEMENTS_MAX];
+	size_t count = disagreements(cli, list);
+
+	if (status->policy_error[0])
+		cli_warn("%s", status->policy_error);
+	for (size_t i = 0; i < count; i++)
+		cli_warn("policy \"%s\": this host has %s, and host %016" PRIx64
+			 " (%" PRIu64 " like it) has %s; set it alike everywhere",
+			 list[i].policy, list[i].ours, list[i].host, list[i].hosts,
+			 list[i].theirs);
+}
+
+static json_t *json_status(struct cli *cli, const struct weir_sync_status *status)
 {
 	json_t *object = json_object();
 
@@ -110,6 +154,9 @@ static json_t *json_status(const struct weir_sync_status *status)
 	json_object_set_new(object, "unmerged_tokens", cli_json_u64(status->unmerged_tokens));
 	json_object_set_new(object, "hosts", cli_json_u64(status->hosts));
 	json_object_set_new(object, "largest_cap", cli_json_duration(status->largest_cap));
+	json_object_set_new(object, "disagreeing", cli_json_u64(status->disagreeing));
+	json_object_set_new(object, "disagreements", json_disagreements(cli));
+	json_object_set_new(object, "policy_error", cli_json_text(status->policy_error));
 	return object;
 }
 
@@ -128,7 +175,7 @@ int cmd_sync_status(struct cli *cli, int argc, char **argv)
 	if (weir_sync_status(cli_open(cli), &status, &error) < 0)
 		cli_die(cli, "%s", error.message);
 	if (cli->json) {
-		cli_print_json(cli, json_status(&status));
+		cli_print_json(cli, json_status(cli, &status));
 		return CLI_OK;
 	}
 	printf("state            %s\n", state_of(&status));
@@ -143,6 +190,8 @@ int cmd_sync_status(struct cli *cli, int argc, char **argv)
 		printf("largest cap      none\n");
 	else
 		printf("largest cap      %" PRIu64 " tokens\n", status.largest_cap);
+	printf("disagreements    %" PRIu64 " policies\n", status.disagreeing);
+	print_disagreements(cli, &status);
 	return CLI_OK;
 }
 

@@ -270,6 +270,27 @@ class Agreement(Sync):
         self.assertEqual(host.decide()[0], 0)
         self.wait(host.is_sent)
 
+    def test_hosts_that_disagree(self):
+        one, other = self.hosts(2, "10/365d")
+        self.wait(lambda: one.status()["disagreements"] == [])
+        self.weir("policy", "set", "api", "20/365d", "5/1s", "--consistency", "bounded", *other.at)
+        found, = self.wait(lambda: one.status()["disagreements"])
+        incarnation = self.weir_json("info", *other.at)["incarnation"]
+        self.assertEqual(found, {"policy": "api", "host": incarnation, "hosts": 1,
+                                 "ours": "10/365d eventual",
+                                 "theirs": "20/365d, 5/1s bounded"})
+        self.assertEqual(one.status()["disagreeing"], 1)
+        done = subprocess.run([PROGRAM, "sync", "status", *one.at], env=self.environment,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                              timeout=60, check=True)
+        self.assertIn("disagreements    1 policies\n", done.stdout)
+        for says in ('policy "api"', "10/365d eventual", "20/365d, 5/1s bounded", incarnation,
+                     "set it alike everywhere"):
+            self.assertIn(says, done.stderr)
+        self.weir("policy", "set", "api", "20/365d", "5/1s", "--fail-mode", "open", *one.at)
+        self.wait(lambda: one.status()["disagreeing"] == 0 and other.status()["disagreeing"] == 0)
+        self.assertEqual(one.status()["disagreements"], [])
+
     def test_a_signal_ends_it(self):
         host, = self.hosts(1, "10/365d")
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* report.h - what the leader tells people about policies. */
+#ifndef WEIR_SHM_REPORT_H
+#define WEIR_SHM_REPORT_H
+
+#include "shm/segment.h"
+
+#define REPORT_TEXT_SIZE sizeof(((struct report_record *)0)->text)
+#define REPORT_PROBLEM 0u       /* what is wrong with policies in Redis; has no policy */
+#define REPORT_FIRST 1u         /* from here on: a policy that another host has otherwise */
+
+struct report {
+	char policy[WEIR_NAME_MAX + 1];
+	uint64_t host;          /* incarnation of the other host's segment */
+	uint64_t hosts;         /* that say the same */
+	char text[REPORT_TEXT_SIZE];
+};
+
+/* Write record INDEX; NULL: nothing is told there (any more). */
+void report_write(const struct segment *segment, unsigned index, const struct report *report);
+
+/* False if nothing is told there. */
+bool report_read(const struct segment *segment, unsigned index, struct report *report);
+
+#endif

@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_sync_policies.c - policies of several hosts, through a real Redis.
+ */
+#include <hiredis/hiredis.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/redis_server.h"
+#include "tests/sync_fixture.h"
+
+static struct redis_server *server;
+static char url[256];
+
+static void begin(void)
+{
+	server = redis_server_start(NULL);
+	snprintf(url, sizeof(url), "unix://%s?command_ms=2000", redis_server_socket(server));
+}
+
+static void end(void)
+{
+	redis_server_end(server);
+}
+
+static void set(int host, const char *name, const char *limits, enum weir_consistency consistency)
+{
+	struct weir_policy policy = fixture_policy(name, limits);
+
+	policy.consistency = consistency;
+	ck_assert_int_eq(weir_policy_set(hosts[host], &policy, 1, NULL), 0);
+}
+
+static void open_hosts(int count)
+{
+	struct weir_policy policy = host_policy("100/1m", WEIR_BOUNDED, WEIR_FAIL_OPEN);
+
+	hosts_open(count, url, &policy);
+}
+
+/* A command beside the hosts' own, in hiredis' format. */
+static redisReply *redis(const char *format, ...)
+{
+	redisContext *context = redis_server_connect(server);
+	va_list arguments;
+	redisReply *reply;
+
+	va_start(arguments, format);
+	reply = redisvCommand(context, format, arguments);
+	va_end(arguments);
+	ck_assert_ptr_nonnull(reply);
+	ck_assert_msg(reply->type != REDIS_REPLY_ERROR, "%s", reply->str);
+	redisFree(context);
+	return reply;
+}
+
+static struct weir_disagreement disagreement(int host)
+{
+	struct weir_disagreement list[4];
+
+	wait_until(weir_sync_disagreements(hosts[host], list, LENGTH(list)) == 1);
+	return list[0];
+}
+
+static bool agrees(int host)
+{
+	struct weir_disagreement list[1];
+
+	return status_of(hosts[host]).disagreeing == 0 &&
+	       weir_sync_disagreements(hosts[host], list, 1) == 0;
+}
+
+static uint64_t incarnation_of(int host)
+{
+	struct weir_info info;
+
+	weir_info(hosts[host], &info);
+	return info.incarnation;
+}
+
+/* ---- Disagreement ------------------------------------------------------ */
+
+START_TEST(test_seen_and_gone)
+{
+	struct weir_disagreement found;
+
+	open_hosts(3);
+	set(2, "api", "200/1m burst 50", WEIR_BOUNDED);
+	for (int i = 0; i < 2; i++) {
+		found = disagreement(i);
+		ck_assert_str_eq(found.policy, "api");
+		ck_assert_str_eq(found.ours, "100/1m bounded");
+		ck_assert_str_eq(found.theirs, "200/1m burst 50 bounded");
+		ck_assert_uint_eq(found.hosts, 1);
+		ck_assert_uint_eq(found.host, incarnation_of(2));
+		ck_assert_uint_eq(status_of(hosts[i]).disagreeing, 1);
+		ck_assert_uint_eq(fixture_counter(hosts[i], "sync_disagreements"), 1);
+	}
+	wait_until(disagreement(2).hosts == 2);
+	ck_assert_str_eq(disagreement(2).theirs, "100/1m bounded");
+	for (int i = 0; i < 2; i++)
+		set(i, "api", "200/1m burst 50", WEIR_BOUNDED);
+	for (int i = 0; i < 3; i++)
+		wait_until(agrees(i));
+	for (int i = 0; i < 3; i++)
+		ck_assert_str_eq(status_of(hosts[i]).policy_error, "");
+	hosts_close();
+}
+END_TEST
+
+/* Three hosts, three minds: each sees both others. */
+START_TEST(test_three_minds)
+{
+	struct weir_disagreement list[4];
+
+	open_hosts(3);
+	set(1, "api", "100/1m, 5/1s", WEIR_BOUNDED);
+	set(2, "api", "100/1m", WEIR_EVENTUAL);
+	for (int i = 0; i < 3; i++) {
+		wait_until(weir_sync_disagreements(hosts[i], list, 4) == 2);
+		ck_assert_uint_eq(status_of(hosts[i]).disagreeing, 1);
+		ck_assert_str_ne(list[0].theirs, list[1].theirs);
+	}
+	hosts_close();
+}
+END_TEST
+
+/* What is a host's own: fail mode, shadow, policies that are local on both, or that the
+ * others do not have. */
+START_TEST(test_may_differ)
+{
+	struct weir_policy policy = host_policy("100/1m", WEIR_BOUNDED, WEIR_FAIL_CLOSED);
+
+	open_hosts(2);
+	policy.shadow = true;
+	ck_assert_int_eq(weir_policy_set(hosts[1], &policy, 1, NULL), 0);
+	set(0, "own", "1/1s", WEIR_LOCAL);
+	set(1, "own", "2/1s", WEIR_LOCAL);
+	set(0, "mine", "1/1s", WEIR_BOUNDED);
+	set(1, "yours", "1/1s", WEIR_BOUNDED);
+	/* Were one of them not its own, both would be told of. */
+	set(0, "half", "1/1s", WEIR_LOCAL);
+	set(1, "half", "1/1s", WEIR_BOUNDED);
+	for (int i = 0; i < 2; i++) {
+		ck_assert_str_eq(disagreement(i).policy, "half");
+		ck_assert_uint_eq(status_of(hosts[i]).disagreeing, 1);
+	}
+	hosts_close();
+}
+END_TEST
+
+/* More than is kept: the number is right, and 15 are told. */
+START_TEST(test_many)
+{
+	struct weir_disagreement list[32];
+	char name[16];
+
+	open_hosts(2);
+	for (int i = 0; i < 20; i++) {
+		snprintf(name, sizeof(name), "p%02d", i);
+		set(0, name, "1/1s", WEIR_BOUNDED);
+		set(1, name, "2/1s", WEIR_BOUNDED);
+	}
+	wait_until(status_of(hosts[0]).disagreeing == 20);
+	ck_assert_uint_eq(weir_sync_disagreements(hosts[0], list, 32), 15);
+	ck_assert_uint_eq(weir_sync_disagreements(hosts[0], NULL, 0), 15);
+	ck_assert_str_eq(list[0].policy, "p00");
+	ck_assert_str_eq(list[14].policy, "p14");
+	hosts_close();
+}
+END_TEST
+
+/* Redis starts anew, empty: hosts tell again, and go on to agree. */
+START_TEST(test_redis_forgets)
+{
+	open_hosts(2);
+	set(0, "api", "7/1s", WEIR_BOUNDED);
+	ck_assert_str_eq(disagreement(1).theirs, "7/1s bounded");
+	redis_server_kill(server);
+	wait_until(!status_of(hosts[1]).connected);
+	/* While it is away, what was found last is told. */
+	ck_assert_uint_eq(status_of(hosts[1]).disagreeing, 1);
+	redis_server_restart(server);
+	set(0, "api", "8/1s", WEIR_BOUNDED);
+	wait_until(strcmp(disagreement(1).theirs, "8/1s bounded") == 0);
+	set(1, "api", "8/1s", WEIR_BOUNDED);
+	wait_until(agrees(0) && agrees(1));
+	hosts_close();
+}
+END_TEST
+
+/* A stranger without the secret writes to our hash. */
+START_TEST(test_hostile_hash)
+{
+	unsigned char record[36] = "stranger stranger with a digest!";
+	redisReply *reply;
+	uint32_t now;
+
+	open_hosts(2);
+	/* A host that never was, with policies that do not fit its digest. */
+	reply = redis("TIME");
+	now = (uint32_t)strtoul(reply->element[0]->str, NULL, 10) + 20;
+	freeReplyObject(reply);
+	memcpy(record + 32, &now, 4);
+	freeReplyObject(redis("HSET weir:policies hosts %b t%b %s", record, sizeof(record), record,
+			      (size_t)16, "weir policies 1\napi\t1/1s bounded\n"));
+	wait_until(strstr(status_of(hosts[0]).policy_error, "not what it wrote"));
+	ck_assert_ptr_nonnull(strstr(status_of(hosts[0]).policy_error, "weir:policies"));
+	ck_assert(agrees(0));
+	/* Of another type: told, and rounds go on. */
+	freeReplyObject(redis("DEL weir:policies"));
+	freeReplyObject(redis("SET weir:policies nonsense"));
+	wait_until(strstr(status_of(hosts[0]).policy_error, "WRONGTYPE"));
+	take(0, "key", 3);
+	take(1, "key", 3);
+	all_agree_on("key", 94);
+	/* Bytes of no meaning. */
+	freeReplyObject(redis("DEL weir:policies"));
+	freeReplyObject(redis("HSET weir:policies hosts %s", "some bytes that are no records of hosts"));
+	set(0, "api", "9/1s", WEIR_BOUNDED);
+	ck_assert_str_eq(disagreement(1).theirs, "9/1s bounded");
+	wait_until(status_of(hosts[1]).policy_error[0] == '\0');
+	hosts_close();
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("sync_policies");
+	TCase *tests = tcase_create("sync_policies");
+	SRunner *runner;
+	int failed;
+
+	redis_server_require();
+	tcase_set_timeout(tests, 60);
+	tcase_add_checked_fixture(tests, begin, end);
+	tcase_add_test(tests, test_seen_and_gone);
+	tcase_add_test(tests, test_three_minds);
+	tcase_add_test(tests, test_may_differ);
+	tcase_add_test(tests, test_many);
+	tcase_add_test(tests, test_redis_forgets);
+	tcase_add_test(tests, test_hostile_hash);
+	suite_add_tcase(suite, tests);
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_ENV);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed != 0;
+}
