@@ -43,6 +43,7 @@ static const struct {
 	[REDIS_ERROR_WRONGTYPE] = { "wrongtype", "WRONGTYPE", REDIS_DOUBTFUL, true, false },
 	[REDIS_ERROR_DENIED] = { "denied", "DENIED", REDIS_NOT_EXECUTED, true, false },
 	[REDIS_ERROR_OTHER] = { "other", NULL, REDIS_DOUBTFUL, true, false },
+	[REDIS_ERROR_NO_MASTER] = { "no-master", NULL, REDIS_NOT_EXECUTED, true, true },
 
 	[REDIS_ERROR_NOT_CONNECTED] = { "not-connected", NULL, REDIS_NOT_EXECUTED, false, true },
 	[REDIS_ERROR_RESOLVE] = { "resolve", NULL, REDIS_NOT_EXECUTED, false, true },
@@ -74,6 +75,41 @@ static const struct {
 const char *redis_error_name(enum redis_error error)
 {
 	return (unsigned)error < REDIS_ERROR_COUNT ? errors[error].name : "unknown";
+}
+
+const char *redis_error_advice(enum redis_error error)
+{
+	switch (error) {
+	case REDIS_ERROR_NOSCRIPT:
+		return "it is loaded again";
+	case REDIS_ERROR_READONLY:
+	case REDIS_ERROR_MASTERDOWN:
+		return "this is a replica: give its master's address, or that of its sentinels";
+	case REDIS_ERROR_LOADING:
+		return "wait until Redis has loaded its data";
+	case REDIS_ERROR_BUSY:
+		return "a script of others runs for too long: wait, or end it with SCRIPT KILL";
+	case REDIS_ERROR_OOM:
+		return "raise Redis' maxmemory";
+	case REDIS_ERROR_NOREPLICAS:
+		return "too few replicas are in touch: see min-replicas-to-write";
+	case REDIS_ERROR_MISCONF:
+		return "Redis cannot save its data: see its log";
+	case REDIS_ERROR_MAXCLIENTS:
+		return "raise maxclients";
+	case REDIS_ERROR_NOAUTH:
+		return "write user:password@ before the host";
+	case REDIS_ERROR_WRONGPASS:
+		return "check user and password, and Redis' ACL";
+	case REDIS_ERROR_NOPERM:
+		return "allow the user +evalsha +script|load +select +info, and the keys";
+	case REDIS_ERROR_WRONGTYPE:
+		return "another program uses that key: use another prefix, or remove it";
+	case REDIS_ERROR_DENIED:
+		return "set a password in Redis, or bind it to an address";
+	default:
+		return "see Redis' manual";
+	}
 }
 
 enum redis_fate redis_error_fate(enum redis_error error)

@@ -33,6 +33,7 @@ enum redis_error {
 	REDIS_ERROR_WRONGTYPE,
 	REDIS_ERROR_DENIED,             /* protected mode */
 	REDIS_ERROR_OTHER,              /* any other error reply */
+	REDIS_ERROR_NO_MASTER,          /* the sentinels know none of that name */
 
 	/* There is no connection, or no more. */
 	REDIS_ERROR_NOT_CONNECTED,      /* nothing of these calls was sent */
@@ -59,6 +60,9 @@ enum redis_fate {
 const char *redis_error_name(enum redis_error error);
 
 enum redis_fate redis_error_fate(enum redis_error error);
+
+/* What a person can do about an error reply: "raise Redis' maxmemory", ... */
+const char *redis_error_advice(enum redis_error error);
 
 /* Does it take a person to mend it?  Then retry slowly. */
 bool redis_error_permanent(enum redis_error error);

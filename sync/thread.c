@@ -145,14 +145,29 @@ static bool read_reply(const struct redis_reply *reply, struct round_reply *resu
 	return true;
 }
 
-static bool failed(struct sync *sync, enum redis_error error, const char *text)
+static bool failed(struct sync *sync, enum redis_error error, const char *message)
 {
-	char message[sizeof(sync->last_error)];
-
-	snprintf(message, sizeof(message), "%s: %s", redis_place(sync->redis), text);
 	remember_error(sync, message);
 	sync->permanent = redis_error_permanent(error);
 	return false;
+}
+
+/* Redis answered a call with an error.  A replica stays one for as long as it likes:
+ * whoever is the master is looked for anew. */
+static bool refused(struct sync *sync, const struct redis_result *result)
+{
+	char message[sizeof(sync->last_error)], quoted[120] = "";
+	size_t length;
+	const char *text = redis_reply_text(result->reply, &length);
+
+	if (text)
+		weir_quote(text, length, quoted, sizeof(quoted));
+	snprintf(message, sizeof(message), "%s: a call was refused (%s%s%s); %s",
+		 redis_place(sync->redis), redis_error_name(result->error), text ? ": " : "",
+		 quoted, redis_error_advice(result->error));
+	if (result->error == REDIS_ERROR_READONLY || result->error == REDIS_ERROR_MASTERDOWN)
+		redis_disconnect(sync->redis);
+	return failed(sync, result->error, message);
 }
 
 /* A thread that was stopped since it took the round must not send it: durations as
@@ -175,7 +190,6 @@ static bool call_redis(void *context, const struct leader_call *calls, struct ro
 	struct redis_result results[SYNC_SHARDS];
 	struct weir_error error = { 0 };
 	enum redis_error outcome = REDIS_ERROR_NONE;
-	bool good = true;
 
 	if (is_old(calls, count))
 		return false;
@@ -187,22 +201,18 @@ static bool call_redis(void *context, const struct leader_call *calls, struct ro
 		redis_disconnect(sync->redis);
 		return failed(sync, outcome, error.message);
 	}
+	/* Replies die with the connection: the first that is none of ours is the last. */
 	for (unsigned i = 0; i < count; i++) {
-		if (results[i].error != REDIS_ERROR_NONE) {
-			size_t length;
-			const char *text = redis_reply_text(results[i].reply, &length);
-
-			good = failed(sync, results[i].error,
-				      text ? text : redis_error_name(results[i].error));
-		} else if (!read_reply(results[i].reply, &replies[i])) {
-			good = failed(sync, REDIS_ERROR_PROTOCOL,
+		if (results[i].error != REDIS_ERROR_NONE)
+			return refused(sync, &results[i]);
+		if (!read_reply(results[i].reply, &replies[i])) {
+			redis_disconnect(sync->redis);
+			return failed(sync, REDIS_ERROR_PROTOCOL,
 				      "the script answered what it never should; is another "
 				      "program's script behind the same name?");
-			redis_disconnect(sync->redis);
-			return false;
 		}
 	}
-	return good;
+	return true;
 }
 
 /* ---- The thread -------------------------------------------------------- */
@@ -254,10 +264,15 @@ static bool same_secret(struct sync *sync)
 	redis_append(sync->redis, 2, get, NULL);
 	if (redis_flush_and_read(sync->redis, results, 2, &error) != REDIS_ERROR_NONE)
 		return failed(sync, REDIS_ERROR_CUT, error.message);
+	for (unsigned i = 0; i < 2; i++) {
+		if (results[i].error != REDIS_ERROR_NONE) {
+			refused(sync, &results[i]);
+			redis_disconnect(sync->redis);  /* or nobody would look again */
+			return false;
+		}
+	}
 	found = redis_reply_text(results[1].reply, &length);
-	if (results[1].error != REDIS_ERROR_NONE || !found)
-		return failed(sync, results[1].error, found ? found : "no digest of the secret");
-	if (strcmp(found, value) == 0)
+	if (found && strcmp(found, value) == 0)
 		return true;
 	redis_disconnect(sync->redis);
 	return failed(sync, REDIS_ERROR_DENIED,

@@ -204,10 +204,27 @@ static void add_argument(struct redis_server *server, const char *text)
 		fail(NULL, "no memory");
 }
 
+/* The program, and for a sentinel its configuration, which it changes itself. */
+static void add_program(struct redis_server *server, const char *configuration)
+{
+	char path[sizeof(server->directory) + sizeof("/sentinel.conf")];
+	FILE *file;
+
+	add_argument(server, PROGRAM);
+	if (!configuration)
+		return;
+	snprintf(path, sizeof(path), "%s/sentinel.conf", server->directory);
+	file = fopen(path, "we");
+	if (!file || fputs(configuration, file) < 0 || fclose(file) != 0)
+		fail(NULL, "cannot write %s: %s", path, strerror(errno));
+	add_argument(server, path);
+	add_argument(server, "--sentinel");
+}
+
 static void add_arguments(struct redis_server *server, const char *const *options)
 {
 	const char *const always[] = {
-		PROGRAM, "--port", "0", "--unixsocket", server->socket, "--unixsocketperm", "700",
+		"--port", "0", "--unixsocket", server->socket, "--unixsocketperm", "700",
 		"--dir", server->directory, "--logfile", server->log, "--save", "",
 		"--appendonly", "no", "--daemonize", "no", NULL
 	};
@@ -218,7 +235,7 @@ static void add_arguments(struct redis_server *server, const char *const *option
 		add_argument(server, options[i]);
 }
 
-struct redis_server *redis_server_start(const char *const *options)
+static struct redis_server *start(const char *configuration, const char *const *options)
 {
 	struct redis_server *server = calloc(1, sizeof(*server));
 	const char *parent = getenv("TMPDIR");
@@ -234,11 +251,22 @@ struct redis_server *redis_server_start(const char *const *options)
 		fail(NULL, "cannot make %s: %s", server->directory, strerror(errno));
 	snprintf(server->socket, sizeof(server->socket), "%s/redis.sock", server->directory);
 	snprintf(server->log, sizeof(server->log), "%s/redis.log", server->directory);
+	add_program(server, configuration);
 	add_arguments(server, options);
 	janitor_start(server);
 	process_start(server);
 	wait_until_it_answers(server);
 	return server;
+}
+
+struct redis_server *redis_server_start(const char *const *options)
+{
+	return start(NULL, options);
+}
+
+struct redis_server *redis_server_start_sentinel(const char *configuration)
+{
+	return start(configuration, NULL);
 }
 
 void redis_server_end(struct redis_server *server)

@@ -18,6 +18,10 @@ void redis_server_require(void);
  * the server's log.  Call it from a thread that lives as long as the server shall. */
 struct redis_server *redis_server_start(const char *const *options);
 
+/* A sentinel instead, with CONFIGURATION ("sentinel monitor ...") in a file of its own: the same
+ * program, and all of what is below holds for it. */
+struct redis_server *redis_server_start_sentinel(const char *configuration);
+
 /* Kill it, remove its directory and free it. */
 void redis_server_end(struct redis_server *server);
 

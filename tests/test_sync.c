@@ -163,6 +163,7 @@ START_TEST(test_redis_stops)
 		take(1, "key", 1);
 		redis_server_continue(server);
 		wait_until(is_fresh(hosts[0]) && is_fresh(hosts[1]));
+		wait_until(status_of(hosts[0]).connected);
 	}
 	for (int i = 0; i < HOSTS; i++)
 		take(i, "key", 1);
