@@ -269,6 +269,34 @@ static void ask_reset(const struct bucket_ref *ref)
 	}
 }
 
+/*
+ * The leader tells charges from refunds by the sign of a difference of 44 bits.  What
+ * a bucket is charged or given back while nobody merges it counts up to half of that:
+ * beyond, 8.8e12 tokens, its time goes on and its count stands still, so that a window
+ * is never taken for its opposite.
+ */
+static void keep_countable(const struct bucket_ref *ref, const struct bucket_state *before,
+			   const struct bucket_request *request, struct bucket_state *after)
+{
+	uint64_t merged = atomic_load_acquire(&ref->slot->merged);              /* E8 */
+	uint64_t known = (merged & GENERATION_MASK) == ref->generation ?
+				 merged >> STATE_USED_SHIFT : 0;
+	int64_t cost = (int64_t)(request->cost < GCRA_COUNT_MOST ? request->cost :
+								   GCRA_COUNT_MOST);
+	int64_t unmerged = gcra_count(before->used - known);
+
+	if (request->operation == BUCKET_UNDO || request->operation == BUCKET_RESET)
+		return;
+	if (request->operation == BUCKET_REFUND)
+		unmerged -= cost;
+	else
+		unmerged += cost;
+	if (unmerged > (int64_t)GCRA_COUNT_MOST)
+		after->used = (known + GCRA_COUNT_MOST) & WEIR_COUNT_MAX;
+	else if (unmerged < -(int64_t)GCRA_COUNT_MOST)
+		after->used = (known - GCRA_COUNT_MOST) & WEIR_COUNT_MAX;
+}
+
 /* Before the charge: see queue.h. */
 static void queue_before(const struct bucket_ref *ref, const struct bucket_request *request,
 			 uint64_t seen)
@@ -300,14 +328,17 @@ enum bucket_result bucket_apply(const struct bucket_ref *ref, const struct limit
 		    !(state.second & STATE_QUEUED))
 			queue_mark(request->queue, request->slot);
 		if (request->operation == BUCKET_PEEK || verdict->capped ||
-		    (after.time_ns == before.time_ns && after.used == before.used)) {
+		    (after.time_ns == before.time_ns && after.used == before.used &&
+		     !(request->operation == BUCKET_RESET && request->queue))) {
 			add_remaining(limit, &before, request, verdict);
 			return BUCKET_DONE;
 		}
 		if (atomic_load_acquire(request->version) != request->version_seen)     /* E4 */
 			return BUCKET_POLICY_CHANGED;
-		if (request->queue)
+		if (request->queue) {
+			keep_countable(ref, &before, request, &after);
 			queue_before(ref, request, state.second);
+		}
 		if (atomic_cas_pair_full(&ref->slot->state, state,
 					 encode(ref, &after, state.second,
 						request->queue != NULL))) {     /* E2 */

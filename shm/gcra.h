@@ -14,8 +14,8 @@
  * F(n + c) - F(n) to time_ns.  The sum of any run of charges telescopes: it is
  * within one nanosecond of the exact product, however long the run, with no
  * remainder to store but the count of tokens, which the bucket keeps anyway.
- * The count wraps at 2^47: where T is no whole number, each wrap in between may
- * add a nanosecond.
+ * The count has 44 bits and a sign: refunds may take it below 0.  It comes round
+ * from 2^43 - 1 to -2^43: where T is no whole number, that may add a nanosecond.
  *
  * A cost c passes iff debt <= F(n) - F(n - (burst - c)).  With the exact debt
  * this would be the rational rule  debt <= (burst - c) x T.  Both sides are
@@ -47,12 +47,27 @@
 
 typedef unsigned __int128 gcra_wide;
 
+/* A count of tokens, or the difference of two, with its sign: only 44 bits of it count. */
+static inline int64_t gcra_count(uint64_t used)
+{
+	return (int64_t)(used << 20) >> 20;
+}
+
+#define GCRA_COUNT_MOST (WEIR_COUNT_MAX / 2)
+_Static_assert(WEIR_COUNT_MAX >> 44 == 0 && GCRA_COUNT_MOST >> 42 == 1, "44 bits");
+
 /* (n x token_part) mod parts: where token n stands between two nanoseconds. */
 static inline uint64_t gcra_phase(const struct limit *limit, uint64_t n)
 {
+	int64_t count = gcra_count(n);
+	uint64_t phase;
+
 	if (limit->token_part == 0)
 		return 0;
-	return (uint64_t)((gcra_wide)n * limit->token_part % limit->parts);
+	if (count >= 0)
+		return (uint64_t)((gcra_wide)count * limit->token_part % limit->parts);
+	phase = (uint64_t)((gcra_wide)-count * limit->token_part % limit->parts);
+	return phase ? limit->parts - phase : 0;
 }
 
 /* F(n + c) - F(n), for n at PHASE.  Saturates. */
@@ -103,6 +118,14 @@ static inline uint64_t gcra_remaining(const struct limit *limit, uint64_t phase,
 	return least > limit->burst ? 0 : limit->burst - (uint64_t)least;
 }
 
+/* The tokens of DEBT: the least m with m x T >= DEBT. */
+static inline uint64_t gcra_tokens(const struct limit *limit, uint64_t debt_ns)
+{
+	gcra_wide token = (gcra_wide)limit->token_ns * limit->parts + limit->token_part;
+
+	return debt_ns ? (uint64_t)(((gcra_wide)debt_ns * limit->parts - 1) / token) + 1 : 0;
+}
+
 static inline uint64_t gcra_debt_ns(const struct bucket_state *state, uint64_t now_ns)
 {
 	uint64_t debt = state->time_ns > now_ns ? state->time_ns - now_ns : 0;
@@ -150,7 +173,8 @@ static inline struct verdict gcra_spend(const struct limit *limit, const struct 
 }
 
 /* Give COST tokens back.  A bucket that is full already stays full since when it was:
- * a charge that another plan takes back goes by that (gcra_undo). */
+ * a charge that another plan takes back goes by that (gcra_undo).  The count may go
+ * below 0: what is given back here may have been taken on another host. */
 static inline void gcra_refund(const struct limit *limit, const struct bucket_state *before,
 			       uint64_t now_ns, uint64_t cost, struct bucket_state *after)
 {
@@ -161,16 +185,22 @@ static inline void gcra_refund(const struct limit *limit, const struct bucket_st
 		after->time_ns = now_ns + debt - back;
 	else
 		after->time_ns = before->time_ns < now_ns ? before->time_ns : now_ns;
-	after->used = before->used > cost ? before->used - cost : 0;
+	after->used = (before->used - (cost < GCRA_COUNT_MOST ? cost : GCRA_COUNT_MOST)) &
+		      WEIR_COUNT_MAX;
 }
 
 /* time_ns - F(used), modulo 2^64.  Charges, and taking them back, leave it as it
  * is.  It moves when a charge finds the bucket full: time_ns is then behind now. */
 static inline uint64_t gcra_origin_ns(const struct limit *limit, const struct bucket_state *state)
 {
-	gcra_wide parts = (gcra_wide)state->used * limit->token_part / limit->parts;
+	int64_t count = gcra_count(state->used);
+	gcra_wide parts = (gcra_wide)(count < 0 ? -count : count) * limit->token_part;
 
-	return state->time_ns - state->used * limit->token_ns - (uint64_t)parts;
+	if (count < 0)
+		parts = -((parts + limit->parts - 1) / limit->parts);
+	else
+		parts /= limit->parts;
+	return state->time_ns - (uint64_t)count * limit->token_ns - (uint64_t)parts;
 }
 
 /*
@@ -190,12 +220,10 @@ static inline void gcra_undo(const struct limit *limit, const struct bucket_stat
 	uint64_t left = charged->time_ns > latest_ns ? charged->time_ns - latest_ns : 0;
 
 	*after = *before;
-	if (before->used < cost)
-		return;
 	if (gcra_origin_ns(limit, before) == gcra_origin_ns(limit, charged))
 		/* The two are rounded from different n: 1 ns apart means equal. */
 		after->time_ns -= back <= left + 1 ? back : left;
-	after->used -= cost;
+	after->used = (before->used - cost) & WEIR_COUNT_MAX;
 }
 
 #endif

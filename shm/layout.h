@@ -39,8 +39,9 @@
  * state: the bucket.  One CAS changes it.
  *   first         time_ns; what it means depends on the algorithm (bucket.c).
  *                 At or before now, there is nothing to remember.
- *   second 20-63  used: tokens consumed by this owner
- *   second 18-19  sync: how often the slot left the queue, modulo 4 (dirty.h)
+ *   second 20-63  used: tokens consumed by this owner, less those given back;
+ *                 modulo 2^44, and below 0 in a token bucket
+ *   second 18-19  sync: how often the slot left the queue, modulo 4 (queue.h)
  *   second 17     sync: QUEUED, the slot's mark in the queue is set
  *   second 16     LIVE
  *   second 0-15   generation of the owner whose state this is
@@ -61,9 +62,9 @@ struct slot {
 	uint64_t merged;        /* sync: 0-15 generation, 20-63 what of used is in the
 	                         * cluster's view; of another generation: nothing */
 	uint64_t share_ns;      /* sync: when the share of a stale view is whole again */
-	uint64_t owner;         /* whose: 0-15 generation, 16-31 policy index, 32-38
-	                         * limit index, 39 OWNER_SYNCS, 40-63 low bits of the
-	                         * policy serial */
+	uint64_t owner;         /* whose: 0-15 generation, 16-31 policy index, 32-37
+	                         * limit index, 38 OWNER_JOINED, 39 OWNER_SYNCS, 40-63
+	                         * low bits of the policy serial */
 	uint64_t view;          /* sync: 0-15 generation, 16-31 resets asked for,
 	                         * 32-63 generation of the cluster's view */
 } __attribute__((aligned(CACHE_LINE)));
@@ -76,6 +77,8 @@ _Static_assert(sizeof(struct slot) == CACHE_LINE, "a decision touches one line")
 #define STATE_EPOCH_MASK (3ull << 18)
 #define STATE_USED_SHIFT 20
 
+#define OWNER_LIMIT_MASK 0x3fu
+#define OWNER_JOINED (1ull << 38)       /* charged before its limit began to sync */
 #define OWNER_SYNCS (1ull << 39)
 #define VIEW_RESETS_SHIFT 16
 #define VIEW_SHIFT 32

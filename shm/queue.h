@@ -24,6 +24,11 @@
  * with a summary bit that it has cleared, is followed by one that looks at every
  * slot, and marks what is unmerged, QUEUED or marked.
  *
+ * The epoch has two bits.  A process that is stopped between its mark and its charge
+ * while the slot leaves the queue four times is not noticed; nor is a leader that was
+ * overtaken, and is killed between its two steps.  What these leave unmarked a scrub
+ * finds, which looks at each slot once a minute (sync/resolve.c).
+ *
  * Ordering.  E7: marks are read-modify-writes, full barriers, before the charge's
  * compare-and-swap -> the leader's clearing of the summary before it reads marks.
  */
@@ -69,6 +74,16 @@ static inline void queue_unmark(const struct queue *queue, uint64_t slot)
 static inline bool queue_is_marked(const struct queue *queue, uint64_t slot)
 {
 	return atomic_load_acquire(&queue->marks[slot / 64]) >> slot % 64 & 1;  /* E7 */
+}
+
+/* Will the leader's walk come to it?  Where a leader that was overtaken is walking,
+ * too, summary bits are away for a moment: then it is marked once more than needed. */
+static inline bool queue_is_reachable(const struct queue *queue, uint64_t slot)
+{
+	uint64_t bit = slot / 64;
+
+	return queue_is_marked(queue, slot) &&
+	       (atomic_load_acquire(&queue->summary[bit / 64]) >> bit % 64 & 1);        /* E7 */
 }
 
 /* Wake the leader, if it sleeps.  At most one system call for each of its naps. */

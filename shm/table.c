@@ -337,8 +337,12 @@ void table_set_owner(const struct bucket_ref *ref, uint32_t policy_index, uint64
 
 	/* Of the same claim, but from before the policy was defined anew or began to
 	 * sync: one attempt, the next decision makes another. */
-	if ((current & GENERATION_MASK) == ref->generation && current != owner && current != 0)
-		atomic_cas_relaxed(&ref->slot->owner, &current, owner);
-	else
+	if ((current & GENERATION_MASK) == ref->generation && current != 0) {
+		if (syncs && (!(current & OWNER_SYNCS) || (current & OWNER_JOINED)))
+			owner |= OWNER_JOINED;
+		if (current != owner)
+			atomic_cas_relaxed(&ref->slot->owner, &current, owner);
+	} else {
 		table_store_newer(&ref->slot->owner, owner);
+	}
 }

@@ -170,7 +170,7 @@ static void sign_again(const struct plan *plan, uint32_t i)
 
 	/* Relaxed: the word is complete in itself. */
 	if (step->syncs && !step->ref.tentative &&
-	    atomic_load_relaxed(&step->ref.slot->owner) !=
+	    (atomic_load_relaxed(&step->ref.slot->owner) & ~OWNER_JOINED) !=
 		    table_owner_word(&step->ref, plan->head.index, plan->head.serial, i, true))
 		sign(plan, i);
 }
@@ -463,7 +463,7 @@ enum plan_result plan_acquire(struct plan *plan)
 }
 
 /* Refund or reset the bucket of limit I, if it has one.  A key without one is
- * full already. */
+ * full already; but other hosts may know better, and are told by a bucket. */
 static enum bucket_result give_back(struct plan *plan, uint32_t i,
 				    enum bucket_operation operation)
 {
@@ -472,10 +472,12 @@ static enum bucket_result give_back(struct plan *plan, uint32_t i,
 	enum bucket_result result = BUCKET_CONTENDED;
 
 	for (int attempt = 0; attempt < LOOK_ATTEMPTS; attempt++) {
-		if (!table_find(&plan->segment->table, step->fingerprint, &step->ref)) {
+		if (!table_find(&plan->segment->table, step->fingerprint, &step->ref) &&
+		    (!step->syncs || locate(plan, i, 0) != PLAN_ALLOWED)) {
 			result = BUCKET_GONE;
 			break;
 		}
+		request.now_ns = plan->now_ns;
 		/* What was given back to one limit stays given, and is never given
 		 * twice: a change of the policies does not stop the next ones. */
 		request.version_seen = policy_version(plan->segment);

@@ -176,7 +176,7 @@ static bool find_owner(const struct segment *segment, uint64_t version,
 	uint64_t owner = atomic_load_relaxed(&ref->slot->owner), serial;
 	uint32_t index = owner >> 16 & 0xffff;
 
-	bucket->limit_index = owner >> 32 & 0x7f;
+	bucket->limit_index = owner >> 32 & OWNER_LIMIT_MASK;
 	return (owner & GENERATION_MASK) == ref->generation && index < segment->policies &&
 	       policy_decode(segment, version, index, policy, &serial) &&
 	       (serial & 0xffffff) == owner >> 40 && bucket->limit_index < policy->limit_count &&
@@ -253,6 +253,9 @@ static bool describe_bucket(const struct segment *segment, struct slot *slot, ui
 		bucket->key_length = bucket->key_stored = 0;
 	bucket->denied_sampled = note_read_denials(segment, &ref);
 	describe_owner(segment, &ref, now_ns, bucket);
+	/* More was given back than taken, here. */
+	if (bucket->algorithm == WEIR_TOKEN_BUCKET && gcra_count(bucket->consumed) < 0)
+		bucket->consumed = 0;
 	/* Did the slot change hands while it was read? */
 	return atomic_load_acquire(&slot->identity.second) ==           /* E1 */
 	       (identity.second | ref.generation);

@@ -14,6 +14,7 @@
 #include "shm/report.h"
 #include "src/handle.h"
 #include "sync/erase.h"
+#include "sync/leader.h"
 #include "sync/policies.h"
 #include "sync/thread.h"
 
@@ -197,6 +198,9 @@ static uint64_t largest_cap(const struct segment *segment)
 		for (uint32_t i = 0; i < policy.limit_count; i++) {
 			uint64_t cap = atomic_load_relaxed(&segment->switches[index].cap[i]);
 
+			/* No leader has come to it yet. */
+			if (cap == 0 && atomic_load_relaxed(&segment->header->sync.enabled))
+				cap = leader_cap(segment, policy.limits[i].burst);
 			largest = cap > largest ? cap : largest;
 		}
 	}

@@ -25,20 +25,15 @@
 
 int64_t round_charge_ns(const struct limit *limit, uint64_t from, uint64_t to)
 {
-	uint64_t more = (to - from) & WEIR_COUNT_MAX, fewer = (from - to) & WEIR_COUNT_MAX;
+	int64_t tokens = gcra_count(to - from);
 	uint64_t phase = gcra_phase(limit, from), ns;
 
-	if (more <= fewer) {
-		ns = gcra_charge_ns(limit, phase, more);
+	if (tokens >= 0) {
+		ns = gcra_charge_ns(limit, phase, (uint64_t)tokens);
 		return ns > INT64_MAX ? INT64_MAX : (int64_t)ns;
 	}
-	ns = gcra_return_ns(limit, phase, fewer);
+	ns = gcra_return_ns(limit, phase, (uint64_t)-tokens);
 	return ns > INT64_MAX ? -INT64_MAX : -(int64_t)ns;
-}
-
-static uint64_t tokens_of(uint64_t word, uint64_t generation)
-{
-	return (word & GENERATION_MASK) == generation ? word >> STATE_USED_SHIFT : 0;
 }
 
 /* The resets of this owner that Redis has, where item->resets has those asked. */
@@ -49,13 +44,12 @@ static uint64_t resets_known(const struct slot_sync *sync, uint64_t generation)
 	return (resets & GENERATION_MASK) == generation ? resets & 0xffff0000u : 0;
 }
 
-/* The limit of a slot's owner; false if it does not sync (any more). */
-static bool owner_limit(const struct segment *segment, const struct slot *slot,
-			uint64_t generation, struct limit *limit)
+bool round_owner_limit(const struct segment *segment, const struct slot *slot, uint64_t generation,
+		       struct limit *limit)
 {
 	/* Relaxed: complete in itself. */
 	uint64_t owner = atomic_load_relaxed(&slot->owner);
-	uint32_t index = owner >> 16 & 0xffff, i = owner >> 32 & 0x7f;
+	uint32_t index = owner >> 16 & 0xffff, i = owner >> 32 & OWNER_LIMIT_MASK;
 	bool found = false;
 
 	if ((owner & GENERATION_MASK) != generation || !(owner & OWNER_SYNCS) ||
@@ -66,7 +60,8 @@ static bool owner_limit(const struct segment *segment, const struct slot *slot,
 		struct weir_policy policy;
 
 		found = policy_decode(segment, version, index, &policy, &serial) &&
-			(serial & 0xffffff) == owner >> 40 && i < policy.limit_count;
+			(serial & 0xffffff) == owner >> 40 && i < policy.limit_count &&
+			policy.consistency != WEIR_LOCAL;
 		if (found)
 			policy_limit(segment, version, index, i, limit);
 		if (policy_version(segment) == version)
@@ -108,8 +103,7 @@ static void dequeue(const struct segment *segment, uint64_t index, struct word_p
 		queue_mark(&segment->queue, index);
 }
 
-/* Has the slot no bucket, and none that is about to be? */
-static bool is_dead(const struct slot *slot)
+bool round_slot_is_dead(const struct slot *slot)
 {
 	uint64_t identity = atomic_load_acquire(&slot->identity.second);        /* E1 */
 	uint64_t state = atomic_load_acquire(&slot->state.second);              /* E2 */
@@ -124,10 +118,10 @@ static void dequeue_dead(const struct segment *segment, uint64_t index)
 {
 	const struct slot *slot = &segment->table.slots[index];
 
-	if (!is_dead(slot))
+	if (!round_slot_is_dead(slot))
 		return;
 	queue_unmark(&segment->queue, index);
-	if (!is_dead(slot))                                     /* E7 */
+	if (!round_slot_is_dead(slot))                                     /* E7 */
 		queue_mark(&segment->queue, index);
 }
 
@@ -182,7 +176,7 @@ static void pack(const struct collector *collector, struct round *round,
 	const struct slot_sync *sync = &segment->slot_syncs[item->slot];
 	const struct shard_record *shard = &segment->shards[round->shard];
 	bool has_base = (item->acked & GENERATION_MASK) == item->generation;
-	int64_t charge = round_charge_ns(&item->limit, tokens_of(item->acked, item->generation),
+	int64_t charge = round_charge_ns(&item->limit, round_tokens(item->acked, item->generation),
 					 item->used);
 	/* Relaxed: the claimer's words, complete each. */
 	uint64_t low = atomic_load_relaxed(&slot->identity.first);
@@ -206,14 +200,47 @@ static void pack(const struct collector *collector, struct round *round,
 	wire_put32(at, flags);
 }
 
-/* Nobody's bucket any more: its charges are no one's business. */
+/* Nobody's bucket any more, or its host's own: its charges are nobody else's business,
+ * those to come neither, and it is not pinned. */
 static void forget(const struct segment *segment, uint64_t index, struct word_pair state)
 {
 	struct slot *slot = &segment->table.slots[index];
+	/* Relaxed: the word is complete in itself. */
+	uint64_t owner = atomic_load_relaxed(&slot->owner);
 
+	if ((owner & GENERATION_MASK) == (state.second & GENERATION_MASK))
+		atomic_cas_relaxed(&slot->owner, &owner, owner & ~(OWNER_SYNCS | OWNER_JOINED));
 	atomic_store_release(&slot->merged, state_used(state) << STATE_USED_SHIFT |
 						    (state.second & GENERATION_MASK));      /* E8 */
 	dequeue(segment, index, state);
+}
+
+/*
+ * A bucket that was charged before its limit began to sync brings along what it still
+ * owes, and not what was paid off long ago.  Its time tells all that the window has of
+ * own debt: a base of 0 stands for that.  False: next time.
+ */
+static bool join(const struct collector *collector, struct round_item *item)
+{
+	const struct segment *segment = collector->segment;
+	struct slot *slot = &segment->table.slots[item->slot];
+	struct bucket_state state = { item->time_ns, item->used };
+	/* Relaxed: the word is complete in itself. */
+	uint64_t owner = atomic_load_relaxed(&slot->owner);
+	uint64_t owed = gcra_tokens(&item->limit, gcra_debt_ns(&state, collector->now_ns));
+	int64_t told = gcra_count(item->used - round_tokens(item->acked, item->generation));
+
+	if (!(owner & OWNER_JOINED) || (owner & GENERATION_MASK) != item->generation)
+		return true;
+	if (told > 0 && (uint64_t)told > owed) {
+		item->acked = item->generation |
+			      ((item->used - owed) & WEIR_COUNT_MAX) << STATE_USED_SHIFT;
+		item->base_ns = 0;
+		if (!round_agree(segment, &segment->slot_syncs[item->slot], item->acked, 0,
+				 collector->term))
+			return false;
+	}
+	return atomic_cas_relaxed(&slot->owner, &owner, owner & ~OWNER_JOINED);
 }
 
 /*
@@ -247,14 +274,6 @@ static bool knows(uint64_t word, const struct round_item *item)
 	       word >> STATE_USED_SHIFT == item->used;
 }
 
-/* Both words of one agreement; false if leaders are changing them just now. */
-static bool read_agreed(const struct slot_sync *sync, struct word_pair *agreed)
-{
-	agreed->first = atomic_load_acquire(&sync->agreed.first);               /* E10 */
-	agreed->second = atomic_load_acquire(&sync->agreed.second);             /* E10 */
-	return atomic_load_acquire(&sync->agreed.first) == agreed->first;       /* E10 */
-}
-
 static bool collect_slot(uint64_t index, void *context)
 {
 	struct collector *collector = context;
@@ -277,7 +296,7 @@ static bool collect_slot(uint64_t index, void *context)
 	 * lead, then counts charges twice at worst.  The other way round it would take
 	 * what the next leader agreed on for a refund, and a Redis that has forgotten
 	 * the terms would believe it. */
-	if (!read_agreed(sync, &agreed)) {
+	if (!round_read_agreed(sync, &agreed)) {
 		round->whole = false;
 		return true;            /* next time */
 	}
@@ -294,9 +313,13 @@ static bool collect_slot(uint64_t index, void *context)
 	*item = (struct round_item){ .slot = index, .generation = ref.generation,
 				     .used = state_used(state), .time_ns = state.first,
 				     .acked = agreed.first, .base_ns = agreed.second };
-	if (!owner_limit(segment, slot, ref.generation, &item->limit)) {
+	if (!round_owner_limit(segment, slot, ref.generation, &item->limit)) {
 		forget(segment, index, state);
 		return true;
+	}
+	if (!join(collector, item)) {
+		round->whole = false;
+		return true;            /* next time */
 	}
 	/* Relaxed: words that are complete in themselves, each with its generation. */
 	view = atomic_load_relaxed(&slot->view);
@@ -343,102 +366,4 @@ void round_collect(const struct segment *segment, struct round rounds[SYNC_SHARD
 		rounds[i].taken_ns = now_ns;
 	}
 	queue_each(&segment->queue, collect_slot, &collector);
-}
-
-/* ---- After a fence ----------------------------------------------------- */
-
-bool round_agree(const struct segment *segment, struct slot_sync *sync, uint64_t sent,
-		 uint64_t base_ns, uint64_t term)
-{
-	struct word_pair agreed = { sent, base_ns }, current;
-
-	for (int attempt = 0; attempt < ROUND_ATTEMPTS; attempt++) {
-		/* Relaxed: torn or old, the compare-and-swap tells. */
-		current.first = atomic_load_relaxed(&sync->agreed.first);
-		current.second = atomic_load_relaxed(&sync->agreed.second);
-		/* After the loads: what a later leader stores from here on makes the
-		 * compare-and-swap fail. */
-		if (!round_term_holds(segment, term))
-			return false;
-		if (atomic_cas_pair_full(&sync->agreed, current, agreed))       /* E10 */
-			return true;
-	}
-	return false;
-}
-
-void round_acknowledge(const struct segment *segment, uint64_t index,
-		       const struct limit *limit, uint64_t sent, uint64_t term)
-{
-	struct slot_sync *sync = &segment->slot_syncs[index];
-	uint64_t generation = sent & GENERATION_MASK, base_ns = 0;
-	uint64_t acked = atomic_load_relaxed(&sync->agreed.first);
-	uint64_t asked = round_resets_asked(&segment->table.slots[index], generation), known;
-
-	if ((acked & GENERATION_MASK) == generation)
-		base_ns = atomic_load_relaxed(&sync->agreed.second) +
-			  (uint64_t)round_charge_ns(limit, acked >> STATE_USED_SHIFT,
-						    sent >> STATE_USED_SHIFT);
-	/* The resets that were sent: the latest number asked for that ends so. */
-	known = asked - ((asked - (sent & SENT_RESETS_MASK)) & SENT_RESETS_MASK);
-	if (round_agree(segment, sync, sent, base_ns, term))
-		atomic_store_relaxed(&sync->resets, (known & 0xffff0000u) | generation);
-}
-
-static void resolve_slot(const struct segment *segment, uint64_t index, uint64_t last_tag,
-			 uint64_t term, uint64_t now_ns)
-{
-	struct slot *slot = &segment->table.slots[index];
-	struct slot_sync *sync = &segment->slot_syncs[index];
-	struct bucket_ref ref = { .slot = slot };
-	struct word_pair state;
-	uint64_t acked, sent;
-	struct limit limit;
-	bool applied, restore, unmerged;
-
-	ref.generation = atomic_load_acquire(&slot->identity.second) & GENERATION_MASK; /* E1 */
-	if (!bucket_read(&ref, &state)) {
-		/* The last leader may have taken the mark that a claimer needs. */
-		if (!is_dead(slot))
-			queue_mark(&segment->queue, index);
-		return;
-	}
-	/* The tokens before the tag: with a tag from before, the tokens of a later call
-	 * would pass for applied.  Relaxed: leaders' own; the leader word ordered them. */
-	sent = atomic_load_acquire(&sync->sent.first);                          /* E10 */
-	acked = atomic_load_relaxed(&sync->agreed.first);
-	applied = atomic_load_relaxed(&sync->sent.second) == last_tag &&
-		  (sent & GENERATION_MASK) == ref.generation;
-	if (applied && acked != sent && owner_limit(segment, slot, ref.generation, &limit))
-		round_acknowledge(segment, index, &limit, sent, term);
-	restore = atomic_load_relaxed(&segment->shards[slot_shard(slot->identity.first)].restore) &&
-		  (atomic_load_relaxed(&sync->agreed.first) & GENERATION_MASK) == ref.generation &&
-		  atomic_load_relaxed(&sync->agreed.second) > now_ns;
-	unmerged = state_used(state) !=
-		   tokens_of(atomic_load_relaxed(&slot->merged), ref.generation);
-	/* Also what is queued, or marked, and clean: the last leader may have died, or
-	 * be stopped, with its mark or the summary of it, and who charges next does not
-	 * mark again. */
-	if (restore || unmerged || (state.second & STATE_QUEUED) ||
-	    queue_is_marked(&segment->queue, index))
-		queue_mark(&segment->queue, index);
-}
-
-void round_resolve(const struct segment *segment, unsigned shards,
-		   const uint64_t last_tags[SYNC_SHARDS], uint64_t term, uint64_t now_ns)
-{
-	for (unsigned i = 0; i < SYNC_SHARDS; i++) {
-		struct shard_record *shard = &segment->shards[i];
-
-		/* Redis knows less than it once acknowledged: it has forgotten. */
-		if ((shards >> i & 1) && last_tags[i] < atomic_load_relaxed(&shard->acked_tag))
-			atomic_store_relaxed(&shard->restore, 1);
-	}
-	for (uint64_t index = 0; index < segment->slots; index++) {
-		/* Relaxed: which shard a slot is of matters only if it is live. */
-		uint64_t identity = atomic_load_relaxed(&segment->table.slots[index].identity.first);
-		unsigned shard = slot_shard(identity);
-
-		if (shards >> shard & 1)
-			resolve_slot(segment, index, last_tags[shard], term, now_ns);
-	}
 }

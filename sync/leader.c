@@ -59,6 +59,7 @@ static bool new_term(struct leader *leader, struct word_pair seen, uint64_t term
 		return false;
 	leader->term = (uint32_t)term;
 	memset(leader->fenced, 0, sizeof(leader->fenced));
+	leader->resolving = false;
 	return true;
 }
 
@@ -106,6 +107,28 @@ static enum leader_result doubt(struct leader *leader, uint32_t at_least)
 
 /* ---- Fence ------------------------------------------------------------- */
 
+/* Go through the table by what Redis has told. */
+static enum leader_result resolve(struct leader *leader, uint64_t now_ns)
+{
+	bool over = round_resolve(leader->segment, &leader->resolve, leader->term, now_ns);
+
+	/* Once the term has passed, nothing more was resolved; and a call now, which
+	 * Redis may still take, would be all that it tells the next leader of. */
+	if (!round_term_holds(leader->segment, leader->term))
+		return LEADER_LOST;
+	if (!over)
+		return LEADER_MORE;
+	leader->resolving = false;
+	for (unsigned i = 0; i < SYNC_SHARDS; i++) {
+		if (!(leader->resolve.shards >> i & 1))
+			continue;
+		leader->fenced[i] = true;
+		leader->sequence[i] = 0;
+		leader->asked_ns[i] = 0;
+	}
+	return LEADER_DONE;
+}
+
 static enum leader_result fence(struct leader *leader, const struct leader_transport *transport,
 				uint64_t now_ns)
 {
@@ -114,6 +137,8 @@ static enum leader_result fence(struct leader *leader, const struct leader_trans
 	uint64_t last_tags[SYNC_SHARDS] = { 0 };
 	unsigned count = 0, shards = 0;
 
+	if (leader->resolving)
+		return resolve(leader, now_ns);
 	for (unsigned i = 0; i < SYNC_SHARDS; i++) {
 		if (!leader->fenced[i])
 			calls[count++] = (struct leader_call){ .shard = i, .term = leader->term };
@@ -129,17 +154,9 @@ static enum leader_result fence(struct leader *leader, const struct leader_trans
 		last_tags[calls[k].shard] = replies[k].last_tag;
 		shards |= 1u << calls[k].shard;
 	}
-	round_resolve(leader->segment, shards, last_tags, leader->term, now_ns);
-	/* Once the term has passed, nothing more was resolved; and a call now, which
-	 * Redis may still take, would be all that it tells the next leader of. */
-	if (!round_term_holds(leader->segment, leader->term))
-		return LEADER_LOST;
-	for (unsigned k = 0; k < count; k++) {
-		leader->fenced[calls[k].shard] = true;
-		leader->sequence[calls[k].shard] = 0;
-		leader->asked_ns[calls[k].shard] = 0;
-	}
-	return LEADER_DONE;
+	round_resolve_begin(leader->segment, &leader->resolve, shards, last_tags);
+	leader->resolving = true;
+	return resolve(leader, now_ns);
 }
 
 /* ---- Rounds ------------------------------------------------------------ */
@@ -177,10 +194,11 @@ static unsigned prepare(struct leader *leader, uint64_t now_ns,
 	return count;
 }
 
-/* The tokens that may be unmerged in a bucket: the overshoot, dealt out among the
- * other hosts, and at least one. */
-static uint64_t cap_of(uint64_t burst, uint64_t overshoot, uint64_t hosts)
+/* The overshoot, dealt out among the other hosts, and at least one token. */
+static uint64_t cap_of(const struct segment *segment, uint64_t burst, uint64_t hosts)
 {
+	/* Relaxed: a number that is good by itself. */
+	uint64_t overshoot = atomic_load_relaxed(&segment->header->sync.overshoot);
 	unsigned __int128 share = (unsigned __int128)burst * overshoot / 1000;
 
 	if (hosts <= 1)
@@ -189,28 +207,37 @@ static uint64_t cap_of(uint64_t burst, uint64_t overshoot, uint64_t hosts)
 	return share < 1 ? 1 : (uint64_t)share;
 }
 
-static void set_caps(const struct segment *segment)
+static uint64_t count_hosts(const struct segment *segment)
 {
-	struct segment_header *header = segment->header;
-	uint64_t hosts = 0, version = policy_version(segment);
-	/* Relaxed: numbers that are good by themselves, here and below. */
-	uint64_t overshoot = atomic_load_relaxed(&header->sync.overshoot);
+	/* Relaxed: numbers that are good by themselves. */
+	uint64_t hosts = atomic_load_relaxed(&segment->header->sync.expected_hosts);
 
 	for (unsigned i = 0; i < SYNC_SHARDS; i++) {
 		uint64_t seen = atomic_load_relaxed(&segment->shards[i].hosts);
 
 		hosts = seen > hosts ? seen : hosts;
 	}
-	if (hosts < atomic_load_relaxed(&header->sync.expected_hosts))
-		hosts = atomic_load_relaxed(&header->sync.expected_hosts);
+	return hosts;
+}
+
+uint64_t leader_cap(const struct segment *segment, uint64_t burst)
+{
+	return cap_of(segment, burst, count_hosts(segment));
+}
+
+static void set_caps(const struct segment *segment)
+{
+	uint64_t hosts = count_hosts(segment), version = policy_version(segment);
+
 	for (uint32_t index = 0; index < segment->policies; index++) {
 		const struct policy_record *record = policy_record_at(segment, version, index);
 
 		if (policy_word(&record->serial) == 0)
 			continue;
 		for (unsigned i = 0; i < WEIR_LIMITS_MAX; i++) {
-			uint64_t cap = cap_of(policy_word(&record->limits[i].burst), overshoot, hosts);
+			uint64_t cap = cap_of(segment, policy_word(&record->limits[i].burst), hosts);
 
+			/* Relaxed: as above. */
 			atomic_store_relaxed(&segment->switches[index].cap[i], cap);
 		}
 	}
@@ -228,6 +255,7 @@ enum leader_result leader_tick(struct leader *leader, const struct leader_transp
 	result = fence(leader, transport, now_ns);
 	if (result != LEADER_DONE && result != LEADER_IDLE)
 		return result;
+	round_scrub(leader->segment, &leader->scrub, now_ns);
 	count = prepare(leader, now_ns, calls);
 	if (count == 0)
 		return LEADER_IDLE;

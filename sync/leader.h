@@ -33,12 +33,16 @@ struct leader {
 	bool fenced[SYNC_SHARDS];
 	uint32_t sequence[SYNC_SHARDS]; /* of the last call that was applied */
 	uint64_t asked_ns[SYNC_SHARDS]; /* when the last one was made */
+	bool resolving;                 /* a fence was answered, and the table is walked */
+	struct round_resolve resolve;
+	struct round_scrub scrub;
 	struct round rounds[SYNC_SHARDS];
 };
 
 enum leader_result {
 	LEADER_IDLE,            /* there was nothing to do */
 	LEADER_DONE,
+	LEADER_MORE,            /* come back at once: the table is large */
 	LEADER_LOST,            /* another process leads now */
 	LEADER_FAILED,          /* Redis could not be asked; all shards will be fenced */
 };
@@ -50,6 +54,10 @@ bool leader_stand(struct leader *leader, uint64_t now_ns);
 
 /* Let others lead at once. */
 void leader_resign(struct leader *leader);
+
+/* The cap of a limit with BURST: the tokens that may be unmerged in a bucket, for as
+ * many hosts as Redis has seen or are expected. */
+uint64_t leader_cap(const struct segment *segment, uint64_t burst);
 
 /* Fence what has to be fenced, send what is due, merge what comes back. */
 enum leader_result leader_tick(struct leader *leader, const struct leader_transport *transport,

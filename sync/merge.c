@@ -55,7 +55,10 @@ static bool merge_bucket(const struct bucket_ref *ref, const struct round_item *
 			return false;
 		since = round_charge_ns(&item->limit, item->used, state_used(state));
 		after = state;
+		/* What is given back may be more than was ever owed. */
 		after.first = view_ns + (uint64_t)since;
+		if (since < 0 && (uint64_t)-since > view_ns)
+			after.first = 0;
 		if (rule == VIEW_MAXIMUM && (int64_t)(after.first - state.first) <= 0)
 			return true;
 		if (atomic_cas_pair_full(&ref->slot->state, state, after))      /* E2, E8 */

@@ -6,12 +6,18 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "shm/bucket.h"
 #include "shm/limit.h"
 #include "shm/segment.h"
 #include "sync/wire.h"
 
 #define ROUND_ITEMS 100u        /* holds Redis for 0.2 ms */
 #define ROUND_ATTEMPTS 16       /* only the leaders before and after store there, too */
+#ifndef RESOLVE_SLOTS           /* looked at in one go: 10 ms */
+#define RESOLVE_SLOTS 131072u
+#endif
+#define SCRUB_PERIOD_NS 60000000000ull  /* to go round the table, unless that takes */
+#define SCRUB_SLOTS 32768u              /* more slots in a tick than this */
 
 /* A bucket as it was when it was taken into the round. */
 struct round_item {
@@ -61,11 +67,37 @@ enum round_code {
 void round_collect(const struct segment *segment, struct round rounds[SYNC_SHARDS],
 		   uint64_t leader, uint64_t term, uint64_t now_ns);
 
-/* After a fence: LAST_TAGS are what Redis applied last of each shard in SHARDS (a
- * bit each).  Finds out what of it the table did not know yet, marks all that is
- * unmerged, and what has to be restored. */
-void round_resolve(const struct segment *segment, unsigned shards,
-		   const uint64_t last_tags[SYNC_SHARDS], uint64_t term, uint64_t now_ns);
+/* The limit of a slot's owner; false if it does not sync (any more). */
+bool round_owner_limit(const struct segment *segment, const struct slot *slot, uint64_t generation,
+		       struct limit *limit);
+
+/* Has the slot no bucket, and none that is about to be? */
+bool round_slot_is_dead(const struct slot *slot);
+
+/* ---- resolve.c --------------------------------------------------------- */
+
+/* A walk over the table after a fence, which may take several turns. */
+struct round_resolve {
+	unsigned shards;                /* those that were fenced: a bit each */
+	uint64_t last_tags[SYNC_SHARDS];        /* what Redis applied last of each */
+	uint64_t next;                  /* slot */
+};
+
+/* A walk that goes round and round. */
+struct round_scrub {
+	uint64_t next;                  /* slot */
+	uint64_t last_ns;
+};
+
+void round_resolve_begin(const struct segment *segment, struct round_resolve *resolve,
+			 unsigned shards, const uint64_t last_tags[SYNC_SHARDS]);
+
+/* Go on with it.  True when all slots were looked at. */
+bool round_resolve(const struct segment *segment, struct round_resolve *resolve, uint64_t term,
+		   uint64_t now_ns);
+
+/* Look at the slots that are due since the last time. */
+void round_scrub(const struct segment *segment, struct round_scrub *scrub, uint64_t now_ns);
 
 /* ---- merge.c ----------------------------------------------------------- */
 
@@ -80,6 +112,20 @@ static inline uint64_t round_resets_asked(const struct slot *slot, uint64_t gene
 	uint64_t view = atomic_load_acquire(&slot->view);       /* E11 */
 
 	return (view & GENERATION_MASK) == generation ? view & 0xffff0000u : 0;
+}
+
+/* The tokens that WORD (acked or merged) tells of the owner of GENERATION. */
+static inline uint64_t round_tokens(uint64_t word, uint64_t generation)
+{
+	return (word & GENERATION_MASK) == generation ? word >> STATE_USED_SHIFT : 0;
+}
+
+/* Both words of one agreement; false if leaders are changing them just now. */
+static inline bool round_read_agreed(const struct slot_sync *sync, struct word_pair *agreed)
+{
+	agreed->first = atomic_load_acquire(&sync->agreed.first);               /* E10 */
+	agreed->second = atomic_load_acquire(&sync->agreed.second);             /* E10 */
+	return atomic_load_acquire(&sync->agreed.first) == agreed->first;       /* E10 */
 }
 
 /* Is TERM still the segment's?  Each leader has terms of its own. */

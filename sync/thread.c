@@ -346,6 +346,8 @@ static uint64_t lead(struct sync *sync)
 	if (result == LEADER_LOST)
 		return interval;
 	forget_error(sync);
+	if (result == LEADER_MORE)
+		return SPACING_NS;
 	end = now_ns();
 	measure(sync, begin, end, result);
 	if (policies_due(sync->policies, begin)) {

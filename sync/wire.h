@@ -32,17 +32,17 @@ static inline uint32_t wire_get32(const unsigned char *at)
 	       (uint32_t)at[3] << 24;
 }
 
-/* A duration. */
+/* A duration; beyond 68 years, that. */
 static inline unsigned char *wire_put_ns(unsigned char *at, int64_t ns)
 {
 	int64_t part = ns % WIRE_SECOND;
 	int64_t seconds = ns / WIRE_SECOND - (part < 0);
 
-	if (ns == WIRE_NONE) {
-		seconds = INT32_MIN;
-		part = 0;
-	} else if (part < 0) {
+	if (part < 0)
 		part += WIRE_SECOND;
+	if (seconds < INT32_MIN || seconds > INT32_MAX) {
+		part = seconds < 0 ? 0 : WIRE_SECOND - 1;
+		seconds = seconds < 0 ? INT32_MIN : INT32_MAX;
 	}
 	at = wire_put32(at, (uint32_t)(int32_t)seconds);
 	return wire_put32(at, (uint32_t)part);

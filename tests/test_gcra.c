@@ -152,11 +152,13 @@ START_TEST(equals_exact_arithmetic)
 
 		now_ns += random_step(&limit, &random);
 		cost = random_cost(&limit, &state, now_ns, &random);
-		/* The count of tokens wraps after 2^44, which may cost a nanosecond
+		/* The count of tokens wraps after 2^43, which may cost a nanosecond
 		 * where a token's time is no whole number: a test of its own. */
-		if (now_ns >> 62 || (limit.token_part && cost > WEIR_COUNT_MAX - state.used)) {
+		if (now_ns >> 62 || (limit.token_part && (int64_t)cost > (int64_t)GCRA_COUNT_MOST -
+								    gcra_count(state.used))) {
 			now_ns = EPOCH;
-			state = (struct bucket_state){ 0, 0 };
+			/* Where a count begins that is far below 0. */
+			state = (struct bucket_state){ 0, GCRA_COUNT_MOST + 2 };
 			exact.full = 0;
 			continue;
 		}
@@ -353,8 +355,8 @@ START_TEST(force_take_and_its_cap)
 	verdict = gcra_spend(&limit, &state, EPOCH, (uint64_t)most + 2, true, &after);
 	ck_assert(!verdict.allowed && verdict.never);
 	ck_assert_uint_eq(verdict.retry_after_ns, WEIR_NEVER);
-	/* Beyond 2^44 tokens the count wraps, and the rest is off by a nanosecond. */
-	if (limit.token_part && first > WEIR_COUNT_MAX)
+	/* Beyond 2^43 tokens the count wraps, and the rest is off by a nanosecond. */
+	if (limit.token_part && first > GCRA_COUNT_MOST)
 		return;
 
 	ck_assert(gcra_spend(&limit, &state, EPOCH, first, true, &after).allowed);
@@ -405,9 +407,9 @@ START_TEST(refund_undoes_charges)
 	struct limit limit = fixture_compile(&limits[_i]);
 	uint64_t random = 5 + (uint64_t)_i;
 
-	/* Beyond 2^44 tokens the count wraps, and refunds go by less. */
-	if (limit.burst > WEIR_COUNT_MAX / 2)
-		limit.burst = WEIR_COUNT_MAX / 2;
+	/* Beyond 2^43 tokens the count wraps, and refunds go by less. */
+	if (limit.burst > GCRA_COUNT_MOST / 2)
+		limit.burst = GCRA_COUNT_MOST / 2;
 	for (unsigned round = 0; round < 2000; round++) {
 		uint64_t before_cost = fixture_random(&random, limit.burst + 1);
 		uint64_t owed = 0, spendable = limit.burst - before_cost;
@@ -438,23 +440,46 @@ START_TEST(refund_undoes_charges)
 		must(after.time_ns <= EPOCH);
 		gcra_refund(&limit, &state, EPOCH, UINT64_MAX, &after);
 		must(remaining(&limit, &after, EPOCH) == limit.burst);
-		must(after.used == 0);
+		must(gcra_count(after.used - state.used) == -(int64_t)GCRA_COUNT_MOST);
 	}
 }
 END_TEST
 
-/* The count of tokens wraps at 2^44: one charge may then be a nanosecond off,
+/* What is given back may have been taken elsewhere: the count goes below 0, and
+ * charges from there on are exact. */
+START_TEST(count_below_zero)
+{
+	struct limit limit = fixture_compile(&limits[_i]);
+	struct bucket_state state = { 0, 0 }, after;
+	uint64_t tokens = limit.burst < 7 ? limit.burst : 7;
+
+	gcra_refund(&limit, &state, EPOCH, tokens, &after);
+	ck_assert_int_eq(gcra_count(after.used), -(int64_t)tokens);
+	state = after;
+	for (uint64_t i = 0; i < tokens; i++)
+		ck_assert(spend(&limit, &state, EPOCH, 1));
+	ck_assert_uint_eq(state.used, 0);
+	/* -floor(-x) is x rounded up. */
+	ck_assert_uint_eq(state.time_ns - EPOCH, gcra_return_ns(&limit, 0, tokens));
+	gcra_undo(&limit, &state, &state, tokens, EPOCH, &after);
+	ck_assert_int_eq(gcra_count(after.used), -(int64_t)tokens);
+	ck_assert_uint_eq(after.time_ns, EPOCH);
+}
+END_TEST
+
+/* The count of tokens comes round at 2^43: one charge may then be a nanosecond off,
  * and everything goes on. */
 START_TEST(count_wraps)
 {
 	struct limit limit = fixture_compile(&limits[_i]);
-	struct bucket_state state = { EPOCH, WEIR_COUNT_MAX - 1 };
+	struct bucket_state state = { EPOCH, GCRA_COUNT_MOST - 1 };
 	uint64_t tokens = limit.burst < 5 ? limit.burst : 5;
 	wide exact = (wide)tokens * limit.period_ns, real;
 
 	for (uint64_t i = 0; i < tokens; i++)
 		ck_assert(spend(&limit, &state, EPOCH, 1));
-	ck_assert_uint_eq(state.used, tokens == 1 ? WEIR_COUNT_MAX : tokens - 2);
+	ck_assert_uint_eq(state.used, GCRA_COUNT_MOST - 1 + tokens);
+	ck_assert(tokens == 1 || gcra_count(state.used) < 0);
 	real = (wide)(state.time_ns - EPOCH) * limit.limit;
 	ck_assert(real < exact + 2 * (wide)limit.limit && exact < real + 2 * (wide)limit.limit);
 	ck_assert(!would_pass(&limit, &state, EPOCH, limit.burst - tokens + 1));
@@ -564,6 +589,7 @@ int main(void)
 	tcase_add_loop_test(edges, force_take_and_its_cap, 0, count);
 	tcase_add_loop_test(edges, refund_undoes_charges, 0, count);
 	tcase_add_loop_test(edges, undo_leaves_what_has_drained, 0, count);
+	tcase_add_loop_test(edges, count_below_zero, 0, count);
 	tcase_add_loop_test(edges, count_wraps, 0, count);
 	tcase_add_loop_test(edges, large_numbers, 0, count);
 	tcase_add_test(edges, absurd_debt_counts_as_none);

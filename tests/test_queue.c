@@ -85,6 +85,17 @@ static void confirm(struct slot *slot)
 	slot->state.second = 1ull << STATE_USED_SHIFT | STATE_QUEUED | STATE_LIVE | generation;
 }
 
+/* The look at every slot after a fence of shard 0. */
+static void resolve(uint64_t term)
+{
+	uint64_t last_tags[SYNC_SHARDS] = { 0 };
+	struct round_resolve resolve;
+
+	round_resolve_begin(segment, &resolve, 1, last_tags);
+	while (!round_resolve(segment, &resolve, term, weir_now_ns(weir)))
+		continue;
+}
+
 /* ---- Slots that are claimed, dead, live --------------------------------- */
 
 /* The claimer is stopped between its mark and its first charge. */
@@ -103,10 +114,8 @@ END_TEST
 /* The leader died after it had taken the mark of a slot that was just claimed. */
 START_TEST(a_lost_mark_of_a_claimed_slot_comes_back_with_the_fence)
 {
-	uint64_t last_tags[SYNC_SHARDS] = { 0 };
-
 	claim(70, 1);
-	round_resolve(segment, 1, last_tags, 1, weir_now_ns(weir));
+	resolve(1);
 	ck_assert(is_marked(70));
 	ck_assert(!is_marked(71));
 }
@@ -116,7 +125,6 @@ END_TEST
  * there into the states: whoever marked, and charges now, does not mark again. */
 START_TEST(marks_without_their_summary_come_back_with_the_fence)
 {
-	uint64_t last_tags[SYNC_SHARDS] = { 0 };
 	struct slot *slot = claim(70, 1);
 
 	confirm(slot);
@@ -124,7 +132,7 @@ START_TEST(marks_without_their_summary_come_back_with_the_fence)
 	slot->merged = 1ull << STATE_USED_SHIFT | 1;
 	queue_mark(&segment->queue, 70);
 	segment->queue.summary[0] = 0;
-	round_resolve(segment, 1, last_tags, TERM, weir_now_ns(weir));
+	resolve(TERM);
 	slot->state.second += 1ull << STATE_USED_SHIFT | STATE_QUEUED;
 	ck_assert_uint_eq(collect(), 1);
 }
@@ -190,6 +198,68 @@ START_TEST(nothing_is_taken_by_one_who_leads_no_more)
 	segment->header->leader.word.second--;
 	ck_assert_uint_eq(collect(), 1);
 	ck_assert_uint_eq(segment->slot_syncs[70].sent.second, rounds[0].tag);
+}
+END_TEST
+
+/* ---- The scrub ---------------------------------------------------------- */
+
+static struct round_scrub scrub;
+
+static void scrub_begin(void)
+{
+	scrub = (struct round_scrub){ 0 };
+	round_scrub(segment, &scrub, 1);
+}
+
+/* A charge that nobody marked: its process was stopped behind its mark while the slot
+ * left the queue four times, or a leader died in the middle of dequeue(). */
+START_TEST(the_scrub_finds_what_has_no_mark)
+{
+	struct slot *slot = claim(70, 1);
+
+	confirm(slot);
+	if (_i == 1)
+		queue_set_bit(segment->queue.marks, 70);        /* its summary is lost */
+	ck_assert_uint_eq(collect(), 0);
+	scrub_begin();
+	for (uint64_t now_ns = 100 * MS; now_ns <= MINUTE; now_ns += 100 * MS)
+		round_scrub(segment, &scrub, now_ns);
+	ck_assert_uint_eq(collect(), 1);
+}
+END_TEST
+
+/* QUEUED without a mark, and merged: the next charge would rely on the mark. */
+START_TEST(the_scrub_finds_what_is_queued)
+{
+	struct slot *slot = claim(70, 1);
+
+	confirm(slot);
+	slot->merged = 1ull << STATE_USED_SHIFT | 1;
+	scrub_begin();
+	round_scrub(segment, &scrub, MINUTE);
+	ck_assert(is_marked(70));
+}
+END_TEST
+
+/* A part of the table each tick, and what is in order stays as it is. */
+START_TEST(the_scrub_looks_at_a_part)
+{
+	struct slot *clean = claim(70, 1);
+
+	confirm(claim(SLOTS / 2 - 1, 1));
+	confirm(claim(SLOTS / 2, 1));
+	confirm(clean);
+	clean->state.second &= ~STATE_QUEUED;
+	clean->merged = 1ull << STATE_USED_SHIFT | 1;
+	scrub_begin();
+	round_scrub(segment, &scrub, 1 + MINUTE / 2);
+	ck_assert(is_marked(SLOTS / 2 - 1));
+	ck_assert(!is_marked(SLOTS / 2));
+	ck_assert(!is_marked(70));
+	/* However long it slept, and however large the table. */
+	round_scrub(segment, &scrub, HOUR);
+	ck_assert(is_marked(SLOTS / 2));
+	ck_assert_uint_le(scrub.next, SLOTS);
 }
 END_TEST
 
@@ -282,6 +352,9 @@ int main(void)
 	tcase_add_test(cases, a_mark_without_a_charge_is_taken_into_the_state);
 	tcase_add_test(cases, what_is_merged_leaves_the_queue);
 	tcase_add_test(cases, nothing_is_taken_by_one_who_leads_no_more);
+	tcase_add_loop_test(cases, the_scrub_finds_what_has_no_mark, 0, 2);
+	tcase_add_test(cases, the_scrub_finds_what_is_queued);
+	tcase_add_test(cases, the_scrub_looks_at_a_part);
 	tcase_add_test(cases, what_a_walk_does_not_see_stays_marked);
 	tcase_add_test(cases, a_bell_that_nobody_hears_is_not_rung);
 	tcase_add_test(cases, the_bell_wakes_who_sleeps);

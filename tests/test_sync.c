@@ -205,6 +205,111 @@ START_TEST(test_refund_and_reset)
 }
 END_TEST
 
+/* What one host took is given back on another, also on one that never saw the key. */
+START_TEST(test_refund_elsewhere)
+{
+	open_hosts("100/365d", WEIR_BOUNDED, WEIR_FAIL_CLOSED);
+	take(0, "key", 30);
+	wait_until(status_of(hosts[0]).unmerged_tokens == 0);
+	for (int i = 1; i < HOSTS; i++) {
+		struct weir_request request = { .policy = ids[i], .key = "key", .key_length = 3,
+						.cost = 10 };
+
+		/* This one asks for the key first, the last one never has. */
+		if (i == 1)
+			take(i, "key", 1);
+		ck_assert(weir_refund(hosts[i], &request, NULL));
+	}
+	all_agree_on("key", 89);
+	for (int i = 0; i < HOSTS; i++)
+		take(i, "key", 1);
+	all_agree_on("key", 86);
+	hosts_close();
+}
+END_TEST
+
+/* A reset where nobody ever asked for the key reaches the others, too. */
+START_TEST(test_reset_elsewhere)
+{
+	struct weir_request request = { .key = "key", .key_length = 3, .cost = 1 };
+
+	open_hosts("100/365d", WEIR_BOUNDED, WEIR_FAIL_CLOSED);
+	take(0, "key", 30);
+	wait_until(status_of(hosts[0]).unmerged_tokens == 0);
+	ck_assert_uint_eq(look(0, "key").remaining, 70);
+	request.policy = ids[1];
+	ck_assert(weir_reset(hosts[1], &request, NULL));
+	wait_until(look(0, "key").remaining == 100);
+	hosts_close();
+}
+END_TEST
+
+static void set_consistency(enum weir_consistency consistency, const char *limit)
+{
+	struct weir_policy policy = host_policy(limit, consistency, WEIR_FAIL_CLOSED);
+
+	for (int i = 0; i < HOSTS; i++)
+		ck_assert_int_eq(weir_policy_set(hosts[i], &policy, 1, NULL), 0);
+}
+
+/* A policy that was local for an hour brings what is owed to the others, and not
+ * what was paid off long ago. */
+START_TEST(test_local_and_back)
+{
+	uint64_t hour_ns = 3600 * SECOND, now_ns;
+
+	open_hosts("10/1s", WEIR_LOCAL, WEIR_FAIL_CLOSED);
+	now_ns = weir_now_ns(hosts[0]);
+	ck_assert_uint_gt(now_ns, hour_ns);
+	for (uint64_t ago_ns = hour_ns; ago_ns > SECOND; ago_ns -= SECOND) {
+		struct weir_request request = { .policy = ids[0], .key = "key", .key_length = 3,
+						.cost = 10, .now_ns = now_ns - ago_ns };
+
+		ck_assert(weir_decide(hosts[0], &request, NULL));
+	}
+	set_consistency(WEIR_BOUNDED, "10/1s");
+	for (int i = 0; i < HOSTS; i++)
+		take(i, "key", 1);
+	all_agree_on("key", 10);
+	hosts_close();
+}
+END_TEST
+
+/* What is not merged when its policy is made local is not waited for: its slot is free
+ * to be taken again. */
+START_TEST(test_made_local)
+{
+	struct weir_sync_status status;
+
+	open_hosts("100/365d", WEIR_BOUNDED, WEIR_FAIL_CLOSED);
+	ck_assert_int_eq(weir_sync_pause(hosts[0], NULL), 0);
+	ck_assert(ask(0, "key", 1, NULL));
+	status = status_of(hosts[0]);
+	ck_assert_uint_eq(status.unmerged_tokens, 1);
+	set_consistency(WEIR_LOCAL, "100/365d");
+	ck_assert(ask(0, "key", 5, NULL));
+	ck_assert_int_eq(weir_sync_resume(hosts[0], NULL), 0);
+	wait_until(status_of(hosts[0]).unmerged_tokens == 0);
+	ck_assert(ask(0, "key", 5, NULL));
+	status = status_of(hosts[0]);
+	ck_assert_uint_eq(status.unmerged_tokens, 0);
+	hosts_close();
+}
+END_TEST
+
+/* The cap in force is told before any leader has set it. */
+START_TEST(test_cap_without_a_leader)
+{
+	struct weir_policy policy = host_policy("1000/1h", WEIR_BOUNDED, WEIR_FAIL_CLOSED);
+	struct weir *weir = host_open(host_secret);
+
+	ck_assert_int_eq(host_start(weir, "unix:///nowhere/redis.sock", 11, NULL), 0);
+	ck_assert_int_eq(weir_policy_set(weir, &policy, 1, NULL), 0);
+	ck_assert_uint_eq(status_of(weir).largest_cap, 5);      /* 5 % of 1000, for 10 others */
+	weir_close(weir);
+}
+END_TEST
+
 /* A host with another secret shares nothing, and says so. */
 START_TEST(test_other_secret)
 {
@@ -394,6 +499,11 @@ int main(void)
 	tcase_add_test(tests, test_redis_forgets);
 	tcase_add_test(tests, test_redis_stops);
 	tcase_add_test(tests, test_refund_and_reset);
+	tcase_add_test(tests, test_refund_elsewhere);
+	tcase_add_test(tests, test_reset_elsewhere);
+	tcase_add_test(tests, test_local_and_back);
+	tcase_add_test(tests, test_made_local);
+	tcase_add_test(tests, test_cap_without_a_leader);
 	tcase_add_test(tests, test_other_secret);
 	tcase_add_test(tests, test_takeover);
 	tcase_add_test(tests, test_begun_later);

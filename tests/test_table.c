@@ -576,12 +576,16 @@ START_TEST(owner_moves_forward)
 	struct bucket_ref ref = { .slot = &slot, .generation = cases[_i].generation };
 
 	for (int syncs = 0; syncs < 2; syncs++) {
+		/* Of one owner, charged before it began to sync. */
+		bool joins = syncs && cases[_i].current == cases[_i].generation;
+
 		slot.owner = before;
 		table_set_owner(&ref, 4095, 0xabcdef, 3, syncs);
 		if (cases[_i].signs)
 			ck_assert_uint_eq(slot.owner, cases[_i].generation | 4095ull << 16 |
 							      3ull << 32 | 0xabcdefull << 40 |
-							      (syncs ? OWNER_SYNCS : 0));
+							      (syncs ? OWNER_SYNCS : 0) |
+							      (joins ? OWNER_JOINED : 0));
 		else
 			ck_assert_uint_eq(slot.owner, before);
 	}

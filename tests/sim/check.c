@@ -9,7 +9,8 @@
  *  lemma      Redis' time is at or above the ideal one of all that it applied, and
  *             by no more than a window's charges of each host
  *  bound      what all hosts admit exceeds the limit by no more than promised
- *  agree      without faults, all hosts that are asked agree with Redis
+ *  agree      without faults, all hosts that are asked agree with Redis, and all that was
+ *             taken, less what was given back, is merged
  */
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +25,7 @@
 
 static int64_t total_ns(uint64_t used)
 {
-	return (int64_t)gcra_charge_ns(&world.limit, 0, used);
+	return round_charge_ns(&world.limit, 0, used);
 }
 
 int64_t charge_between(uint64_t from, uint64_t to)
@@ -97,7 +98,8 @@ void check_admitted(struct host *host, unsigned key, uint64_t cost, bool stale, 
 	int64_t charge = charge_between(state_used(*before), state_used(*after));
 	int64_t now = (int64_t)now_ns;
 
-	if (state_used(*after) - state_used(*before) != cost) {
+	truth->consumed += (int64_t)cost;
+	if (gcra_count(state_used(*after) - state_used(*before)) != (int64_t)cost) {
 		sim_fail("host %u key %u: %llu tokens were admitted, and used went from %llu to %llu",
 			 host->number, key, (unsigned long long)cost,
 			 (unsigned long long)state_used(*before),
@@ -116,6 +118,11 @@ void check_admitted(struct host *host, unsigned key, uint64_t cost, bool stale, 
 		world.admitted_costs_max = cost;
 	if (!world.scenario.measure)
 		remember_charge(key, charge, state_used(*after), host->life);
+}
+
+void check_given_back(struct host *host, unsigned key, uint64_t cost)
+{
+	truth_of(host, key)->consumed -= (int64_t)cost;
 }
 
 /* ---- Hosts ------------------------------------------------------------- */
@@ -409,7 +416,12 @@ static void check_agreement(const struct host *host, unsigned key)
 	there = redis_debt_ns(key);
 	/* A clock of Redis' that ran ahead has forgiven there what is still owed here. */
 	apart = here > there ? here - there - clock->gained_ns : there - here;
-	if (state_used(state) != merged_of(&ref))
+	if (gcra_count(state_used(state)) != truth->consumed)
+		sim_fail("host %u key %u: %lld tokens were taken, less those given back, and used is "
+			 "%lld",
+			 host->number, key, (long long)truth->consumed,
+			 (long long)gcra_count(state_used(state)));
+	else if (state_used(state) != merged_of(&ref))
 		sim_fail("host %u key %u: at the end %llu are used and %llu merged", host->number,
 			 key, (unsigned long long)state_used(state),
 			 (unsigned long long)merged_of(&ref));

@@ -60,14 +60,14 @@ MUTANTS = {
     },
     # What was applied without an answer is sent again.
     "no-resolve": {
-        "collect.c": [(
+        "resolve.c": [(
             "if (applied && acked != sent &&",
             "if (0 && applied && acked != sent &&",
         )],
     },
     # The credit comes back with the acknowledgement, before the view.
     "credit-by-ack": {
-        "collect.c": [(
+        "resolve.c": [(
             "\tif (round_agree(segment, sync, sent, base_ns, term))\n",
             "\tatomic_store_release(&segment->table.slots[index].merged,\n"
             "\t\t\t     sent & ~(uint64_t)SENT_RESETS_MASK);\n"
@@ -90,7 +90,7 @@ MUTANTS = {
     },
     # A leader that was stopped stores what it had, whoever leads now.
     "no-term": {
-        "collect.c": [(
+        "resolve.c": [(
             "if (!round_term_holds(segment, term))",
             "if (0)",
         )],
@@ -101,10 +101,10 @@ MUTANTS = {
     },
     # A leader's successor trusts the marks.
     "no-remark": {
-        "collect.c": [(
-            "if (restore || unmerged || (state.second & STATE_QUEUED) ||\n"
+        "resolve.c": [(
+            "if (restore || is_unmerged(slot, state) || (state.second & STATE_QUEUED) ||\n"
             "\t    queue_is_marked(&segment->queue, index))",
-            "if (restore || unmerged)",
+            "if (restore || is_unmerged(slot, state))",
         )],
     },
 }

@@ -97,6 +97,8 @@ static int64_t turn(struct process *process)
 	process->tick_ns = world.now_ns;
 	result = leader_tick(&process->leader, &transport, host_now(process->host));
 	spent = world.now_ns - process->tick_ns;
+	if (result == LEADER_MORE)
+		return SPACING_NS;
 	if (result == LEADER_DONE || result == LEADER_IDLE) {
 		process->failures = 0;
 		check_host(process->host);

@@ -127,6 +127,7 @@ struct truth {
 	int64_t own_ns;                 /* the host's own requests' debt, host time */
 	int64_t first_unmerged_ns;      /* true time; negative: all is merged */
 	uint64_t merged;
+	int64_t consumed;               /* tokens taken, less those given back */
 };
 
 struct life {
@@ -286,6 +287,7 @@ int64_t charge_between(uint64_t from, uint64_t to);
 void check_offered(unsigned key, uint64_t cost);
 void check_admitted(struct host *host, unsigned key, uint64_t cost, bool stale, uint64_t now_ns,
 		    const struct word_pair *before, const struct word_pair *after);
+void check_given_back(struct host *host, unsigned key, uint64_t cost);
 void check_host(struct host *host);
 void check_applied(unsigned life, unsigned key, unsigned shard, const struct script_item *item,
 		   const struct script_result *result, uint64_t used, bool late);

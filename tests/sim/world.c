@@ -251,8 +251,8 @@ static void give_back(struct host *host, unsigned key)
 	sim_trace("host %u key %u: gives back", host->number, key);
 	if (sim_chance(stream, 0.2))
 		weir_reset(host->weir, &request, NULL);
-	else
-		weir_refund(host->weir, &request, NULL);
+	else if (weir_refund(host->weir, &request, NULL))
+		check_given_back(host, key, request.cost);
 }
 
 static void next_request(unsigned number, int64_t after_ns)

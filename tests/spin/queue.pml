@@ -139,11 +139,19 @@ proctype process(byte me)
 #endif
 	atomic { seen_used = 0; seen_queued = false; moved[self] = true; found = false }
 
-tick:	atomic {
-		summary && (me == LEADERS - 1 || visits < VISITS);
+tick:	if
+	:: atomic {
+		summary && (me == LEADERS - 1 || visits < VISITS) ->
 		summary = false;
 		visits = (me == LEADERS - 1 -> 0 : visits + 1)
-	}
+	   }
+#ifdef SCRUB
+	/* round_scrub(), by the last leader. */
+	:: me == LEADERS - 1 && (used != merged || queued) && !(mark && summary) ->
+		queue_mark();
+		goto tick
+#endif
+	fi;
 	atomic {
 		found = mark;
 		if

@@ -3,6 +3,9 @@
 
     test_spin.py MODEL.pml VARIANT...
 
+A variant is a name to define, or several: A+B.  One that begins with + must hold: a
+remedy for what another variant breaks.
+
 Environment: SPIN, the program (one that is not there: the test is skipped), and CC.
 """
 
@@ -23,7 +26,7 @@ SECONDS = 90
 
 def explore(spin, compiler, model, variant, folder):
     """(errors, what was violated, states); raises if the verifier did not do all its work."""
-    defines = ["-D" + variant] if variant else []
+    defines = ["-D" + name for name in (variant or "").split("+") if name]
     shutil.copy(model, folder)
     subprocess.run([spin, *defines, "-a", model.name], cwd=folder, check=True, timeout=SECONDS,
                    stdout=subprocess.DEVNULL)
@@ -44,7 +47,7 @@ def explore(spin, compiler, model, variant, folder):
 
 def trail(spin, model, variant, folder):
     """The steps to the violation, its last ones."""
-    defines = ["-D" + variant] if variant else []
+    defines = ["-D" + name for name in (variant or "").split("+") if name]
     text = subprocess.run([spin, *defines, "-t", "-p", "-k", model.name + ".trail", model.name],
                           cwd=folder, timeout=SECONDS, stdout=subprocess.PIPE,
                           universal_newlines=True).stdout
@@ -63,12 +66,13 @@ def main():
     for variant in [None, *variants]:
         with tempfile.TemporaryDirectory(prefix="weir-spin-") as folder:
             errors, violated, states = explore(spin, compiler, model, variant, folder)
-            good = errors == 0 if variant is None else bool(violated)
+            holds = variant is None or variant.startswith("+")
+            good = errors == 0 if holds else bool(violated)
             print("%s %-20s %9d states, %s" % ("ok  " if good else "FAIL", variant or model.stem,
                                                states, violated or "no error"), flush=True)
             if not good:
                 failures += 1
-                if variant is None:
+                if holds:
                     print(trail(spin, model, variant, folder))
     return 1 if failures else 0
 
