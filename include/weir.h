@@ -101,6 +101,13 @@ enum weir_clock {
 	WEIR_CLOCK_BOOTTIME = 0,        /* the library reads CLOCK_BOOTTIME */
 	WEIR_CLOCK_CALLER = 1,          /* each request carries its own time, in
 	                                 * nanoseconds since 1970 (tests, replays) */
+	WEIR_CLOCK_TSC = 2,             /* CLOCK_BOOTTIME by the processor's time stamp
+	                                 * counter, which costs half as much: within a
+	                                 * microsecond as a rule, and 0.1 ms while the
+	                                 * kernel slews its clock.  For up to 0.2 s after
+	                                 * a suspension or a migration it may be late.
+	                                 * The kernel's own reading where the kernel does
+	                                 * not trust the counter, and not on arm64 */
 };
 
 struct weir_options {
@@ -170,7 +177,7 @@ struct weir_info {
 /* Describe an open segment. */
 void weir_info(const struct weir *weir, struct weir_info *info);
 
-/* The segment's time now: CLOCK_BOOTTIME, or 0 with WEIR_CLOCK_CALLER. */
+/* The segment's time now, as its decisions read it; 0 with WEIR_CLOCK_CALLER. */
 uint64_t weir_now_ns(const struct weir *weir);
 
 /* ---- Policies ---------------------------------------------------------- */

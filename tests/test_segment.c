@@ -78,7 +78,7 @@ START_TEST(create_checks_its_options)
 		{ .mode = 0666 },
 		{ .mode = 0700 },
 		{ .mode = 01600 },
-		{ .clock = (enum weir_clock)2 },
+		{ .clock = (enum weir_clock)3 },
 	};
 
 	/* The one that is wrong; the others keep their defaults. */

@@ -231,7 +231,7 @@ START_TEST(open_believes_no_number)
 		LIE(shards, 128),
 		LIE(participants, 0),
 		LIE(participants, UINT32_MAX),
-		LIE(clock, 2),
+		LIE(clock, 3),
 		LIE(page_size, 0),
 		LIE(total_size, 4096),
 		LIE(total_size, UINT64_MAX),

@@ -15,6 +15,7 @@ static const char *clock_choice(unsigned index)
 	static const char *const names[] = {
 		[WEIR_CLOCK_BOOTTIME] = "boottime",
 		[WEIR_CLOCK_CALLER] = "caller",
+		[WEIR_CLOCK_TSC] = "tsc",
 	};
 
 	return index < sizeof(names) / sizeof(names[0]) ? names[index] : NULL;
@@ -141,7 +142,7 @@ int cmd_create(struct cli *cli, int argc, char **argv)
 		{ "sync", NULL, "room to sync with other hosts", CLI_FLAG, &segment_options.sync },
 		{ "secret-file", "FILE", "the hash secret: 16 bytes or 32 hex digits", CLI_STRING,
 		  &secret_file },
-		{ "clock", "CLOCK", "boottime (default), or caller: requests carry --now",
+		{ "clock", "CLOCK", "boottime (default), tsc (half the cost), or caller: --now",
 		  CLI_CHOICE, &clock, .choice = clock_choice },
 		CLI_OPTION_SEGMENT(cli),
 		CLI_OPTION_JSON(cli),

@@ -87,7 +87,7 @@ _weir()
 	case $previous in
 	--fail-mode) _weir_reply "open share closed"; return ;;
 	--consistency) _weir_reply "bounded local eventual strict"; return ;;
-	--clock) _weir_reply "boottime caller"; return ;;
+	--clock) _weir_reply "boottime tsc caller"; return ;;
 	--by) _weir_reply "consumed denied"; return ;;
 	--speed) _weir_reply "log max"; return ;;
 	--redis) _weir_reply "redis:// rediss:// unix:///"; compopt -o nospace; return ;;

@@ -73,7 +73,7 @@ class Segment(WeirTest):
             (("--mode", "0900"), '"0900"'),
             (("--mode", "rw"), '"rw"'),
             (("--group", "no-such-group"), '"no-such-group"'),
-            (("--clock", "sundial"), "boottime or caller"),
+            (("--clock", "sundial"), "boottime, caller or tsc"),
             (("--secret-file", os.path.join(self.directory, "none")), "none"),
         ):
             with self.subTest(options=options):
