@@ -41,13 +41,12 @@ struct word_pair {
 static inline bool atomic_cas_pair_full(struct word_pair *pair, struct word_pair expected,
 					struct word_pair desired)
 {
-	union {
-		struct word_pair pair;
-		unsigned __int128 value;
-	} from = { .pair = expected }, to = { .pair = desired };
+	/* Put together by shifts, the words stay in their registers. */
+	unsigned __int128 from = (unsigned __int128)expected.second << 64 | expected.first;
+	unsigned __int128 to = (unsigned __int128)desired.second << 64 | desired.first;
 
 	ATOMIC_STEP();
-	return __sync_bool_compare_and_swap((unsigned __int128 *)pair, from.value, to.value);
+	return __sync_bool_compare_and_swap((unsigned __int128 *)pair, from, to);
 }
 
 static inline uint64_t atomic_load_acquire(const uint64_t *word)

@@ -36,13 +36,10 @@
  * P. Rogaway, "CBC MACs for arbitrary-length messages", 2000 (the two last-block
  * keys); J.-P. Aumasson, D. J. Bernstein, "SipHash: a fast short-input PRF", 2012.
  */
-#include "shm/hash.h"
-
-#include <string.h>
+#include "shm/hash_inline.h"
 
 #ifdef __x86_64__
 #include <cpuid.h>
-#include <immintrin.h>
 #endif
 
 /* ---- SipHash-2-4 with 128 bits of output ------------------------------- */
@@ -54,17 +51,6 @@ struct sip {
 static inline uint64_t rotate(uint64_t x, int bits)
 {
 	return x << bits | x >> (64 - bits);
-}
-
-static inline uint64_t load_word(const unsigned char *bytes)
-{
-	uint64_t word;
-
-	memcpy(&word, bytes, sizeof(word));
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-	word = __builtin_bswap64(word);
-#endif
-	return word;
 }
 
 static void sip_rounds(struct sip *s, int rounds)
@@ -103,7 +89,7 @@ struct fingerprint hash_strong(const uint64_t key[2], const void *data, size_t l
 	struct fingerprint result;
 
 	for (size_t words = length / 8; words > 0; words--, bytes += 8)
-		sip_word(&s, load_word(bytes));
+		sip_word(&s, hash_word(bytes));
 	for (size_t i = 0; i < length % 8; i++)
 		last |= (uint64_t)bytes[i] << (8 * i);
 	sip_word(&s, last);
@@ -167,7 +153,7 @@ static hash_block round_portable(hash_block block, hash_block key)
 			out[4 * column + row] =
 				a[row] ^ all ^ twice(a[row] ^ a[(row + 1) % 4]);
 	}
-	return (hash_block){ load_word(out), load_word(out + 8) } ^ key;
+	return (hash_block){ hash_word(out), hash_word(out + 8) } ^ key;
 }
 
 static hash_block aes4_portable(const struct hash_keys *keys, hash_block block)
@@ -178,92 +164,21 @@ static hash_block aes4_portable(const struct hash_keys *keys, hash_block block)
 }
 
 #ifdef __x86_64__
-#define TARGET_AES __attribute__((target("aes")))
-
 static bool have_aes(void)
 {
 	unsigned a, b, c, d;
 
 	return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_AES);
 }
-
-TARGET_AES static inline hash_block aes4_hardware(const struct hash_keys *keys, hash_block block)
-{
-	for (int i = 0; i < 4; i++)
-		block = (hash_block)_mm_aesenc_si128((__m128i)block, (__m128i)keys->round[i]);
-	return block;
-}
 #endif
 
 /* ---- Fingerprints ------------------------------------------------------ */
 
-/* As two words: keys are often written as such, right before the call.  The
- * processor hands a store on to a load of 16 bytes only if the store was one of 16;
- * else the load waits until all that came before the stores is done, which may be
- * another decision's cache miss. */
-static inline hash_block load_block(const unsigned char *bytes)
+struct fingerprint hash_fingerprint_portable(const struct hash_keys *keys, hash_block limit_key,
+					     const unsigned char *bytes, size_t length)
 {
-	uint64_t low = load_word(bytes), high = load_word(bytes + 8);
-
-	/* Else the compiler makes one load of them. */
-	__asm__("" : "+r"(low), "+r"(high));
-	return (hash_block){ low, high };
+	return hash_construct(keys, limit_key, bytes, length, aes4_portable);
 }
-
-/* 1 to 15 bytes, then 80 and zeros. */
-static inline hash_block load_padded(const unsigned char *bytes, size_t length)
-{
-	uint64_t low = 0, high = 0;
-	size_t rest = length % 8;
-	const unsigned char *tail = bytes + (length - rest);
-	uint64_t last = 0x80ull << (8 * rest);
-
-	for (size_t i = 0; i < rest; i++)
-		last |= (uint64_t)tail[i] << (8 * i);
-	if (length < 8) {
-		low = last;
-	} else {
-		low = load_word(bytes);
-		high = last;
-	}
-	return (hash_block){ low, high };
-}
-
-typedef hash_block aes4_function(const struct hash_keys *keys, hash_block block);
-
-/* The construction of the head comment, over either AES4. */
-static inline __attribute__((always_inline)) struct fingerprint
-construct(const struct hash_keys *keys, hash_block limit_key, const unsigned char *bytes,
-	  size_t length, aes4_function *aes4)
-{
-	hash_block hash = keys->first;
-
-	for (; length > 16; length -= 16, bytes += 16)
-		hash = aes4(keys, hash ^ load_block(bytes));
-	if (length == 16)
-		hash ^= load_block(bytes) ^ keys->last_whole;
-	else
-		hash ^= load_padded(bytes, length) ^ keys->last_padded;
-	hash = aes4(keys, hash ^ limit_key);
-	return (struct fingerprint){ hash[0], hash[1] };
-}
-
-/* Apart, so that the other way does not save its registers. */
-static __attribute__((noinline)) struct fingerprint
-construct_portable(const struct hash_keys *keys, hash_block limit_key, const unsigned char *bytes,
-		   size_t length)
-{
-	return construct(keys, limit_key, bytes, length, aes4_portable);
-}
-
-#ifdef __x86_64__
-TARGET_AES static struct fingerprint construct_hardware(const struct hash_keys *keys,
-							hash_block limit_key,
-							const unsigned char *bytes, size_t length)
-{
-	return construct(keys, limit_key, bytes, length, aes4_hardware);
-}
-#endif
 
 void hash_keys_derive(struct hash_keys *keys, const uint64_t secret[2])
 {
@@ -283,14 +198,8 @@ void hash_keys_derive(struct hash_keys *keys, const uint64_t secret[2])
 #endif
 }
 
-struct fingerprint hash_fingerprint(const struct hash_keys *keys, uint64_t limit_low,
+HASH_TARGET struct fingerprint hash_fingerprint(const struct hash_keys *keys, uint64_t limit_low,
 				    uint64_t limit_high, const void *data, size_t length)
 {
-	hash_block limit_key = { limit_low, limit_high };
-
-#ifdef __x86_64__
-	if (__builtin_expect(keys->hardware, 1))
-		return construct_hardware(keys, limit_key, data, length);
-#endif
-	return construct_portable(keys, limit_key, data, length);
+	return hash_fingerprint_inline(keys, limit_low, limit_high, data, length);
 }

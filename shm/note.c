@@ -75,26 +75,17 @@ bool note_read_key(const struct segment *segment, const struct bucket_ref *ref, 
 	return true;
 }
 
-static bool sampled(void)
+_Thread_local uint64_t weir_note_random;
+
+void note_sampled_denial(const struct segment *segment, const struct slot *slot,
+			 uint64_t generation)
 {
-	static _Thread_local uint64_t state;
+	const struct bucket_ref ref = { .slot = (struct slot *)slot };
+	uint64_t *denied = &note_of(segment, &ref)->denied, current, next, count;
 
-	if (state == 0)
-		state = (uintptr_t)&state;
-	state = state * 6364136223846793005u + 1442695040888963407u;
-	return state >> (64 - NOTE_SAMPLE_BITS) == 0;
-}
-
-void note_denial(const struct segment *segment, const struct bucket_ref *ref)
-{
-	uint64_t *denied, current, next, count;
-
-	if (!sampled())
-		return;
-	denied = &note_of(segment, ref)->denied;
 	current = atomic_load_relaxed(denied);
-	count = (current & GENERATION_MASK) == ref->generation ? current >> DENIED_GENERATION_BITS : 0;
-	next = (count + 1) << DENIED_GENERATION_BITS | ref->generation;
+	count = (current & GENERATION_MASK) == generation ? current >> DENIED_GENERATION_BITS : 0;
+	next = (count + 1) << DENIED_GENERATION_BITS | generation;
 	/* One attempt: a sample that another thread's displaced is not missed. */
 	atomic_cas_relaxed(denied, &current, next);
 }

@@ -13,9 +13,22 @@
 void note_key(const struct segment *segment, const struct bucket_ref *ref, const void *key,
 	      size_t length);
 
-/* Count a denial, one of 2^NOTE_SAMPLE_BITS on average. */
+/* Count a denial of a slot's owner, one of 2^NOTE_SAMPLE_BITS on average. */
 #define NOTE_SAMPLE_BITS 5
-void note_denial(const struct segment *segment, const struct bucket_ref *ref);
+extern _Thread_local uint64_t weir_note_random;
+void note_sampled_denial(const struct segment *segment, const struct slot *slot,
+			 uint64_t generation);
+
+static inline void note_denial(const struct segment *segment, const struct slot *slot,
+			       uint64_t generation)
+{
+	/* Knuth's linear congruential generator, from where the kernel put the thread. */
+	if (__builtin_expect(weir_note_random == 0, 0))
+		weir_note_random = (uintptr_t)&weir_note_random;
+	weir_note_random = weir_note_random * 6364136223846793005u + 1442695040888963407u;
+	if (__builtin_expect(weir_note_random >> (64 - NOTE_SAMPLE_BITS) == 0, 0))
+		note_sampled_denial(segment, slot, generation);
+}
 
 /* Read the first bytes of the key: *length of the whole, *stored of them in KEY
  * (segment->key_bytes has room).  False if the key is not known. */

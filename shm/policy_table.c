@@ -210,6 +210,9 @@ static void compile_policy(const struct segment *segment, const struct weir_poli
 	record->serial = serial;
 	record->flags = policy->limit_count | (uint64_t)policy->fail_mode << 8 |
 			(uint64_t)policy->consistency << 16 | (uint64_t)policy->shadow << 24;
+	if (policy->limit_count == 1 && !policy->shadow &&
+	    policy->limits[0].algorithm == WEIR_TOKEN_BUCKET)
+		record->flags |= POLICY_SIMPLE;
 	name_encode(policy->name, record->name);
 	for (uint32_t i = 0; i < policy->limit_count; i++)
 		compile_limit(segment, policy, i, &record->limits[i]);

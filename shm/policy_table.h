@@ -49,6 +49,11 @@ static inline uint64_t policy_word(const uint64_t *word)
 	return atomic_load_acquire(word); /* E6 */
 }
 
+static inline enum weir_consistency policy_flags_consistency(uint64_t flags)
+{
+	return (enum weir_consistency)(flags >> 16 & 0xff);
+}
+
 /* The policy of ID, as of VERSION; false if there is none. */
 static inline bool policy_head(const struct segment *segment, uint64_t version, weir_policy_id id,
 			       struct policy_head *head)
@@ -70,7 +75,7 @@ static inline bool policy_head(const struct segment *segment, uint64_t version, 
 		return false;           /* and a count out of bounds is nowhere */
 	head->limit_count = limit_count;
 	head->fail_mode = (enum weir_fail_mode)(flags >> 8 & 0xff);
-	head->consistency = (enum weir_consistency)(flags >> 16 & 0xff);
+	head->consistency = policy_flags_consistency(flags);
 	head->shadow = flags >> 24 & 1;
 	/* Complete in itself: nothing is ordered by it. */
 	set = atomic_load_relaxed(&segment->switches[head->index].fail_mode);
@@ -79,11 +84,16 @@ static inline bool policy_head(const struct segment *segment, uint64_t version, 
 	return true;
 }
 
-/* Is the policy the cluster's?  Not before a sync thread was started. */
+/* Is a policy of these FLAGS the cluster's?  Not before a sync thread was started. */
+static inline bool policy_flags_sync(const struct segment *segment, uint64_t flags)
+{
+	return segment->shards && policy_flags_consistency(flags) != WEIR_LOCAL &&
+	       atomic_load_relaxed(&segment->header->sync.enabled) != 0;
+}
+
 static inline bool policy_syncs(const struct segment *segment, const struct policy_head *head)
 {
-	return segment->shards && head->consistency != WEIR_LOCAL &&
-	       atomic_load_relaxed(&segment->header->sync.enabled) != 0;
+	return policy_flags_sync(segment, (uint64_t)head->consistency << 16);
 }
 
 /* Whatever bytes a hostile writer put there, no division by zero follows. */
@@ -99,11 +109,9 @@ static inline void make_computable(struct limit *limit)
 	}
 }
 
-/* Its limit I, safe to compute with whatever is in the segment. */
-static inline void policy_limit(const struct segment *segment, uint64_t version, uint32_t index,
-				uint32_t i, struct limit *limit)
+/* A limit, safe to compute with whatever is in the segment. */
+static inline void policy_limit_read(const struct limit_record *record, struct limit *limit)
 {
-	const struct limit_record *record = &policy_record_at(segment, version, index)->limits[i];
 	uint64_t kind = policy_word(&record->kind);
 
 	limit->limit = policy_word(&record->limit);
@@ -121,6 +129,13 @@ static inline void policy_limit(const struct segment *segment, uint64_t version,
 	limit->aligned_offset_ns = 0;
 	limit->stored_offset_ns = 0;
 	make_computable(limit);
+}
+
+/* Limit I of the policy at INDEX, as of VERSION. */
+static inline void policy_limit(const struct segment *segment, uint64_t version, uint32_t index,
+				uint32_t i, struct limit *limit)
+{
+	policy_limit_read(&policy_record_at(segment, version, index)->limits[i], limit);
 }
 
 /* The whole policy at INDEX; false if there is none, or it is damaged. */

@@ -204,12 +204,12 @@ static enum plan_result locate(struct plan *plan, uint32_t i, uint64_t debt_ns)
 	}
 	/* The key may have had a bucket that another process, with a later reading
 	 * of the clock, took for one without debt: judged at an earlier time, the
-	 * request would find that debt forgiven.  What is read now is later; and if
-	 * the caller's time is not, the time of that process is there to be read. */
+	 * request would find that debt forgiven.  What is read now is later; where
+	 * it is not (the caller's time, or that of the time stamp counter), the time
+	 * of that process is there to be read. */
 	if (plan->request->now_ns == 0)
 		plan->now_ns = clock_ns(CLOCK_BOOTTIME);
-	else
-		plan->now_ns = table_time_ns(segment->table.taken_ns, plan->now_ns);
+	plan->now_ns = table_time_ns(segment->table.taken_ns, plan->now_ns);
 	return PLAN_ALLOWED;
 }
 

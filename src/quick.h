@@ -5,99 +5,206 @@
  * What.  The same steps as plan.c's, inlined, for a policy with one token-bucket
  * limit that is not in shadow and a key whose bucket exists.  Whatever else comes
  * up (no bucket, a slot that changes hands, policies that change, contention) is
- * left to plan.c, before anything was stored.  It exists because half of the time
+ * left to plan.c, before anything was stored.  It exists because most of the time
  * of the general way is moving structs that this case does not need: see
- * perf/README.md.
+ * perf/README.md.  For the same reason, what only some decisions need (a slot that
+ * is not where it most likely is, a denial, an answer in numbers) is in quick.c, and
+ * the rest keeps to registers.
  *
  * Ordering.  As in bucket.c: E1, E2, E4, E6.
  */
 #ifndef WEIR_QUICK_H
 #define WEIR_QUICK_H
 
-#include "shm/bucket.h"
+#include "shm/clock.h"
+#include "shm/counter.h"
 #include "shm/gcra.h"
+#include "shm/hash_inline.h"
+#include "shm/note.h"
 #include "shm/policy_table.h"
-#include "shm/segment.h"
+#include "shm/table.h"
 
 #define QUICK_ATTEMPTS 8
+#define QUICK_INLINE HASH_TARGET static inline __attribute__((always_inline))
 
 struct quick {
 	uint64_t version;
 	uint32_t policy_index;
-	struct limit limit;
+	const struct limit_record *limit;       /* in the bank of VERSION */
 	struct fingerprint fingerprint;
+	struct slot *slot;                      /* where the bucket most likely is */
 };
 
 enum quick_result {
 	QUICK_ALLOWED,
 	QUICK_DENIED,
-	QUICK_NOT, /* not this case: nothing was stored */
+	QUICK_NOT,                              /* not this case: nothing was stored */
+	QUICK_AGAIN,                            /* the bucket changed meanwhile */
 };
 
-/* Read the policy, fingerprint the key, and start loading the slot.  False if it
- * is not this case. */
-static inline bool quick_prepare(struct quick *quick, const struct segment *segment,
-				 const struct weir_request *request)
-{
-	struct policy_head head;
+/* What a decision was made of: for its numbers. */
+struct quick_outcome {
+	struct bucket_ref ref;
+	uint64_t used;                          /* afterwards */
+	uint64_t debt_ns;                       /* afterwards */
+	uint64_t retry_after_ns;
+	bool never;
+};
 
-	if (!request->key || request->key_length - 1 >= WEIR_KEY_MAX ||
-	    request->cost == 0 || request->now_ns >= TIME_MAX_NS)
+/* The live bucket of FINGERPRINT, where it is not in its first place. */
+bool quick_find(const struct segment *segment, struct fingerprint fingerprint,
+		struct bucket_ref *ref);
+
+/* gcra_spend(), for any cost and any limit; true if *TIME_NS and OUTCOME are to be
+ * published. */
+bool quick_judge(const struct limit_record *record, uint64_t now_ns, uint64_t cost,
+		 uint64_t *time_ns, struct quick_outcome *outcome);
+
+/* quick_attempt() until it has an answer, for a bounded time. */
+enum quick_result quick_retry(const struct quick *quick, const struct segment *segment,
+			      uint64_t now_ns, uint64_t cost, struct quick_outcome *outcome);
+
+/* Fill in *DECISION, whose LIMIT was read before the bucket was judged by it. */
+void quick_describe(const struct limit *limit, const struct quick_outcome *outcome,
+		    enum quick_result result, struct weir_decision *decision);
+
+/* All of a limit's words, for its numbers. */
+void quick_read_limit(const struct limit_record *record, struct limit *limit);
+
+/* Find the policy, fingerprint the key, and start loading the slot.  False if it
+ * is not this case. */
+QUICK_INLINE bool quick_prepare(struct quick *quick, const struct segment *segment,
+				weir_policy_id policy, const void *key, size_t key_length)
+{
+	uint32_t index = policy_index(policy);
+	const struct policy_record *record;
+	uint64_t version, flags;
+
+	if (!key || key_length - 1 >= WEIR_KEY_MAX || index >= segment->policies)
 		return false;
-	quick->version = policy_version(segment);
-	if (!policy_head(segment, quick->version, request->policy, &head) ||
-	    head.limit_count != 1 || head.shadow || policy_syncs(segment, &head))
+	version = policy_version(segment);
+	record = (version & 1 ? segment->banks[1] : segment->banks[0]) + index;
+	flags = policy_word(&record->flags);
+	/* An id of serial 0 is none, and no record that has this flag has it. */
+	if (!(flags & POLICY_SIMPLE) || policy_word(&record->serial) != policy >> 12 ||
+	    policy_flags_sync(segment, flags))
 		return false;
-	quick->policy_index = head.index;
-	policy_limit(segment, quick->version, head.index, 0, &quick->limit);
-	if (quick->limit.algorithm != WEIR_TOKEN_BUCKET)
-		return false;
-	quick->fingerprint =
-		hash_fingerprint(&segment->hash, quick->limit.key[0], quick->limit.key[1],
-				 request->key, request->key_length);
-	/* Before the clock is read: that read waits for what came before it, and
+	quick->version = version;
+	quick->policy_index = index;
+	quick->limit = &record->limits[0];
+	quick->fingerprint = hash_fingerprint_inline(
+		&segment->hash, policy_word(&quick->limit->key[0]),
+		policy_word(&quick->limit->key[1]), key, key_length);
+	quick->slot = table_slot(&segment->table, quick->fingerprint, 0);
+	/* Before the clock is read: that read may wait for what came before it, and
 	 * hides part of the miss. */
-	table_prefetch(&segment->table, quick->fingerprint);
+	__builtin_prefetch(quick->slot, 1);
 	return true;
 }
 
-/* Spend, or find out why not.  *STATE is the bucket afterwards, REF its slot. */
-static inline enum quick_result quick_spend(const struct quick *quick,
-					    const struct segment *segment, uint64_t now_ns,
-					    uint64_t cost, struct bucket_ref *ref,
-					    struct bucket_state *state, struct verdict *verdict)
+/* The generation of the bucket in quick->slot, if that is the key's. */
+QUICK_INLINE bool quick_is_there(const struct quick *quick, uint64_t *generation)
 {
-	if (!table_find(&segment->table, quick->fingerprint, ref))
-		return QUICK_NOT;
-	for (int attempt = 0; attempt < QUICK_ATTEMPTS; attempt++) {
-		struct slot *slot = ref->slot;
-		struct bucket_state before;
-		struct word_pair seen, after;
+	uint64_t low = atomic_load_acquire(&quick->slot->identity.first);        /* E1 */
+	uint64_t high = atomic_load_acquire(&quick->slot->identity.second);      /* E1 */
 
-		seen.second = atomic_load_acquire(&slot->state.second); /* E2 */
-		seen.first = atomic_load_acquire(&slot->state.first);	/* E2 */
-		if ((seen.second & (GENERATION_MASK | STATE_LIVE)) !=
-		    (ref->generation | STATE_LIVE))
-			return QUICK_NOT;
-		before = (struct bucket_state){ seen.first, state_used(seen) };
-		*verdict = gcra_spend(&quick->limit, &before, now_ns, cost, false, state);
-		if (!verdict->allowed) {
-			/* Did the two words stand there together?  See bucket.c. */
-			if (atomic_load_acquire(&slot->state.second) != seen.second) /* E2 */
-				continue;
-			/* And the limit's? */
-			return policy_version(segment) == quick->version ? QUICK_DENIED : /* E4 */
-									   QUICK_NOT;
-		}
-		if (policy_version(segment) != quick->version) /* E4 */
-			return QUICK_NOT;
-		after.first = state->time_ns;
-		after.second = state->used << STATE_USED_SHIFT | STATE_LIVE |
-			       (seen.second & (STATE_EPOCH_MASK | STATE_QUEUED)) | ref->generation;
-		if (atomic_cas_pair_full(&slot->state, seen, after)) /* E2 */
-			return QUICK_ALLOWED;
+	*generation = high & GENERATION_MASK;
+	return low == quick->fingerprint.low &&
+	       ((high ^ quick->fingerprint.high) & ~GENERATION_MASK) == 0;
+}
+
+/* Judge, and spend if that is allowed, in one compare-and-swap.  OUTCOME has the slot
+ * and its generation. */
+QUICK_INLINE enum quick_result quick_attempt(const struct quick *quick,
+					     const struct segment *segment, uint64_t now_ns,
+					     uint64_t cost, struct quick_outcome *outcome)
+{
+	const struct limit_record *limit = quick->limit;
+	struct slot *slot = outcome->ref.slot;
+	struct word_pair seen, after;
+	bool allowed;
+
+	seen.second = atomic_load_acquire(&slot->state.second);         /* E2 */
+	seen.first = atomic_load_acquire(&slot->state.first);           /* E2 */
+	if ((seen.second & (GENERATION_MASK | STATE_LIVE)) !=
+	    (outcome->ref.generation | STATE_LIVE))
+		return QUICK_NOT;
+	outcome->used = state_used(seen);
+	if (__builtin_expect(cost == 1 && policy_word(&limit->token_part) == 0, 1)) {
+		/* gcra_spend() of one token of a whole number of nanoseconds. */
+		struct bucket_state before = { seen.first, outcome->used };
+		uint64_t tolerance = policy_word(&limit->tolerance_ns);
+		uint64_t debt = gcra_debt_ns(&before, now_ns);
+
+		allowed = debt <= tolerance;
+		outcome->never = false;
+		outcome->retry_after_ns = allowed ? 0 : debt - tolerance;
+		outcome->used += allowed;
+		outcome->debt_ns = debt + (allowed ? policy_word(&limit->token_ns) : 0);
+		after.first = now_ns + outcome->debt_ns;
+	} else {
+		struct quick_outcome judged = *outcome;
+
+		after.first = seen.first;
+		allowed = quick_judge(limit, now_ns, cost, &after.first, &judged);
+		*outcome = judged;
 	}
-	return QUICK_NOT;
+	/* Was it the limit that is in force? */
+	if (policy_version(segment) != quick->version)                  /* E4 */
+		return QUICK_NOT;
+	if (!allowed)
+		/* Did the two words stand there together?  See bucket.c. */
+		return atomic_load_acquire(&slot->state.second) == seen.second ? /* E2 */
+			       QUICK_DENIED : QUICK_AGAIN;
+	after.second = outcome->used << STATE_USED_SHIFT |
+		       (seen.second & ((1ull << STATE_USED_SHIFT) - 1));
+	return atomic_cas_pair_full(&slot->state, seen, after) ?        /* E2 */
+		       QUICK_ALLOWED : QUICK_AGAIN;
+}
+
+/* Spend COST tokens (at least one), count that, and say so in *DECISION, which may be
+ * NULL. */
+QUICK_INLINE enum quick_result quick_spend(const struct quick *quick,
+					   const struct segment *segment, uint64_t now_ns,
+					   uint64_t cost, struct weir_decision *decision)
+{
+	struct quick_outcome outcome = { .ref.slot = quick->slot };
+	enum quick_result result;
+	struct limit limit;
+
+	/* The version that is read after it tells that it was whole. */
+	if (decision)
+		quick_read_limit(quick->limit, &limit);
+	if (!quick_is_there(quick, &outcome.ref.generation)) {
+		struct bucket_ref ref;
+
+		if (!quick_find(segment, quick->fingerprint, &ref))
+			return QUICK_NOT;
+		outcome.ref = ref;
+	}
+	result = quick_attempt(quick, segment, now_ns, cost, &outcome);
+	if (__builtin_expect(result == QUICK_AGAIN, 0)) {
+		struct quick_outcome retried = outcome;
+
+		result = quick_retry(quick, segment, now_ns, cost, &retried);
+		outcome = retried;
+	}
+	if (result == QUICK_ALLOWED) {
+		counter_add(segment, quick->policy_index, COUNTER_ALLOWED, 1);
+		if (cost != 1)
+			counter_add(segment, quick->policy_index, COUNTER_EXTRA_TOKENS, cost - 1);
+	} else if (result == QUICK_DENIED) {
+		counter_add(segment, quick->policy_index, COUNTER_DENIED, 1);
+		note_denial(segment, outcome.ref.slot, outcome.ref.generation);
+	} else {
+		return QUICK_NOT;
+	}
+	if (decision) {
+		struct quick_outcome described = outcome;
+
+		quick_describe(&limit, &described, result, decision);
+	}
+	return result;
 }
 
 #endif

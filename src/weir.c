@@ -107,7 +107,7 @@ static bool denied(const struct plan *plan, struct weir_decision *decision, bool
 		counter_add(plan->segment, plan->head.index,
 			    plan->head.shadow ? COUNTER_SHADOW_DENIED : COUNTER_DENIED, 1);
 		if (step->ref.slot)
-			note_denial(plan->segment, &step->ref);
+			note_denial(plan->segment, step->ref.slot, step->ref.generation);
 		if (step->verdict.capped)
 			counter_add_global(plan->segment, COUNTER_CAPPED, 1);
 	}
@@ -236,49 +236,6 @@ static bool decide_prepared(struct plan *plan, enum weir_operation operation,
 	return conclude(plan, operation, result, decision);
 }
 
-/* ---- The quick way ----------------------------------------------------- */
-
-static void describe_quick(const struct quick *quick, const struct bucket_state *state,
-			   const struct verdict *verdict, uint64_t now_ns,
-			   struct weir_decision *decision)
-{
-	decision->limit_index = 0;
-	decision->flagged = false;
-	decision->limit = quick->limit.burst;
-	decision->remaining = gcra_remaining(&quick->limit, gcra_phase(&quick->limit, state->used),
-					     gcra_debt_ns(state, now_ns));
-	decision->retry_after_ns = verdict->retry_after_ns;
-	decision->reset_after_ns = verdict->reset_after_ns;
-}
-
-/* Spend, where it is the common case; *PASS is the answer then.  DECISION may be
- * NULL. */
-static inline bool decide_quick(const struct quick *quick, const struct segment *segment,
-				uint64_t now_ns, uint64_t cost, struct weir_decision *decision,
-				bool *pass)
-{
-	struct bucket_ref ref;
-	struct bucket_state state;
-	struct verdict verdict;
-	enum quick_result result =
-		quick_spend(quick, segment, now_ns, cost, &ref, &state, &verdict);
-
-	if (result == QUICK_NOT)
-		return false;
-	*pass = result == QUICK_ALLOWED;
-	counter_add(segment, quick->policy_index, *pass ? COUNTER_ALLOWED : COUNTER_DENIED, 1);
-	if (!*pass)
-		note_denial(segment, &ref);
-	else if (cost != 1)
-		counter_add(segment, quick->policy_index, COUNTER_EXTRA_TOKENS, cost - 1);
-	if (decision) {
-		describe_quick(quick, &state, &verdict, now_ns, decision);
-		answer(decision, *pass ? WEIR_ALLOWED : WEIR_DENIED,
-		       verdict.never ? WEIR_REASON_COST : WEIR_REASON_LIMIT);
-	}
-	return true;
-}
-
 /* ---- The general way --------------------------------------------------- */
 
 static void save_hold(const struct plan *plan, struct weir_hold *hold)
@@ -309,7 +266,7 @@ static bool decide_generally(const struct segment *segment, const struct weir_re
 	if (!plan_prepare(&plan, segment, request, &reason))
 		return unavailable(segment, decision, reason);
 	if (plan.now_ns == 0)
-		plan.now_ns = read_ns ? read_ns : clock_ns(CLOCK_BOOTTIME);
+		plan.now_ns = read_ns ? read_ns : clock_now_ns(segment);
 	pass = decide_prepared(&plan, operation, decision);
 	if (hold)
 		save_hold(&plan, hold);
@@ -327,49 +284,62 @@ static bool decide(struct weir *weir, const struct weir_request *request,
 	return pass;
 }
 
-static inline bool allow(struct weir *weir, const struct weir_request *request,
-			 struct weir_decision *decision)
-{
-	const struct segment *segment = handle_enter(weir);
-	struct quick quick;
-	bool pass, done = false;
-
-	if (segment && (request->now_ns != 0 || segment->clock == WEIR_CLOCK_BOOTTIME) &&
-	    quick_prepare(&quick, segment, request))
-		done = decide_quick(&quick, segment,
-				    request->now_ns ? request->now_ns : clock_ns(CLOCK_BOOTTIME),
-				    request->cost, decision, &pass);
-	if (!done)
-		pass = decide_generally(segment, request, OPERATION_SPEND, 0, decision, NULL);
-	handle_leave();
-	return pass;
-}
-
-/* ---- The public functions ---------------------------------------------- */
-
-bool weir_allow_n(struct weir *weir, weir_policy_id policy, const void *key, size_t key_length,
-		  uint64_t cost, struct weir_decision *decision)
+/* Apart, so that the quick way has no request to put together. */
+static __attribute__((noinline)) bool
+spend_generally(const struct segment *segment, weir_policy_id policy, const void *key,
+		size_t key_length, uint64_t cost, uint64_t now_ns, struct weir_decision *decision)
 {
 	struct weir_request request = {
 		.policy = policy,
 		.key = key,
 		.key_length = key_length,
 		.cost = cost,
+		.now_ns = now_ns,
 	};
 
-	return allow(weir, &request, decision);
+	return decide_generally(segment, &request, OPERATION_SPEND, 0, decision, NULL);
 }
 
-bool weir_allow(struct weir *weir, weir_policy_id policy, const void *key, size_t key_length,
+QUICK_INLINE bool
+allow(struct weir *weir, weir_policy_id policy, const void *key, size_t key_length, uint64_t cost,
+      uint64_t now_ns, struct weir_decision *decision)
+{
+	const struct segment *segment = handle_enter(weir);
+	enum quick_result result = QUICK_NOT;
+	struct quick quick;
+	bool pass;
+
+	if (segment && cost != 0 && now_ns < TIME_MAX_NS &&
+	    (now_ns != 0 || segment->clock != WEIR_CLOCK_CALLER) &&
+	    quick_prepare(&quick, segment, policy, key, key_length))
+		result = quick_spend(&quick, segment, now_ns ? now_ns : clock_now_ns(segment),
+				     cost, decision);
+	pass = result == QUICK_ALLOWED;
+	if (result == QUICK_NOT)
+		pass = spend_generally(segment, policy, key, key_length, cost, now_ns, decision);
+	handle_leave();
+	return pass;
+}
+
+/* ---- The public functions ---------------------------------------------- */
+
+HASH_TARGET bool weir_allow_n(struct weir *weir, weir_policy_id policy, const void *key, size_t key_length,
+		  uint64_t cost, struct weir_decision *decision)
+{
+	return allow(weir, policy, key, key_length, cost, 0, decision);
+}
+
+HASH_TARGET bool weir_allow(struct weir *weir, weir_policy_id policy, const void *key, size_t key_length,
 		struct weir_decision *decision)
 {
-	return weir_allow_n(weir, policy, key, key_length, 1, decision);
+	return allow(weir, policy, key, key_length, 1, 0, decision);
 }
 
-bool weir_decide(struct weir *weir, const struct weir_request *request,
+HASH_TARGET bool weir_decide(struct weir *weir, const struct weir_request *request,
 		 struct weir_decision *decision)
 {
-	return allow(weir, request, decision);
+	return allow(weir, request->policy, request->key, request->key_length, request->cost,
+		     request->now_ns, decision);
 }
 
 bool weir_status(struct weir *weir, const struct weir_request *request,
@@ -419,7 +389,7 @@ int weir_release(struct weir *weir, struct weir_hold *hold)
 }
 
 /* Prepare all of them, so that their misses overlap, then decide. */
-static size_t decide_some(const struct segment *segment, const struct weir_request *requests,
+HASH_TARGET static size_t decide_some(const struct segment *segment, const struct weir_request *requests,
 			  struct weir_decision *decisions, size_t count, uint64_t now_ns)
 {
 	bool caller_clock = segment->clock == WEIR_CLOCK_CALLER;
@@ -427,19 +397,27 @@ static size_t decide_some(const struct segment *segment, const struct weir_reque
 	bool is_quick[BATCH];
 	size_t passed = 0;
 
-	for (size_t i = 0; i < count; i++)
-		is_quick[i] = (requests[i].now_ns != 0 || !caller_clock) &&
-			      quick_prepare(&quick[i], segment, &requests[i]);
 	for (size_t i = 0; i < count; i++) {
 		const struct weir_request *request = &requests[i];
-		bool pass;
 
-		if (!is_quick[i] ||
-		    !decide_quick(&quick[i], segment, request->now_ns ? request->now_ns : now_ns,
-				  request->cost, &decisions[i], &pass))
-			pass = decide_generally(segment, request, OPERATION_SPEND, now_ns,
-						&decisions[i], NULL);
-		passed += pass;
+		is_quick[i] = request->cost != 0 && request->now_ns < TIME_MAX_NS &&
+			      (request->now_ns != 0 || !caller_clock) &&
+			      quick_prepare(&quick[i], segment, request->policy, request->key,
+					    request->key_length);
+	}
+	for (size_t i = 0; i < count; i++) {
+		const struct weir_request *request = &requests[i];
+		enum quick_result result = QUICK_NOT;
+
+		if (is_quick[i])
+			result = quick_spend(&quick[i], segment,
+					     request->now_ns ? request->now_ns : now_ns,
+					     request->cost, &decisions[i]);
+		if (result == QUICK_NOT)
+			passed += decide_generally(segment, request, OPERATION_SPEND, now_ns,
+						   &decisions[i], NULL);
+		else
+			passed += result == QUICK_ALLOWED;
 	}
 	return passed;
 }
@@ -448,7 +426,7 @@ size_t weir_decide_batch(struct weir *weir, const struct weir_request *requests,
 			 struct weir_decision *decisions, size_t count)
 {
 	const struct segment *segment = handle_enter(weir);
-	uint64_t now_ns = clock_ns(CLOCK_BOOTTIME);
+	uint64_t now_ns = segment ? clock_now_ns(segment) : 0;
 	size_t passed = 0;
 
 	for (size_t done = 0; done < count; done += BATCH) {
@@ -469,8 +447,8 @@ size_t weir_decide_batch(struct weir *weir, const struct weir_request *requests,
 uint64_t weir_now_ns(const struct weir *weir)
 {
 	const struct segment *segment = handle_enter(weir);
-	bool own_clock = segment && segment->clock == WEIR_CLOCK_BOOTTIME;
-	uint64_t now_ns = own_clock ? clock_ns(CLOCK_BOOTTIME) : 0;
+	bool own_clock = segment && segment->clock != WEIR_CLOCK_CALLER;
+	uint64_t now_ns = own_clock ? clock_now_ns(segment) : 0;
 
 	handle_leave();
 	return now_ns;

@@ -41,7 +41,7 @@ MUTANTS = {
     # A claimer goes by the time at which it began.
     "no-second-clock": ("if (plan->request->now_ns == 0)\n\t\tplan->now_ns = clock_ns",
                         "if (0)\n\t\tplan->now_ns = clock_ns"),
-    # A claimer with a caller's time goes by it, whoever took its key's bucket.
+    # A claimer goes by its own time, whoever took its key's bucket.
     "no-later-time": ("plan->now_ns = table_time_ns(segment->table.taken_ns, plan->now_ns);",
                       "plan->now_ns += 0;"),
     # Whoever takes a bucket as expired does not say by which time.

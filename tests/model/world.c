@@ -135,18 +135,29 @@ void world_plan(struct plan *plan, struct weir_request *request, const unsigned 
 }
 
 /* As allow() in src/weir.c. */
-static bool request_quickly(const struct plan *plan, enum plan_result *result)
+HASH_TARGET static bool request_quickly(const struct plan *plan, enum plan_result *result)
 {
+	const struct limit *limit = &plan->limits[0].limit;
+	const struct limit_record record = {
+		.limit = limit->limit,
+		.period_ns = limit->period_ns,
+		.burst = limit->burst,
+		.kind = (uint64_t)limit->algorithm,
+		.token_ns = limit->token_ns,
+		.token_part = limit->token_part,
+		.parts = limit->parts,
+		.tolerance_ns = limit->tolerance_ns,
+		.tolerance_part = limit->tolerance_part,
+	};
+	struct fingerprint fingerprint = plan->limits[0].fingerprint;
 	struct quick quick = {
 		.version = plan->version,
-		.limit = plan->limits[0].limit,
-		.fingerprint = plan->limits[0].fingerprint,
+		.limit = &record,
+		.fingerprint = fingerprint,
+		.slot = table_slot(&plan->segment->table, fingerprint, 0),
 	};
-	struct bucket_ref ref;
-	struct bucket_state state;
-	struct verdict verdict;
 	enum quick_result quick_result = quick_spend(&quick, plan->segment, plan->now_ns,
-						     plan->request->cost, &ref, &state, &verdict);
+						     plan->request->cost, NULL);
 
 	*result = quick_result == QUICK_ALLOWED ? PLAN_ALLOWED : PLAN_DENIED;
 	return quick_result != QUICK_NOT;
@@ -212,9 +223,19 @@ void note_key(const struct segment *segment, const struct bucket_ref *ref, const
 	(void)segment, (void)ref, (void)key, (void)length;
 }
 
-void note_denial(const struct segment *segment, const struct bucket_ref *ref)
+_Thread_local uint64_t weir_note_random;
+_Thread_local struct clock_cache weir_clock_cache;
+
+void note_sampled_denial(const struct segment *segment, const struct slot *slot,
+			 uint64_t generation)
 {
-	(void)segment, (void)ref;
+	(void)segment, (void)slot, (void)generation;
+}
+
+uint64_t clock_refresh_ns(const struct segment *segment)
+{
+	(void)segment;
+	return world_now_ns();
 }
 
 /* The kernel's answer is of the moment at which it is asked. */

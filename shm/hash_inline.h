@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * hash_inline.h - the fingerprint, for those who cannot spare a call.
+ *
+ * The construction and the reasons for it are in hash.c.  A function that is to
+ * inline it has HASH_TARGET, and may run on any processor: the compiler makes AES
+ * instructions only of what asks for them here, behind the question whether there
+ * are any.
+ */
+#ifndef WEIR_SHM_HASH_INLINE_H
+#define WEIR_SHM_HASH_INLINE_H
+
+#include <string.h>
+
+#include "shm/hash.h"
+
+#ifdef __x86_64__
+#include <immintrin.h>
+#define HASH_TARGET __attribute__((target("aes")))
+#else
+#define HASH_TARGET
+#endif
+
+static inline uint64_t hash_word(const unsigned char *bytes)
+{
+	uint64_t word;
+
+	memcpy(&word, bytes, sizeof(word));
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+	word = __builtin_bswap64(word);
+#endif
+	return word;
+}
+
+/* As two words: keys are often written as such, right before the call.  The
+ * processor hands a store on to a load of 16 bytes only if the store was one of 16;
+ * else the load waits until all that came before the stores is done, which may be
+ * another decision's cache miss. */
+static inline hash_block hash_load_block(const unsigned char *bytes)
+{
+	uint64_t low = hash_word(bytes), high = hash_word(bytes + 8);
+
+	/* Else the compiler makes one load of them. */
+	__asm__("" : "+r"(low), "+r"(high));
+	return (hash_block){ low, high };
+}
+
+static inline uint64_t hash_half_word(const unsigned char *bytes)
+{
+	return (uint64_t)bytes[0] | (uint64_t)bytes[1] << 8 | (uint64_t)bytes[2] << 16 |
+	       (uint64_t)bytes[3] << 24;
+}
+
+/* The last LENGTH % 8 of LENGTH bytes, by loads that overlap where they must. */
+static inline uint64_t hash_tail(const unsigned char *bytes, size_t length)
+{
+	size_t rest = length % 8;
+
+	if (rest == 0)
+		return 0;
+	if (length >= 8)
+		return hash_word(bytes + length - 8) >> (64 - 8 * rest);
+	if (rest >= 4)
+		return hash_half_word(bytes) | hash_half_word(bytes + rest - 4) << (8 * (rest - 4));
+	return (uint64_t)bytes[0] | (uint64_t)bytes[rest / 2] << (8 * (rest / 2)) |
+	       (uint64_t)bytes[rest - 1] << (8 * (rest - 1));
+}
+
+/* 1 to 15 bytes, then 80 and zeros. */
+static inline hash_block hash_load_padded(const unsigned char *bytes, size_t length)
+{
+	uint64_t last = hash_tail(bytes, length) | 0x80ull << (8 * (length % 8));
+
+	if (length < 8)
+		return (hash_block){ last, 0 };
+	return (hash_block){ hash_word(bytes), last };
+}
+
+typedef hash_block hash_aes4(const struct hash_keys *keys, hash_block block);
+
+/* The construction of the head comment, over either AES4. */
+static inline __attribute__((always_inline)) struct fingerprint
+hash_construct(const struct hash_keys *keys, hash_block limit_key, const unsigned char *bytes,
+	       size_t length, hash_aes4 *aes4)
+{
+	hash_block hash = keys->first;
+
+	for (; length > 16; length -= 16, bytes += 16)
+		hash = aes4(keys, hash ^ hash_load_block(bytes));
+	if (length == 16)
+		hash ^= hash_load_block(bytes) ^ keys->last_whole;
+	else
+		hash ^= hash_load_padded(bytes, length) ^ keys->last_padded;
+	hash = aes4(keys, hash ^ limit_key);
+	return (struct fingerprint){ hash[0], hash[1] };
+}
+
+struct fingerprint hash_fingerprint_portable(const struct hash_keys *keys, hash_block limit_key,
+					     const unsigned char *bytes, size_t length);
+
+#ifdef __x86_64__
+HASH_TARGET static inline hash_block hash_aes4_hardware(const struct hash_keys *keys,
+							hash_block block)
+{
+	for (int i = 0; i < 4; i++)
+		block = (hash_block)_mm_aesenc_si128((__m128i)block, (__m128i)keys->round[i]);
+	return block;
+}
+#endif
+
+HASH_TARGET static inline __attribute__((always_inline)) struct fingerprint
+hash_fingerprint_inline(const struct hash_keys *keys, uint64_t limit_low, uint64_t limit_high,
+			const void *data, size_t length)
+{
+	hash_block limit_key = { limit_low, limit_high };
+
+#ifdef __x86_64__
+	if (__builtin_expect(keys->hardware, 1))
+		return hash_construct(keys, limit_key, data, length, hash_aes4_hardware);
+#endif
+	return hash_fingerprint_portable(keys, limit_key, data, length);
+}
+
+#endif
