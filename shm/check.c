@@ -149,7 +149,7 @@ size_t segment_check(const struct segment *segment,
 		     void (*report)(const char *finding, void *context), void *context)
 {
 	struct checker checker = { .report = report, .context = context };
-	uint64_t now_ns = segment->clock == WEIR_CLOCK_BOOTTIME ? clock_ns(CLOCK_BOOTTIME) : 0;
+	uint64_t now_ns = segment->clock != WEIR_CLOCK_CALLER ? clock_ns(CLOCK_BOOTTIME) : 0;
 
 	check_file(segment, &checker);
 	check_policies(segment, &checker);

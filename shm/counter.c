@@ -4,16 +4,16 @@
 
 #include <unistd.h>
 
-#define SHARDS_MAX 64u
+#define PROCESSORS_MAX 1024u
 
 uint32_t counter_shards_wanted(void)
 {
 	long processors = sysconf(_SC_NPROCESSORS_CONF);
 	uint32_t shards = 1;
 
-	while (shards < SHARDS_MAX && (long)shards < processors)
+	while (shards < PROCESSORS_MAX && (long)shards < processors)
 		shards *= 2;
-	return shards;
+	return 2 * shards;
 }
 
 uint64_t counter_sum_global(const struct segment *segment, enum counter_global counter)

@@ -5,12 +5,23 @@
  * What.  Each shard has its own cache lines, and a thread adds to the shard of
  * the processor that it runs on, so that lines do not travel between cores.
  *
+ * A processor has two shards.  To the first one its threads add in a restartable
+ * sequence (rseq): nobody else adds there, so the addition need not be locked, which
+ * would cost as much as the compare-and-swap of the bucket.  The second one is for
+ * whoever has no such sequence, was interrupted in it, or runs on a processor that
+ * the machine did not have when the segment was made.
+ *
  * Ordering.  None: counters are independent sums, read while they grow.
+ *
+ * References: P. McKenney, M. Desnoyers and others on restartable sequences; rseq(2),
+ * and the manual of glibc, "Restartable Sequences".
  */
 #ifndef WEIR_SHM_COUNTER_H
 #define WEIR_SHM_COUNTER_H
 
 #include <sched.h>
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #if defined(__x86_64__) && __has_include(<sys/rseq.h>)
@@ -41,6 +52,7 @@ enum counter_global {
 	COUNTER_RESTORES,
 	COUNTER_SYNC_ERRORS,
 	COUNTER_DISAGREEMENTS,
+	COUNTER_CLOCK_JUMPS,
 	COUNTER_GLOBAL_COUNT,
 };
 _Static_assert(COUNTER_GLOBAL_COUNT <= COUNTER_LINES_GLOBAL * COUNTERS_PER_LINE, "");
@@ -64,48 +76,92 @@ static inline uint64_t counter_lines(uint32_t policies)
 	return COUNTER_LINES_GLOBAL + policies;
 }
 
-/* Shards for this machine: one for each processor. */
+/* Shards for this machine: two for each processor. */
 uint32_t counter_shards_wanted(void);
 
 /* The address of counter INDEX in LINE of SHARD. */
 static inline uint64_t *counter_at(const struct segment *segment, uint32_t shard, uint64_t line,
 				   unsigned index)
 {
-	uint64_t lines = counter_lines(segment->policies);
-
-	return segment->counters + (shard * lines + line) * COUNTERS_PER_LINE + index;
+	return segment->counters + shard * segment->counter_words + line * COUNTERS_PER_LINE + index;
 }
 
-/* The shard of the processor that this thread runs on: a load where glibc keeps
- * the number in the thread's rseq area, else a call. */
-static inline uint32_t counter_shard(const struct segment *segment)
-{
-	int processor = -1;
-
 #ifdef COUNTER_RSEQ
-	if (__rseq_size != 0)
-		processor = (int)((const volatile struct rseq *)((char *)__builtin_thread_pointer() +
-								 __rseq_offset))->cpu_id;
+/*
+ * Add to the shard of this processor, without a lock on the bus: between reading the
+ * processor's number and adding, the thread is neither preempted nor moved, or the
+ * kernel sends it to the abort label.  False then, and where it has no such shard.
+ */
+static inline bool counter_add_here(uint64_t *first, uint64_t shard_bytes, uint32_t processors,
+				    uint64_t value)
+{
+	char *area = (char *)__builtin_thread_pointer() + __rseq_offset;
+
+	if (__rseq_size == 0)
+		return false;
+	__asm__ goto(".pushsection __rseq_cs, \"aw\"\n\t"
+		     ".balign 32\n"
+		     "1:\t.long 0, 0\n\t"              /* version, flags */
+		     ".quad 2f, 3f - 2f, 4f\n\t"        /* from, length, where to if not */
+		     ".popsection\n\t"
+		     ".pushsection __rseq_failure, \"ax\"\n\t"
+		     ".byte 0x0f, 0xb9, 0x3d\n\t"       /* ud1, and the signature glibc gave */
+		     ".long %c[signature]\n"
+		     "4:\tjmp %l[aborted]\n\t"
+		     ".popsection\n\t"
+		     "leaq 1b(%%rip), %%rax\n\t"
+		     "movq %%rax, %c[cs](%[area])\n"
+		     "2:\tmovl %c[cpu](%[area]), %%eax\n\t"
+		     "cmpl %[processors], %%eax\n\t"
+		     "jae %l[aborted]\n\t"
+		     "imulq %[bytes], %%rax\n\t"
+		     "addq %[value], (%[first], %%rax)\n"
+		     "3:\tmovq $0, %c[cs](%[area])"
+		     :
+		     : [area] "r"(area), [processors] "r"(processors), [bytes] "r"(shard_bytes),
+		       [value] "er"(value), [first] "r"(first), [signature] "i"(RSEQ_SIG),
+		       [cs] "i"(offsetof(struct rseq, rseq_cs)),
+		       [cpu] "i"(offsetof(struct rseq, cpu_id))
+		     : "rax", "memory", "cc"
+		     : aborted);
+	return true;
+aborted:
+	((volatile struct rseq *)area)->rseq_cs = 0;
+	return false;
+}
 #endif
-	if (processor < 0)
-		processor = sched_getcpu();
-	return processor < 0 ? 0 : (uint32_t)processor & (segment->counter_shards - 1);
+
+/* By locked addition, to a shard that all do so. */
+static inline void counter_add_locked(const struct segment *segment, uint64_t *first,
+				      uint64_t value)
+{
+	uint32_t processors = segment->counter_shards / 2;
+	int processor = sched_getcpu();
+	uint32_t shard = processors + (processor < 0 ? 0 : (uint32_t)processor % processors);
+
+	atomic_add_relaxed(first + shard * segment->counter_words, value);
+}
+
+static inline void counter_add_to(const struct segment *segment, uint64_t *first, uint64_t value)
+{
+#ifdef COUNTER_RSEQ
+	if (counter_add_here(first, segment->counter_words * 8, segment->counter_shards / 2, value))
+		return;
+#endif
+	counter_add_locked(segment, first, value);
 }
 
 static inline void counter_add_global(const struct segment *segment, enum counter_global counter,
 				      uint64_t value)
 {
-	atomic_add_relaxed(counter_at(segment, counter_shard(segment), counter / COUNTERS_PER_LINE,
-				      counter % COUNTERS_PER_LINE),
-			   value);
+	counter_add_to(segment, segment->counters + counter, value);
 }
 
 static inline void counter_add(const struct segment *segment, uint32_t policy_index,
 			       enum counter_policy counter, uint64_t value)
 {
-	atomic_add_relaxed(counter_at(segment, counter_shard(segment),
-				      COUNTER_LINES_GLOBAL + policy_index, counter),
-			   value);
+	counter_add_to(segment, counter_at(segment, 0, COUNTER_LINES_GLOBAL + policy_index, counter),
+		       value);
 }
 
 /* Over all shards. */

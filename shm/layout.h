@@ -168,12 +168,14 @@ _Static_assert(sizeof(struct limit_record) == 2 * CACHE_LINE, "");
 struct policy_record {
 	uint64_t serial;                /* 0: none here.  Never used twice */
 	uint64_t flags;                 /* 0-7 limits, 8-15 fail mode, 16-23
-	                                 * consistency, 24 shadow */
+	                                 * consistency, 24 shadow, 25 POLICY_SIMPLE */
 	uint64_t name[8];               /* NUL-padded */
 	uint64_t reserved[6];
 	struct limit_record limits[WEIR_LIMITS_MAX];
 };
 _Static_assert(sizeof(struct policy_record) == 10 * CACHE_LINE, "");
+
+#define POLICY_SIMPLE (1ull << 25)      /* one token bucket, not in shadow: quick.h */
 _Static_assert(sizeof(((struct policy_record *)0)->name) == WEIR_NAME_MAX + 1, "");
 
 /* What changes at run time, outside of the two banks. */
@@ -297,6 +299,9 @@ struct segment_header {
 	struct {
 		uint64_t disagreeing;   /* policies that another host has otherwise */
 	} others __attribute__((aligned(CACHE_LINE)));
+	struct {
+		struct word_pair calibration;   /* of the time stamp counter: clock.h */
+	} ticks __attribute__((aligned(CACHE_LINE)));
 };
 _Static_assert(sizeof(struct segment_header) <= PAGE_ALIGN, "the header is one page");
 

@@ -43,7 +43,7 @@
 #define KEY_BYTES_MAX 1024u
 #define POLICIES_MAX 4096u
 #define HOLDS_MAX (1u << 24)
-#define SHARDS_MAX 64u
+#define SHARDS_MAX 2048u
 #define ALLOCATE_ATTEMPTS 1000          /* that signals may interrupt */
 
 #define LAYOUT_SUFFIX ".weir1"
@@ -174,8 +174,10 @@ static int options_check(const struct weir_options *options, struct weir_error *
 				 "file mode %04o gives more than reading and writing to the owner "
 				 "and the group; give 0600 or 0660",
 				 (unsigned)options->mode);
-	if (options->clock != WEIR_CLOCK_BOOTTIME && options->clock != WEIR_CLOCK_CALLER)
-		return weir_fail(error, WEIR_EINVAL, "clock %d is none; give boottime or caller",
+	if (options->clock != WEIR_CLOCK_BOOTTIME && options->clock != WEIR_CLOCK_CALLER &&
+	    options->clock != WEIR_CLOCK_TSC)
+		return weir_fail(error, WEIR_EINVAL,
+				 "clock %d is none; give boottime, caller or tsc",
 				 (int)options->clock);
 	return 0;
 }
@@ -207,7 +209,7 @@ static int header_make(const struct weir_options *options, struct segment_header
 				 strerror(errno));
 	if (options->secret)
 		memcpy(header->secret, options->secret, sizeof(header->secret));
-	if (options->clock == WEIR_CLOCK_BOOTTIME) {
+	if (options->clock != WEIR_CLOCK_CALLER) {
 		uint64_t wall_ns = clock_ns(CLOCK_REALTIME);    /* first: see plan.c */
 
 		header->wall_offset_ns = (int64_t)(wall_ns - clock_ns(CLOCK_BOOTTIME));
@@ -439,10 +441,10 @@ static bool counts_in_range(const struct segment_header *header)
 	       (header->slots & (header->slots - 1)) == 0 && header->key_bytes <= KEY_BYTES_MAX &&
 	       header->key_bytes % 8 == 0 && header->policies >= 1 &&
 	       header->policies <= POLICIES_MAX && header->holds <= HOLDS_MAX &&
-	       header->shards >= 1 && header->shards <= SHARDS_MAX &&
+	       header->shards >= 2 && header->shards <= SHARDS_MAX &&
 	       (header->shards & (header->shards - 1)) == 0 &&
 	       header->participants == PARTICIPANTS_MAX && header->page_size == PAGE_ALIGN &&
-	       header->clock <= WEIR_CLOCK_CALLER &&
+	       header->clock <= WEIR_CLOCK_TSC &&
 	       (header->sync_shards == 0 || header->sync_shards == SYNC_SHARDS);
 }
 
@@ -537,9 +539,11 @@ static void place_regions(struct segment *segment, const struct segment_header *
 	segment->switches = (struct policy_switch *)(segment->banks[1] + header->policies);
 	segment->counters = (uint64_t *)(base + header->counters_offset);
 	segment->counter_shards = header->shards;
+	segment->counter_words = counter_lines(header->policies) * COUNTERS_PER_LINE;
 	segment->participants = (struct participant *)(base + header->participants_offset);
 	place_sync(segment, header, base);
 	segment->clock = header->clock;
+	segment->has_ticks = header->clock == WEIR_CLOCK_TSC && clock_has_ticks();
 	segment->incarnation = header->incarnation;
 	segment->wall_offset_ns = header->wall_offset_ns;
 	memcpy(segment->secret, header->secret, sizeof(segment->secret));

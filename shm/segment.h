@@ -33,6 +33,7 @@ struct segment {
 	struct policy_switch *switches;
 	uint64_t *counters;
 	uint32_t counter_shards;
+	uint64_t counter_words;         /* of a shard */
 	struct participant *participants;
 	/* For segments that sync; else shards is NULL. */
 	struct shard_record *shards;
@@ -41,6 +42,7 @@ struct segment {
 	struct report_record *reports;
 	struct sync *sync;              /* this process's sync thread, if it has one */
 	enum weir_clock clock;
+	bool has_ticks;                 /* WEIR_CLOCK_TSC, and the kernel trusts it */
 	bool huge_pages;
 	uint64_t secret[2];
 	struct hash_keys hash;          /* from the secret */

@@ -47,6 +47,8 @@ static const struct counter_source counters[] = {
 	       "Requests that found no slot, so that the fail mode decided."),
 	GLOBAL(COUNTER_CONTENDED, "contended", "requests",
 	       "Requests that used up their bounded retries, so that the fail mode decided."),
+	GLOBAL(COUNTER_CLOCK_JUMPS, "clock_jumps", "jumps",
+	       "Jumps of the time stamp counter against the kernel's clock, which stood in then."),
 	GLOBAL(COUNTER_REPAIRED, "repaired", "slots", "Damaged slots that were emptied."),
 	GLOBAL(COUNTER_HOLDS_REAPED, "holds_reaped", "holds",
 	       "Holds of dead processes that were released."),
