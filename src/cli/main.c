@@ -58,7 +58,7 @@ static const struct cli_command commands[] = {
 	  "cut this host off from Redis, for drills", cmd_sync_pause },
 	{ "sync resume", "",
 	  "end the pause", cmd_sync_resume },
-	{ "replay", "FILE [OPTION]...",
+	{ "replay", "[FILE] [OPTION]...",
 	  "apply limits to an access log and report", cmd_replay },
 	{ "version", "",
 	  "print the version", cmd_version },

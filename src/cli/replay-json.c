@@ -147,9 +147,9 @@ static json_t *json_latency(const struct replay_latency *latency)
 	return object;
 }
 
-static void set_input(json_t *object, const struct replay_report *report)
+void replay_json_set_input(json_t *object, const struct replay_input *input,
+			   const struct replay_key_form *form)
 {
-	const struct replay_input *input = report->input;
 	char text[REPLAY_TIME_SIZE];
 
 	json_object_set_new(object, "lines", cli_json_u64(input->lines));
@@ -164,7 +164,7 @@ static void set_input(json_t *object, const struct replay_report *report)
 		json_string(replay_time_text(input->requests[input->request_count - 1].time_ns,
 					     text)));
 	json_object_set_new(object, "keys", cli_json_u64(input->keys.count));
-	json_object_set_new(object, "key_fields", json_fields(report->form));
+	json_object_set_new(object, "key_fields", json_fields(form));
 }
 
 void replay_print_json(struct cli *cli, const struct replay_report *report)
@@ -176,7 +176,7 @@ void replay_print_json(struct cli *cli, const struct replay_report *report)
 	json_object_set_new(object, "allowed", cli_json_u64(result->allowed));
 	json_object_set_new(object, "denied", cli_json_u64(result->denied));
 	json_object_set_new(object, "unavailable", cli_json_u64(result->unavailable));
-	set_input(object, report);
+	replay_json_set_input(object, report->input, report->form);
 	json_object_set_new(
 		object, "speed",
 		json_string(report->options->speed == REPLAY_SPEED_LOG ? "log" : "max"));

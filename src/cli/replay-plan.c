@@ -160,6 +160,50 @@ int replay_plan_file(struct replay_plan *plan, const char *path, struct weir_err
 	return status;
 }
 
+static int accelerate(struct weir_limit *limit, const char *policy, uint64_t speed,
+		      struct weir_error *error)
+{
+	struct weir_error cause;
+	char text[96];
+
+	weir_limit_format(limit, text, sizeof(text));
+	if (limit->algorithm != WEIR_TOKEN_BUCKET)
+		return replay_error_set(
+			error, WEIR_EINVAL,
+			"\"%s\" of policy %s is no token bucket, which is what --hosts holds "
+			"against an ideal one: give token buckets", text, policy);
+	if (limit->burst == 0)
+		limit->burst = limit->limit;
+	limit->period_ns /= speed;
+	if (weir_limit_check(limit, &cause))
+		return replay_error_set(error, WEIR_EINVAL,
+					"\"%s\" of policy %s cannot be %llu times as fast: %.300s",
+					text, policy, (unsigned long long)speed, cause.message);
+	return 0;
+}
+
+int replay_plan_accelerate(const struct replay_plan *plan, uint64_t speed,
+			   struct replay_plan *accelerated, struct weir_error *error)
+{
+	int status = 0;
+
+	*accelerated = (struct replay_plan){ .policy_count = plan->policy_count };
+	accelerated->policies = calloc(plan->policy_count, sizeof(*plan->policies));
+	if (!accelerated->policies)
+		return no_memory(error);
+	for (uint32_t i = 0; i < plan->policy_count && !status; i++) {
+		struct weir_policy *policy = &accelerated->policies[i];
+
+		*policy = plan->policies[i];
+		accelerated->limits_per_key += policy->limit_count;
+		for (uint32_t j = 0; j < policy->limit_count && !status; j++)
+			status = accelerate(&policy->limits[j], policy->name, speed, error);
+	}
+	if (status)
+		replay_plan_free(accelerated);
+	return status;
+}
+
 void replay_plan_free(struct replay_plan *plan)
 {
 	free(plan->policies);

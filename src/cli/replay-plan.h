@@ -37,6 +37,13 @@ int replay_plan_limits(struct replay_plan *plan, const struct weir_limit *limits
  * WEIR_EINVAL if nothing is left without the concurrency limits. */
 int replay_plan_file(struct replay_plan *plan, const char *path, struct weir_error *error);
 
+/* The policies of PLAN as they are where time runs SPEED times as fast: for hosts, whose
+ * buckets have the clock of this machine, and whose over-admission is defined for token
+ * buckets.  Errors: WEIR_EINVAL (another algorithm, a limit that cannot be that fast),
+ * WEIR_ENOMEM. */
+int replay_plan_accelerate(const struct replay_plan *plan, uint64_t speed,
+			   struct replay_plan *accelerated, struct weir_error *error);
+
 void replay_plan_free(struct replay_plan *plan);
 
 /* Slots for KEYS keys: two for each key and limit, rounded up to a power of two;

@@ -42,6 +42,10 @@ const char *replay_time_text(uint64_t time_ns, char text[REPLAY_TIME_SIZE]);
 
 uint64_t replay_decisions_per_second(const struct replay_result *result);
 
+/* Set what tells of the log and its keys. */
+void replay_json_set_input(json_t *object, const struct replay_input *input,
+			   const struct replay_key_form *form);
+
 /* Print the report to standard output. */
 void replay_print_text(struct cli *cli, const struct replay_report *report);
 void replay_print_json(struct cli *cli, const struct replay_report *report);

@@ -20,7 +20,8 @@ _weir_scan()
 		--cost | --now | --policy | --fail-mode | --consistency | --slots | --key-bytes | \
 		--policies | --holds | --mode | --group | --secret-file | --clock | --by | --count | \
 		--limit | --key | --workers | --speed | --plot | --redis | --prefix | \
-		--interval-ms | --max-staleness-ms | --expected-hosts | --overshoot)
+		--interval-ms | --max-staleness-ms | --expected-hosts | --overshoot | --hosts | \
+		--deal | --demand | --seconds)
 			# bash makes "--option=value" three words.
 			[[ ${COMP_WORDS[i + 1]} == = ]] && ((i++))
 			((i++))
@@ -90,6 +91,7 @@ _weir()
 	--clock) _weir_reply "boottime tsc caller"; return ;;
 	--by) _weir_reply "consumed denied"; return ;;
 	--speed) _weir_reply "log max"; return ;;
+	--deal) _weir_reply "round-robin random key"; return ;;
 	--redis) _weir_reply "redis:// rediss:// unix:///"; compopt -o nospace; return ;;
 	--key) _weir_reply "addr user method path user-agent"; return ;;
 	--policy) _weir_reply "$(_weir_policies)"; return ;;

@@ -6,63 +6,16 @@ there.  Where a view must stay fresh, it does for longer than any test lasts;
 where it must grow stale, nothing depends on when.
 """
 
-import ctypes
 import json
 import os
-import shutil
 import signal
-import socket
 import subprocess
-import sys
 import time
 
+from redis_server import PATIENCE_S, Redis, die_with_the_test, require_redis
 from support import PROGRAM, WeirTest, main
 
-PATIENCE_S = 60
 FOREVER_MS = "3600000"  # a view that stays fresh
-SKIPPED = 77
-
-PR_SET_PDEATHSIG = 1
-
-
-def die_with_the_test():
-    """In a child: be killed when the test is, however that ends."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-class Redis:
-    """A redis-server on a socket of its own, empty whenever it starts."""
-
-    def __init__(self, directory):
-        self.directory = directory
-        self.socket = os.path.join(directory, "redis")
-        self.url = f"unix://{self.socket}?command_ms=2000"
-        self.process = None
-
-    def start(self):
-        self.process = subprocess.Popen(
-            ["redis-server", "--port", "0", "--unixsocket", self.socket, "--save", "",
-             "--appendonly", "no", "--dir", self.directory],
-            stdout=subprocess.DEVNULL, preexec_fn=die_with_the_test)
-        until = time.monotonic() + PATIENCE_S
-        while not self.answers():
-            if time.monotonic() > until or self.process.poll() is not None:
-                raise RuntimeError("redis-server does not answer")
-            time.sleep(0.005)
-
-    def answers(self):
-        with socket.socket(socket.AF_UNIX) as connection:
-            try:
-                connection.connect(self.socket)
-                connection.sendall(b"PING\r\n")
-                return connection.recv(16).startswith(b"+PONG")
-            except OSError:
-                return False
-
-    def end(self):
-        if self.process:
-            self.process.kill()
-            self.process.wait()
 
 
 class Host:
@@ -402,7 +355,5 @@ class WithoutRedis(Sync):
 
 
 if __name__ == "__main__":
-    if shutil.which("redis-server") is None:
-        print("redis-server is not installed", file=sys.stderr)
-        sys.exit(SKIPPED)
+    require_redis()
     main()

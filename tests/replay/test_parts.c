@@ -209,6 +209,33 @@ START_TEST(each_limit_of_several_is_a_policy_too)
 }
 END_TEST
 
+START_TEST(accelerated)
+{
+	struct weir_limit limits[2];
+	struct replay_plan plan, faster;
+	struct weir_error error;
+
+	ck_assert_int_eq(weir_limit_parse("10/1m", &limits[0], &error), 0);
+	ck_assert_int_eq(weir_limit_parse("100/1h burst 7", &limits[1], &error), 0);
+	ck_assert_int_eq(replay_plan_limits(&plan, limits, 2, &error), 0);
+	ck_assert_int_eq(replay_plan_accelerate(&plan, 100, &faster, &error), 0);
+	ck_assert_uint_eq(faster.policy_count, 1);
+	ck_assert_uint_eq(faster.limits_per_key, 2);
+	ck_assert_uint_eq(faster.policies[0].limits[0].period_ns, 600000000);
+	ck_assert_uint_eq(faster.policies[0].limits[0].burst, 10);
+	ck_assert_uint_eq(faster.policies[0].limits[1].period_ns, 36000000000);
+	ck_assert_uint_eq(faster.policies[0].limits[1].burst, 7);
+	replay_plan_free(&faster);
+
+	/* 60 s / 1 ms, and one more. */
+	ck_assert_int_eq(replay_plan_accelerate(&plan, 60000, &faster, &error), 0);
+	replay_plan_free(&faster);
+	ck_assert_int_eq(replay_plan_accelerate(&plan, 60001, &faster, &error), WEIR_EINVAL);
+	ck_assert_ptr_nonnull(strstr(error.message, "10/1m"));
+	replay_plan_free(&plan);
+}
+END_TEST
+
 START_TEST(slots)
 {
 	struct replay_plan plan = { .limits_per_key = 1 };
@@ -275,6 +302,7 @@ int main(void)
 
 	tcase_add_test(plan, one_limit_needs_no_second_policy);
 	tcase_add_test(plan, each_limit_of_several_is_a_policy_too);
+	tcase_add_test(plan, accelerated);
 	tcase_add_test(plan, slots);
 	suite_add_tcase(suite, plan);
 
