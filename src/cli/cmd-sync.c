@@ -150,6 +150,9 @@ static json_t *json_status(struct cli *cli, const struct weir_sync_status *statu
 	json_object_set_new(object, "term", cli_json_u64(status->term));
 	json_object_set_new(object, "rounds", cli_json_u64(status->rounds));
 	json_object_set_new(object, "round_ns", cli_json_u64(status->round_ns));
+	json_object_set_new(object, "longest_round_ns", cli_json_u64(status->longest_round_ns));
+	json_object_set_new(object, "longest_unmerged_ns",
+			    cli_json_u64(status->longest_unmerged_ns));
 	json_object_set_new(object, "staleness_ns", cli_json_duration(status->staleness_ns));
 	json_object_set_new(object, "unmerged_tokens", cli_json_u64(status->unmerged_tokens));
 	json_object_set_new(object, "hosts", cli_json_u64(status->hosts));
@@ -168,6 +171,7 @@ int cmd_sync_status(struct cli *cli, int argc, char **argv)
 		{ 0 },
 	};
 	char staleness[TEXT_DURATION_SIZE], round[TEXT_DURATION_SIZE];
+	char longest[TEXT_DURATION_SIZE], wait[TEXT_DURATION_SIZE];
 	struct weir_sync_status status;
 	struct weir_error error;
 
@@ -181,8 +185,11 @@ int cmd_sync_status(struct cli *cli, int argc, char **argv)
 	printf("state            %s\n", state_of(&status));
 	printf("leader           process %" PRIu64 ", term %" PRIu64 "\n", status.leader_pid,
 	       status.term);
-	printf("rounds           %" PRIu64 ", the last one took %s\n", status.rounds,
-	       text_duration(status.round_ns, round));
+	printf("rounds           %" PRIu64 ", the last one took %s, the longest %s\n", status.rounds,
+	       text_duration(status.round_ns, round),
+	       text_duration(status.longest_round_ns, longest));
+	printf("longest wait     %s for a merge\n",
+	       text_duration(status.longest_unmerged_ns, wait));
 	printf("oldest view      %s\n", text_duration(status.staleness_ns, staleness));
 	printf("unmerged         %" PRIu64 " tokens\n", status.unmerged_tokens);
 	printf("hosts            %" PRIu64 "\n", status.hosts);
