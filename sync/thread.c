@@ -156,15 +156,16 @@ static bool failed(struct sync *sync, enum redis_error error, const char *messag
  * whoever is the master is looked for anew. */
 static bool refused(struct sync *sync, const struct redis_result *result)
 {
-	char message[sizeof(sync->last_error)], quoted[120] = "";
+	char message[sizeof(sync->last_error)], quoted[200] = "";
 	size_t length;
 	const char *text = redis_reply_text(result->reply, &length);
 
 	if (text)
 		weir_quote(text, length, quoted, sizeof(quoted));
-	snprintf(message, sizeof(message), "%s: a call was refused (%s%s%s); %s",
-		 redis_place(sync->redis), redis_error_name(result->error), text ? ": " : "",
-		 quoted, redis_error_advice(result->error));
+	/* What to do comes first: the end may be cut off. */
+	snprintf(message, sizeof(message), "%s refused a call (%s); %s%s%s",
+		 redis_place(sync->redis), redis_error_name(result->error),
+		 redis_error_advice(result->error), text ? "; it said: " : "", quoted);
 	if (result->error == REDIS_ERROR_READONLY || result->error == REDIS_ERROR_MASTERDOWN)
 		redis_disconnect(sync->redis);
 	return failed(sync, result->error, message);

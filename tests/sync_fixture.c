@@ -144,3 +144,20 @@ void all_agree_on(const char *key, uint64_t remaining)
 	for (int i = 0; i < host_count; i++)
 		wait_until(look(i, key).remaining == remaining);
 }
+
+uint64_t remaining_in_redis(const char *url, const struct weir_policy *policy, const char *key)
+{
+	struct weir *weir = host_open(host_secret);
+	struct weir_request request = { .key = key, .key_length = strlen(key), .cost = 1 };
+	struct weir_decision decision;
+
+	ck_assert_int_eq(weir_policy_set(weir, policy, 1, NULL), 0);
+	request.policy = weir_policy_find(weir, policy->name);
+	ck_assert_int_eq(host_start(weir, url, (uint32_t)host_count + 1, NULL), 0);
+	wait_until(is_fresh(weir));
+	wait_until(weir_allow(weir, request.policy, key, strlen(key), NULL));
+	wait_until(status_of(weir).unmerged_tokens == 0);
+	weir_status(weir, &request, &decision);
+	weir_close(weir);
+	return decision.remaining;
+}

@@ -71,4 +71,8 @@ void take(int host, const char *key, int count);
  * no view of it: ask each. */
 void all_agree_on(const char *key, uint64_t remaining);
 
+/* What Redis has left of KEY after one token more, as a host sees it that knows
+ * nothing of it: it comes, takes that token, and goes. */
+uint64_t remaining_in_redis(const char *url, const struct weir_policy *policy, const char *key);
+
 #endif
