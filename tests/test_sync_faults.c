@@ -65,15 +65,10 @@ static void loop_in_lua(void)
 
 static void load_slowly(void)
 {
-	run_script("for i = 1, 2000 do redis.call('SET', 'filler' .. i, i) end");
+	run_script("for i = 1, 6000 do redis.call('SET', 'filler' .. i, i) end");
 	tell("CONFIG SET loading-process-events-interval-bytes 1024;"
 	     "CONFIG SET key-load-delay 2000");
 	send_off("DEBUG RELOAD", NULL);
-}
-
-static void sleep_a_while(void)
-{
-	send_off("DEBUG SLEEP 1.5", NULL);
 }
 
 static void stop(void)
@@ -119,7 +114,6 @@ static const struct fault {
 	{ NULL, "SCRIPT KILL", loop_in_lua, NULL, "end it with SCRIPT KILL" },
 	{ NULL, "CONFIG SET key-load-delay 0", load_slowly, NULL,
 	  "wait until Redis has loaded its data" },
-	{ NULL, NULL, sleep_a_while, NULL, "check Redis' load" },
 	{ NULL, NULL, stop, go_on, "check Redis' load" },
 	{ NULL, NULL, take_the_keys, give_the_keys_back,
 	  "another program uses that key: use another prefix, or remove it" },
@@ -235,6 +229,23 @@ START_TEST(test_fault)
 }
 END_TEST
 
+/* Redis falls asleep again and again, and wakes by itself. */
+START_TEST(test_sleep)
+{
+	struct weir_policy policy = host_policy("1000/365d", WEIR_EVENTUAL, WEIR_FAIL_OPEN);
+
+	hosts_open(HOSTS, url, &policy);
+	for (int round = 0; round < 3; round++) {
+		send_off("DEBUG SLEEP 0.3", NULL);
+		take_each(7);
+		all_are_fresh();
+		redisFree(other);
+		other = NULL;
+	}
+	must_balance(&policy);
+}
+END_TEST
+
 /* The script is forgotten again and again. */
 START_TEST(test_script_flush)
 {
@@ -336,6 +347,7 @@ int main(void)
 	tcase_set_timeout(tests, 60);
 	tcase_add_checked_fixture(tests, begin, end);
 	tcase_add_loop_test(tests, test_fault, 0, LENGTH(faults));
+	tcase_add_test(tests, test_sleep);
 	tcase_add_test(tests, test_script_flush);
 	tcase_add_test(tests, test_secret_is_compared_later);
 	tcase_add_loop_test(tests, test_way, 0, LENGTH(ways));
