@@ -13,7 +13,6 @@
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
-#include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,171 +20,14 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "weir.h"
+#include "perf/measure.h"
+#include "perf/rival.h"
 
 #define PROCESSES_MAX 64u
-#define STRIPES 1024u
-#define RIVAL_SLOTS 8192u               /* linear probing, at most an eighth full */
 #define KEYS_MAX 1000u
 #define TRIES 40u                       /* rounds for each that is to count */
-#define TOKEN_NS 10u                    /* never denies */
-#define TOLERANCE_NS 1000000000000000ull
-
-/* ---- Times, in buckets of 1/16 of a power of two ------------------------ */
-
-#define FRACTION_BITS 4u
-#define TIMES ((64u - FRACTION_BITS + 1) << FRACTION_BITS)
-
-struct histogram {
-	uint64_t count[TIMES];
-};
-
-static unsigned bucket_of(uint64_t ns)
-{
-	unsigned exponent;
-
-	if (ns < 1u << FRACTION_BITS)
-		return (unsigned)ns;
-	exponent = 63u - (unsigned)__builtin_clzll(ns) - FRACTION_BITS;
-	return (exponent << FRACTION_BITS) + (unsigned)(ns >> exponent);
-}
-
-/* The least time of a bucket. */
-static uint64_t time_of(unsigned bucket)
-{
-	unsigned exponent;
-
-	if (bucket < 2u << FRACTION_BITS)
-		return bucket;
-	exponent = (bucket >> FRACTION_BITS) - 1;
-	return (uint64_t)(bucket - (exponent << FRACTION_BITS)) << exponent;
-}
-
-static uint64_t total_of(const struct histogram *histogram)
-{
-	uint64_t total = 0;
-
-	for (unsigned i = 0; i < TIMES; i++)
-		total += histogram->count[i];
-	return total;
-}
-
-/* The time that all but one in PARTS calls kept below. */
-static uint64_t quantile(const struct histogram *histogram, uint64_t parts)
-{
-	uint64_t above = total_of(histogram) / parts, seen = 0;
-	unsigned i = TIMES;
-
-	while (i > 0 && seen <= above)
-		seen += histogram->count[--i];
-	return time_of(i);
-}
-
-/* ---- The clocks ---------------------------------------------------------- */
-
-static uint64_t now_ns(void)
-{
-	struct timespec time;
-
-	clock_gettime(CLOCK_BOOTTIME, &time);
-	return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
-}
-
-/* Ticks of a counter that is cheaper to read than the clock. */
-static inline uint64_t ticks(void)
-{
-#ifdef __x86_64__
-	unsigned unused;
-
-	return __builtin_ia32_rdtscp(&unused);
-#else
-	return now_ns();
-#endif
-}
-
-static double ns_per_tick(void)
-{
-	uint64_t begin_ns = now_ns(), begin = ticks(), end_ns;
-
-	while ((end_ns = now_ns()) - begin_ns < 50000000)
-		;
-	return (double)(end_ns - begin_ns) / (double)(ticks() - begin);
-}
-
-/* ---- The rival ----------------------------------------------------------- */
-
-struct key {
-	uint64_t words[2];
-};
-
-struct rival {
-	struct rival_lock {
-		pthread_mutex_t mutex;
-	} __attribute__((aligned(64))) locks[STRIPES];  /* no two in one line */
-	struct rival_slot {
-		struct key key;
-		uint64_t time_ns;               /* 0: free */
-	} slots[RIVAL_SLOTS] __attribute__((aligned(64)));
-};
-
-static struct key key_of(uint64_t number)
-{
-	return (struct key){ { number, 0x79656b2d72696577ull } };
-}
-
-static uint64_t rival_hash(const struct key *key)
-{
-	uint64_t x = (key->words[0] ^ key->words[1]) * 0x9e3779b97f4a7c15ull;
-
-	return (x ^ x >> 32) * 0xbf58476d1ce4e5b9ull;
-}
-
-/* As weir_allow(): find the bucket, judge, charge; with a lock held instead of a
- * compare-and-swap at the end.  The clock is read inside, since the times of a
- * bucket must not go back. */
-static bool rival_allow(struct rival *rival, unsigned mutexes, const struct key *key)
-{
-	uint64_t hash = rival_hash(key);
-	pthread_mutex_t *mutex = &rival->locks[hash >> 32 & (mutexes - 1)].mutex;
-	/* Neighbours share a mutex: probing stays among its slots. */
-	uint64_t stripe = RIVAL_SLOTS / mutexes;
-	uint64_t first = (hash >> 32 & (mutexes - 1)) * stripe;
-	bool pass = false;
-
-	__builtin_prefetch(&rival->slots[first + (hash & (stripe - 1))]);
-	pthread_mutex_lock(mutex);
-	for (uint64_t i = 0; i < stripe; i++) {
-		struct rival_slot *slot = &rival->slots[first + ((hash + i) & (stripe - 1))];
-		uint64_t now, debt;
-
-		if (slot->time_ns != 0 && memcmp(&slot->key, key, sizeof(*key)) != 0)
-			continue;
-		now = now_ns();
-		debt = slot->time_ns > now ? slot->time_ns - now : 0;
-		pass = debt <= TOLERANCE_NS;
-		if (pass) {
-			slot->key = *key;
-			slot->time_ns = now + debt + TOKEN_NS;
-		}
-		break;
-	}
-	pthread_mutex_unlock(mutex);
-	return pass;
-}
-
-static void rival_init(struct rival *rival)
-{
-	pthread_mutexattr_t attributes;
-
-	pthread_mutexattr_init(&attributes);
-	pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
-	for (unsigned i = 0; i < STRIPES; i++)
-		pthread_mutex_init(&rival->locks[i].mutex, &attributes);
-	pthread_mutexattr_destroy(&attributes);
-}
 
 /* ---- Systems and rounds -------------------------------------------------- */
 
@@ -213,15 +55,9 @@ struct shared {
 		bool preempted;
 	} rounds[PROCESSES_MAX];
 	double ns_per_tick;
-	struct rival rivals[2];         /* striped; one mutex */
+	struct rival *striped, *mutex;
 	struct histogram histograms[SYSTEMS][PROCESSES_MAX];
 };
-
-static void die(const char *what, const char *message)
-{
-	fprintf(stderr, "processes: %s: %s\n", what, message);
-	exit(2);
-}
 
 /* Wait for all processes.  It yields in the end, since there may be more of them than
  * processors. */
@@ -274,12 +110,12 @@ static inline bool call(const struct caller *caller, enum system system, const s
 	case SYSTEM_WEIR:
 		return weir_allow(caller->weir, caller->policy, key, sizeof(*key), NULL);
 	case SYSTEM_STRIPED:
-		return rival_allow(&caller->shared->rivals[0], STRIPES, key);
+		return rival_allow(caller->shared->striped, key);
 	case SYSTEM_MUTEX:
 	case SYSTEMS:
 		break;
 	}
-	return rival_allow(&caller->shared->rivals[1], 1, key);
+	return rival_allow(caller->shared->mutex, key);
 }
 
 static void run_round(const struct caller *caller, enum system system, const struct plan *plan,
@@ -299,19 +135,13 @@ static void run_round(const struct caller *caller, enum system system, const str
 		before = ticks();
 		failed += !call(caller, system, &key);
 		after = ticks();
-		histogram->count[bucket_of((uint64_t)((double)(after - before) * scale))]++;
+		histogram_count(histogram, (uint64_t)((double)(after - before) * scale));
 	}
 	caller->shared->rounds[process].begin = begin;
 	caller->shared->rounds[process].end = before;
 	caller->shared->rounds[process].preempted = preemptions() != preempted;
 	if (failed)
 		__atomic_fetch_add(&caller->shared->failed, failed, __ATOMIC_RELAXED);
-}
-
-static void add(struct histogram *sum, const struct histogram *one)
-{
-	for (unsigned i = 0; i < TIMES; i++)
-		sum->count[i] += one->count[i];
 }
 
 /* Rounds of all systems in turn, until enough of each count, or too many did not.
@@ -332,7 +162,7 @@ static void take_turns(const struct caller *caller, const struct plan *plan, uns
 		run_round(caller, system, plan, process, &random, &round);
 		meet(shared, ++meetings * plan->processes);
 		if (side_by_side(shared, plan)) {
-			add(&shared->histograms[system][process], &round);
+			histogram_add(&shared->histograms[system][process], &round);
 			counted[system]++;
 		}
 		if (process == 0) {
@@ -346,11 +176,8 @@ static void run_process(struct shared *shared, const struct plan *plan, unsigned
 {
 	struct caller caller = { .shared = shared };
 	struct weir_error error;
-	cpu_set_t set;
 
-	CPU_ZERO(&set);
-	CPU_SET(process % plan->processors, &set);
-	sched_setaffinity(0, sizeof(set), &set);
+	pin(process % plan->processors);
 	if (weir_open(plan->segment, &caller.weir, &error))
 		die(plan->segment, error.message);
 	caller.policy = weir_policy_find(caller.weir, "open");
@@ -362,7 +189,6 @@ static void run_process(struct shared *shared, const struct plan *plan, unsigned
 
 static void create_segment(struct plan *plan)
 {
-	struct weir_policy policy = { .name = "open", .limit_count = 1 };
 	struct weir_options options;
 	struct weir_error error;
 	struct weir *weir;
@@ -373,11 +199,7 @@ static void create_segment(struct plan *plan)
 	if (weir_create(plan->segment, &options, &error) ||
 	    weir_open(plan->segment, &weir, &error))
 		die(plan->segment, error.message);
-	if (weir_limit_parse("100000000/1s burst 100000000000", &policy.limits[0], &error) ||
-	    weir_policy_set(weir, &policy, 1, &error)) {
-		weir_remove(plan->segment, NULL);
-		die("policy", error.message);
-	}
+	policy_define(weir, "open", OPEN_LIMIT, WEIR_FAIL_SHARE);
 	weir_close(weir);
 }
 
@@ -419,7 +241,7 @@ static void sum_up(const struct shared *shared, const struct plan *plan,
 	memset(sums, 0, SYSTEMS * sizeof(*sums));
 	for (int system = 0; system < SYSTEMS; system++) {
 		for (unsigned i = 0; i < plan->processes; i++)
-			add(&sums[system], &shared->histograms[system][i]);
+			histogram_add(&sums[system], &shared->histograms[system][i]);
 	}
 }
 
@@ -435,16 +257,16 @@ static void print_text(const struct shared *shared, const struct plan *plan,
 	putchar('\n');
 	for (int system = 0; system < SYSTEMS; system++) {
 		printf("%-15s %8" PRIu64 " %10" PRIu64, system_names[system],
-		       shared->counted[system], total_of(&sums[system]));
+		       shared->counted[system], histogram_total(&sums[system]));
 		for (unsigned q = 0; q < QUANTILES; q++)
-			printf(" %9" PRIu64, quantile(&sums[system], quantiles[q].parts));
+			printf(" %9" PRIu64, histogram_quantile(&sums[system], quantiles[q].parts));
 		putchar('\n');
 	}
 	for (int system = 1; system < SYSTEMS; system++) {
 		printf("%-8s/ weir  %8s %10s", system_names[system], "", "");
 		for (unsigned q = 0; q < QUANTILES; q++)
-			printf(" %9.2f", (double)quantile(&sums[system], quantiles[q].parts) /
-						 (double)quantile(&sums[0], quantiles[q].parts));
+			printf(" %9.2f", (double)histogram_quantile(&sums[system], quantiles[q].parts) /
+						 (double)histogram_quantile(&sums[0], quantiles[q].parts));
 		putchar('\n');
 	}
 }
@@ -457,28 +279,17 @@ static void print_json(const struct shared *shared, const struct plan *plan,
 	for (int system = 0; system < SYSTEMS; system++) {
 		printf("%s\n  \"%s\": {\"rounds\": %" PRIu64 ", \"tried\": %" PRIu64
 		       ", \"calls\": %" PRIu64, system ? "," : "", system_names[system],
-		       shared->counted[system], shared->tried[system], total_of(&sums[system]));
+		       shared->counted[system], shared->tried[system], histogram_total(&sums[system]));
 		for (unsigned q = 0; q < QUANTILES; q++)
 			printf(", \"%s_ns\": %" PRIu64 ", \"%s_ratio\": %.3f", quantiles[q].name,
-			       quantile(&sums[system], quantiles[q].parts), quantiles[q].name,
-			       (double)quantile(&sums[system], quantiles[q].parts) /
-				       (double)quantile(&sums[0], quantiles[q].parts));
+			       histogram_quantile(&sums[system], quantiles[q].parts), quantiles[q].name,
+			       (double)histogram_quantile(&sums[system], quantiles[q].parts) /
+				       (double)histogram_quantile(&sums[0], quantiles[q].parts));
+		printf(", \"histogram\": ");
+		histogram_print_json(&sums[system]);
 		printf("}");
 	}
 	printf("\n}}\n");
-}
-
-static unsigned number(const char *text, unsigned least, unsigned most)
-{
-	char *end;
-	unsigned long value = strtoul(text, &end, 10);
-
-	if (end == text || *end || value < least || value > most) {
-		fprintf(stderr, "processes: \"%s\" is not a number from %u to %u\n", text, least,
-			most);
-		exit(2);
-	}
-	return (unsigned)value;
 }
 
 static void read_arguments(int argc, char **argv, struct plan *plan)
@@ -495,13 +306,13 @@ static void read_arguments(int argc, char **argv, struct plan *plan)
 	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		switch (option) {
 		case 'p':
-			plan->processes = number(optarg, 1, PROCESSES_MAX);
+			plan->processes = (unsigned)number(optarg, 1, PROCESSES_MAX);
 			break;
 		case 'k':
-			plan->keys = number(optarg, 1, KEYS_MAX);
+			plan->keys = (unsigned)number(optarg, 1, KEYS_MAX);
 			break;
 		case 'r':
-			plan->rounds = number(optarg, 1, 100000);
+			plan->rounds = (unsigned)number(optarg, 1, 100000);
 			break;
 		case 'j':
 			plan->json = true;
@@ -522,14 +333,14 @@ int main(int argc, char **argv)
 	bool sound;
 
 	read_arguments(argc, argv, &plan);
-	plan.processors = (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
+	plan.processors = processors();
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
 		      -1, 0);
 	if (shared == MAP_FAILED)
 		die("mmap", strerror(errno));
 	shared->ns_per_tick = ns_per_tick();
-	rival_init(&shared->rivals[0]);
-	rival_init(&shared->rivals[1]);
+	shared->striped = rival_create(STRIPES, KEYS_MAX);
+	shared->mutex = rival_create(1, KEYS_MAX);
 	create_segment(&plan);
 	sound = run(shared, &plan);
 	weir_remove(plan.segment, NULL);

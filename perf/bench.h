@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* bench.h - the kernels of the program `bench`, and what they share. */
+#ifndef WEIR_PERF_BENCH_H
+#define WEIR_PERF_BENCH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "perf/measure.h"
+#include "perf/rival.h"
+
+#define ROUNDS_MAX 10001u
+
+struct state {
+	uint64_t keys;
+	uint64_t random;
+	struct weir *weir;
+	weir_policy_id open_policy;     /* never denies */
+	weir_policy_id closed_policy;   /* always denies */
+	struct line {
+		uint64_t words[8];
+	} *lines;                       /* the limit's table: two lines a key */
+	struct rival *striped, *mutex;
+	struct churn {                  /* tables in which every key is new */
+		struct weir *weir;
+		weir_policy_id policy;
+		uint64_t slots;
+		uint64_t next;          /* number of the next key */
+	} insert, expire, evict, full;
+};
+
+struct kernel {
+	const char *name;
+	const char *reference;          /* the kernel that it is a ratio to; or NULL */
+	const char *help;
+	void (*run)(struct state *state, unsigned operations);
+	unsigned operations;
+	bool twice;                     /* by two threads side by side */
+	void (*before)(struct state *state, unsigned operations);       /* not timed */
+	bool chosen;
+	double ns[ROUNDS_MAX];
+};
+
+extern struct kernel kernels[];
+extern const unsigned kernel_count;
+
+/* Make the tables that the chosen kernels use. */
+void kernels_prepare(struct state *state, bool huge_pages);
+
+#endif

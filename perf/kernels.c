@@ -1,0 +1,401 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * kernels.c - what bench.c measures: the limits of the machine, and decisions.
+ */
+#include "perf/bench.h"
+
+#include <string.h>
+#include <sys/mman.h>
+
+/* Short slices of time, some hundred microseconds: what disturbs the machine longer
+ * than that disturbs all kernels of a round alike. */
+#define HOT_OPERATIONS 8000u
+#define COLD_OPERATIONS 3200u
+#define BATCH 16u
+#define CHURN_SLOTS_MAX (1ull << 20)    /* 64 MiB of slots: more than most caches */
+#define FIRST_NEW_KEY (1ull << 40)
+
+static volatile uint64_t sink;
+
+/* ---- The limits ---------------------------------------------------------- */
+
+static void run_clock(struct state *state, unsigned operations)
+{
+	(void)state;
+	for (unsigned i = 0; i < operations; i++)
+		sink = now_ns();
+}
+
+/* The least that a shared limiter can do: read the clock, read the bucket,
+ * compute, compare-and-swap. */
+static inline void touch(struct line *line, uint64_t now)
+{
+	uint64_t time = __atomic_load_n(&line->words[0], __ATOMIC_ACQUIRE);
+	uint64_t after = (time > now ? time : now) + 1;
+
+	while (!__atomic_compare_exchange_n(&line->words[0], &time, after, false, __ATOMIC_ACQ_REL,
+					    __ATOMIC_ACQUIRE))
+		after = (time > now ? time : now) + 1;
+}
+
+static void run_bare(struct state *state, unsigned operations)
+{
+	for (unsigned i = 0; i < operations; i++)
+		touch(&state->lines[0], now_ns());
+}
+
+/* The same with the processor's counter for a clock: a multiplication makes it ns. */
+static inline uint64_t counter_ns(void)
+{
+#ifdef __x86_64__
+	return (uint64_t)((unsigned __int128)__builtin_ia32_rdtsc() * 0x4000000000000000ull >> 64);
+#else
+	return now_ns();
+#endif
+}
+
+static void run_bare_tsc(struct state *state, unsigned operations)
+{
+	for (unsigned i = 0; i < operations; i++)
+		touch(&state->lines[1], counter_ns());
+}
+
+/* The same where the bucket is not in the cache: one miss, begun before the
+ * clock is read. */
+static void run_miss(struct state *state, unsigned operations)
+{
+	for (unsigned i = 0; i < operations; i++) {
+		struct line *line = &state->lines[below(&state->random, 2 * state->keys)];
+
+		__builtin_prefetch(line, 1);
+		touch(line, now_ns());
+	}
+}
+
+/* Nothing of the next operation begins before this one has ended: so it is for a
+ * caller that does more than ask. */
+static inline void end_operation(void)
+{
+#ifdef __x86_64__
+	__asm__ volatile("lfence" ::: "memory");
+#else
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+#endif
+}
+
+static void run_miss_alone(struct state *state, unsigned operations)
+{
+	for (unsigned i = 0; i < operations; i++) {
+		struct line *line = &state->lines[below(&state->random, 2 * state->keys)];
+
+		__builtin_prefetch(line, 1);
+		touch(line, now_ns());
+		end_operation();
+	}
+}
+
+/* ---- Decisions ----------------------------------------------------------- */
+
+static void run_hot(struct state *state, unsigned operations)
+{
+	struct key key = key_of(0);
+
+	for (unsigned i = 0; i < operations; i++)
+		sink = weir_allow(state->weir, state->open_policy, &key, sizeof(key), NULL);
+}
+
+static void run_hot_decision(struct state *state, unsigned operations)
+{
+	struct key key = key_of(0);
+	struct weir_decision decision;
+
+	for (unsigned i = 0; i < operations; i++) {
+		sink = weir_allow(state->weir, state->open_policy, &key, sizeof(key), &decision);
+		sink = decision.remaining;
+	}
+}
+
+/* The caller has read the clock for something else. */
+static void run_hot_now(struct state *state, unsigned operations)
+{
+	struct key key = key_of(0);
+	struct weir_request request = {
+		.policy = state->open_policy,
+		.key = &key,
+		.key_length = sizeof(key),
+		.cost = 1,
+		.now_ns = now_ns(),
+	};
+
+	for (unsigned i = 0; i < operations; i++)
+		sink = weir_decide(state->weir, &request, NULL);
+}
+
+static void run_deny(struct state *state, unsigned operations)
+{
+	struct key key = key_of(0);
+
+	for (unsigned i = 0; i < operations; i++)
+		sink = weir_allow(state->weir, state->closed_policy, &key, sizeof(key), NULL);
+}
+
+static void run_keys(struct state *state, unsigned operations)
+{
+	for (unsigned i = 0; i < operations; i++) {
+		struct key key = key_of(below(&state->random, state->keys));
+
+		sink = weir_allow(state->weir, state->open_policy, &key, sizeof(key), NULL);
+	}
+}
+
+static void run_keys_alone(struct state *state, unsigned operations)
+{
+	for (unsigned i = 0; i < operations; i++) {
+		struct key key = key_of(below(&state->random, state->keys));
+
+		sink = weir_allow(state->weir, state->open_policy, &key, sizeof(key), NULL);
+		end_operation();
+	}
+}
+
+/* More than what the key's debt leaves of the burst. */
+static void run_deny_keys(struct state *state, unsigned operations)
+{
+	for (unsigned i = 0; i < operations; i++) {
+		struct key key = key_of(below(&state->random, state->keys));
+
+		sink = weir_allow_n(state->weir, state->open_policy, &key, sizeof(key),
+				    2 * OPEN_DEBT - 1, NULL);
+	}
+}
+
+static void run_batch(struct state *state, unsigned operations)
+{
+	struct weir_request requests[BATCH];
+	struct weir_decision decisions[BATCH];
+	struct key keys[BATCH];
+
+	for (unsigned i = 0; i < operations; i += BATCH) {
+		for (unsigned j = 0; j < BATCH; j++) {
+			keys[j] = key_of(below(&state->random, state->keys));
+			requests[j] = (struct weir_request){
+				.policy = state->open_policy,
+				.key = &keys[j],
+				.key_length = sizeof(keys[j]),
+				.cost = 1,
+			};
+		}
+		sink = weir_decide_batch(state->weir, requests, decisions, BATCH);
+	}
+}
+
+/* ---- Every key is new ---------------------------------------------------- */
+
+static void run_churn(struct churn *churn, unsigned operations)
+{
+	for (unsigned i = 0; i < operations; i++) {
+		struct key key = key_of(churn->next++);
+
+		sink = weir_allow(churn->weir, churn->policy, &key, sizeof(key), NULL);
+	}
+}
+
+static void churn_open(struct churn *churn, uint64_t keys, const char *limit)
+{
+	struct weir_options options;
+
+	weir_options_init(&options);
+	churn->slots = 64;
+	while (churn->slots < 2 * keys && churn->slots < CHURN_SLOTS_MAX)
+		churn->slots *= 2;
+	options.slots = churn->slots;
+	churn->weir = segment_open_new(&options);
+	churn->policy = policy_define(churn->weir, "churn", limit, WEIR_FAIL_OPEN);
+	churn->next = FIRST_NEW_KEY;
+}
+
+#define INSERT_LIMIT "1/1h burst 100"   /* lives longer than the run */
+#define EXPIRE_LIMIT "1000000/1s"       /* free again after a microsecond */
+
+/* Into a table of which less than half is used: a new one when it is. */
+static void before_insert(struct state *state, unsigned operations)
+{
+	struct churn *insert = &state->insert;
+
+	if (insert->next - FIRST_NEW_KEY + operations <= insert->slots / 2)
+		return;
+	weir_close(insert->weir);
+	churn_open(insert, state->keys, INSERT_LIMIT);
+}
+
+static void run_insert(struct state *state, unsigned operations)
+{
+	run_churn(&state->insert, operations);
+}
+
+static void run_expire(struct state *state, unsigned operations)
+{
+	run_churn(&state->expire, operations);
+}
+
+static void run_evict(struct state *state, unsigned operations)
+{
+	run_churn(&state->evict, operations);
+}
+
+static void run_full(struct state *state, unsigned operations)
+{
+	run_churn(&state->full, operations);
+}
+
+/* Until every slot has a key: free ones are taken first. */
+static void churn_fill(struct churn *churn, uint64_t cost)
+{
+	for (uint64_t i = 0; i < 2 * churn->slots; i++) {
+		struct key key = key_of(churn->next++);
+
+		weir_allow_n(churn->weir, churn->policy, &key, sizeof(key), cost, NULL);
+	}
+}
+
+/* ---- The rivals ---------------------------------------------------------- */
+
+static void run_rival(struct state *state, struct rival *rival, uint64_t keys, unsigned operations)
+{
+	for (unsigned i = 0; i < operations; i++) {
+		struct key key = key_of(keys == 1 ? 0 : below(&state->random, keys));
+
+		sink = rival_allow(rival, &key);
+	}
+}
+
+static void run_striped_hot(struct state *state, unsigned operations)
+{
+	run_rival(state, state->striped, 1, operations);
+}
+
+static void run_striped_keys(struct state *state, unsigned operations)
+{
+	run_rival(state, state->striped, state->keys, operations);
+}
+
+static void run_mutex_keys(struct state *state, unsigned operations)
+{
+	run_rival(state, state->mutex, state->keys, operations);
+}
+
+/* ---- The table ----------------------------------------------------------- */
+
+#define HOT .operations = HOT_OPERATIONS
+#define COLD .operations = COLD_OPERATIONS
+#define TWICE .twice = true
+
+struct kernel kernels[] = {
+	{ "clock", NULL, "read CLOCK_BOOTTIME", run_clock, HOT },
+	{ "bare", NULL, "the limit, in cache: clock, load, compare-and-swap", run_bare, HOT },
+	{ "bare_tsc", NULL, "the same with the processor's counter", run_bare_tsc, HOT },
+	{ "hot", "bare", "allow one key", run_hot, HOT },
+	{ "hot_decision", "bare", "the same, with remaining and times", run_hot_decision, HOT },
+	{ "hot_now", "bare", "allow one key at the caller's time", run_hot_now, HOT },
+	{ "deny", "clock", "deny one key", run_deny, HOT },
+	{ "miss", NULL, "the limit, out of cache: one miss, clock, compare-and-swap", run_miss,
+	  COLD },
+	{ "keys", "miss", "allow one of many keys", run_keys, COLD },
+	{ "miss_alone", NULL, "as miss, each waiting for the one before it", run_miss_alone, COLD },
+	{ "keys_alone", "miss_alone", "as keys, each waiting for the one before it",
+	  run_keys_alone, COLD },
+	{ "deny_keys", "keys", "deny one of many keys", run_deny_keys, COLD },
+	{ "batch", "keys", "the same in batches of 16", run_batch, COLD },
+	{ "insert", "keys", "a new key, in a table at most half full", run_insert, COLD,
+	  .before = before_insert },
+	{ "expire", "keys", "a new key, in place of an expired one", run_expire, COLD },
+	{ "evict", "keys", "a new key, in place of a live one: a flood", run_evict, COLD },
+	{ "full", "keys", "a new key, all slots are heavier: the fail mode", run_full, COLD },
+	{ "striped_hot", "hot", "1,024 process-shared locks, one key", run_striped_hot, HOT },
+	{ "striped_keys", "keys", "1,024 process-shared locks, many keys", run_striped_keys, COLD },
+	{ "mutex_keys", "keys", "one process-shared lock, many keys", run_mutex_keys, COLD },
+	{ "two_bare", "bare", "two threads, the limit on one line", run_bare, HOT, TWICE },
+	{ "two_hot", "hot", "two threads allow one key; a call of one", run_hot, HOT, TWICE },
+	{ "two_deny", "deny", "two threads deny one key", run_deny, HOT, TWICE },
+	{ "two_keys", "keys", "two threads, many keys", run_keys, COLD, TWICE },
+	{ "two_striped", "two_keys", "the same with 1,024 locks", run_striped_keys, COLD, TWICE },
+	{ "two_mutex", "two_keys", "the same with one lock", run_mutex_keys, COLD, TWICE },
+};
+
+const unsigned kernel_count = sizeof(kernels) / sizeof(kernels[0]);
+
+/* ---- Setting up ---------------------------------------------------------- */
+
+static bool chosen(void (*run)(struct state *state, unsigned operations))
+{
+	for (unsigned k = 0; k < kernel_count; k++) {
+		if (kernels[k].run == run && kernels[k].chosen)
+			return true;
+	}
+	return false;
+}
+
+static void prepare_lines(struct state *state)
+{
+	size_t size = 2 * state->keys * sizeof(*state->lines);
+
+	state->lines = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (state->lines == MAP_FAILED)
+		die("mmap", "no memory for the table of the limit");
+	memset(state->lines, 0, size);
+}
+
+static void prepare_weir(struct state *state, bool huge_pages)
+{
+	struct weir_options options;
+	struct key hot = key_of(0);
+
+	weir_options_init(&options);
+	options.slots = 2 * state->keys + 64;
+	options.huge_pages = huge_pages;
+	state->weir = segment_open_new(&options);
+	state->open_policy = policy_define(state->weir, "open", OPEN_LIMIT, WEIR_FAIL_SHARE);
+	state->closed_policy = policy_define(state->weir, "closed", CLOSED_LIMIT, WEIR_FAIL_SHARE);
+	for (uint64_t i = 0; i < state->keys; i++) {
+		struct key key = key_of(i);
+
+		weir_allow_n(state->weir, state->open_policy, &key, sizeof(key), OPEN_DEBT, NULL);
+	}
+	weir_allow(state->weir, state->closed_policy, &hot, sizeof(hot), NULL);
+}
+
+static struct rival *prepare_rival(const struct state *state, unsigned mutexes)
+{
+	struct rival *rival = rival_create(mutexes, state->keys);
+
+	for (uint64_t i = 0; i < state->keys; i++) {
+		struct key key = key_of(i);
+
+		rival_allow(rival, &key);
+	}
+	return rival;
+}
+
+void kernels_prepare(struct state *state, bool huge_pages)
+{
+	prepare_lines(state);
+	prepare_weir(state, huge_pages);
+	if (chosen(run_striped_hot) || chosen(run_striped_keys))
+		state->striped = prepare_rival(state, STRIPES);
+	if (chosen(run_mutex_keys))
+		state->mutex = prepare_rival(state, 1);
+	if (chosen(run_insert))
+		churn_open(&state->insert, state->keys, INSERT_LIMIT);
+	if (chosen(run_expire)) {
+		churn_open(&state->expire, state->keys, EXPIRE_LIMIT);
+		churn_fill(&state->expire, 1);
+	}
+	if (chosen(run_evict)) {
+		churn_open(&state->evict, state->keys, INSERT_LIMIT);
+		churn_fill(&state->evict, 1);
+	}
+	if (chosen(run_full)) {
+		churn_open(&state->full, state->keys, INSERT_LIMIT);
+		churn_fill(&state->full, 50);
+	}
+}
