@@ -154,8 +154,12 @@ static void print_text(const struct state *state, unsigned rounds)
 static void print_json(const struct state *state, unsigned rounds)
 {
 	const char *separator = "";
+	struct weir_info info;
 
-	printf("{\"keys\": %" PRIu64 ", \"rounds\": %u, \"kernels\": {", state->keys, rounds);
+	weir_info(state->weir, &info);
+	printf("{\"keys\": %" PRIu64 ", \"rounds\": %u, \"segment_bytes\": %" PRIu64
+	       ", \"kernels\": {",
+	       state->keys, rounds, info.size_bytes);
 	for (unsigned k = 0; k < kernel_count; k++) {
 		const struct kernel *reference = find_chosen(kernels[k].reference);
 		double least, middle;
