@@ -17,6 +17,8 @@ struct state {
 	struct weir *weir;
 	weir_policy_id open_policy;     /* never denies */
 	weir_policy_id closed_policy;   /* always denies */
+	struct weir *weir_tsc;          /* with another clock */
+	weir_policy_id tsc_policy;      /* as open_policy */
 	struct line {
 		uint64_t words[8];
 	} *lines;                       /* the limit's table: two lines a key */

@@ -131,6 +131,34 @@ static void run_hot_now(struct state *state, unsigned operations)
 		sink = weir_decide(state->weir, &request, NULL);
 }
 
+/* In a segment that reads the processor's counter. */
+static void run_hot_tsc(struct state *state, unsigned operations)
+{
+	struct key key = key_of(0);
+
+	for (unsigned i = 0; i < operations; i++)
+		sink = weir_allow(state->weir_tsc, state->tsc_policy, &key, sizeof(key), NULL);
+}
+
+static void run_keys_tsc(struct state *state, unsigned operations)
+{
+	for (unsigned i = 0; i < operations; i++) {
+		struct key key = key_of(below(&state->random, state->keys));
+
+		sink = weir_allow(state->weir_tsc, state->tsc_policy, &key, sizeof(key), NULL);
+	}
+}
+
+static void run_keys_tsc_alone(struct state *state, unsigned operations)
+{
+	for (unsigned i = 0; i < operations; i++) {
+		struct key key = key_of(below(&state->random, state->keys));
+
+		sink = weir_allow(state->weir_tsc, state->tsc_policy, &key, sizeof(key), NULL);
+		end_operation();
+	}
+}
+
 static void run_deny(struct state *state, unsigned operations)
 {
 	struct key key = key_of(0);
@@ -297,6 +325,7 @@ struct kernel kernels[] = {
 	{ "hot", "bare", "allow one key", run_hot, HOT },
 	{ "hot_decision", "bare", "the same, with remaining and times", run_hot_decision, HOT },
 	{ "hot_now", "bare", "allow one key at the caller's time", run_hot_now, HOT },
+	{ "hot_tsc", "bare_tsc", "allow one key, clock TSC", run_hot_tsc, HOT },
 	{ "deny", "clock", "deny one key", run_deny, HOT },
 	{ "miss", NULL, "the limit, out of cache: one miss, clock, compare-and-swap", run_miss,
 	  COLD },
@@ -304,6 +333,9 @@ struct kernel kernels[] = {
 	{ "miss_alone", NULL, "as miss, each waiting for the one before it", run_miss_alone, COLD },
 	{ "keys_alone", "miss_alone", "as keys, each waiting for the one before it",
 	  run_keys_alone, COLD },
+	{ "keys_tsc", "miss", "allow one of many keys, clock TSC", run_keys_tsc, COLD },
+	{ "keys_tsc_alone", "miss_alone", "each waiting for the one before it", run_keys_tsc_alone,
+	  COLD },
 	{ "deny_keys", "keys", "deny one of many keys", run_deny_keys, COLD },
 	{ "batch", "keys", "the same in batches of 16", run_batch, COLD },
 	{ "insert", "keys", "a new key, in a table at most half full", run_insert, COLD,
@@ -318,6 +350,9 @@ struct kernel kernels[] = {
 	{ "two_hot", "hot", "two threads allow one key; a call of one", run_hot, HOT, TWICE },
 	{ "two_deny", "deny", "two threads deny one key", run_deny, HOT, TWICE },
 	{ "two_keys", "keys", "two threads, many keys", run_keys, COLD, TWICE },
+	{ "two_hot_tsc", "hot_tsc", "two threads allow one key, clock TSC", run_hot_tsc, HOT, TWICE },
+	{ "two_keys_tsc", "keys_tsc", "two threads, many keys, clock TSC", run_keys_tsc, COLD,
+	  TWICE },
 	{ "two_striped", "two_keys", "the same with 1,024 locks", run_striped_keys, COLD, TWICE },
 	{ "two_mutex", "two_keys", "the same with one lock", run_mutex_keys, COLD, TWICE },
 };
@@ -345,6 +380,21 @@ static void prepare_lines(struct state *state)
 	memset(state->lines, 0, size);
 }
 
+static weir_policy_id prepare_segment(struct weir **weir, uint64_t keys,
+				     const struct weir_options *options)
+{
+	weir_policy_id policy;
+
+	*weir = segment_open_new(options);
+	policy = policy_define(*weir, "open", OPEN_LIMIT, WEIR_FAIL_SHARE);
+	for (uint64_t i = 0; i < keys; i++) {
+		struct key key = key_of(i);
+
+		weir_allow_n(*weir, policy, &key, sizeof(key), OPEN_DEBT, NULL);
+	}
+	return policy;
+}
+
 static void prepare_weir(struct state *state, bool huge_pages)
 {
 	struct weir_options options;
@@ -353,15 +403,13 @@ static void prepare_weir(struct state *state, bool huge_pages)
 	weir_options_init(&options);
 	options.slots = 2 * state->keys + 64;
 	options.huge_pages = huge_pages;
-	state->weir = segment_open_new(&options);
-	state->open_policy = policy_define(state->weir, "open", OPEN_LIMIT, WEIR_FAIL_SHARE);
+	state->open_policy = prepare_segment(&state->weir, state->keys, &options);
 	state->closed_policy = policy_define(state->weir, "closed", CLOSED_LIMIT, WEIR_FAIL_SHARE);
-	for (uint64_t i = 0; i < state->keys; i++) {
-		struct key key = key_of(i);
-
-		weir_allow_n(state->weir, state->open_policy, &key, sizeof(key), OPEN_DEBT, NULL);
-	}
 	weir_allow(state->weir, state->closed_policy, &hot, sizeof(hot), NULL);
+	if (!chosen(run_hot_tsc) && !chosen(run_keys_tsc) && !chosen(run_keys_tsc_alone))
+		return;
+	options.clock = WEIR_CLOCK_TSC;
+	state->tsc_policy = prepare_segment(&state->weir_tsc, state->keys, &options);
 }
 
 static struct rival *prepare_rival(const struct state *state, unsigned mutexes)
