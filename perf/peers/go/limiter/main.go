@@ -62,6 +62,14 @@ func ownTime() float64 {
 	return float64(now.Sec)*nanosecondsInSecond + float64(now.Nsec)
 }
 
+// pin keeps this thread on one processor, if there is that one.
+func pin(processor int) {
+	mask := [16]uint64{1 << processor}
+
+	syscall.Syscall(syscall.SYS_SCHED_SETAFFINITY, 0, unsafe.Sizeof(mask),
+		uintptr(unsafe.Pointer(&mask)))
+}
+
 // perOperation needs a goroutine that keeps its thread.
 func perOperation(begin float64) float64 {
 	return (ownTime() - begin) / operations
@@ -122,7 +130,8 @@ func twice(m allower, slices *[2]slice) float64 {
 	done.Add(2)
 	for i := range slices {
 		go func() {
-			runtime.LockOSThread()
+			runtime.LockOSThread() // not unlocked: the thread ends with the goroutine
+			pin(i)
 			arrived.Add(1)
 			for arrived.Load() < 2 { // a slice is shorter than waking somebody up
 			}
