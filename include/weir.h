@@ -81,7 +81,7 @@ enum weir_status {
 	WEIR_EACCES = -5,       /* not permitted, or the file's owner is not trusted */
 	WEIR_EVERSION = -6,     /* made by another layout, boot, clock or machine */
 	WEIR_ECORRUPT = -7,     /* the file is not a sound segment */
-	WEIR_EBUSY = -8,        /* another process holds the control lock */
+	WEIR_EBUSY = -8,        /* another process, or host, was there first */
 	WEIR_ENOMEM = -9,       /* malloc failed */
 	WEIR_ESYSTEM = -10,     /* another system call failed; errno is in the message */
 };
@@ -425,6 +425,7 @@ struct weir_sync_options {
 	uint32_t expected_hosts;        /* until the number of hosts is known, 1 to 10^6 */
 	uint32_t overshoot_permille;    /* WEIR_BOUNDED: how far the other hosts together
 	                                 * may go beyond a burst, 0 to 1000 */
+	bool follow_policies;           /* apply policies that other hosts publish */
 };
 
 /* Fill in the defaults: redis://127.0.0.1:6379, prefix "weir", 100 ms, 2 s, one
@@ -477,7 +478,11 @@ struct weir_sync_status {
 	uint64_t largest_cap;           /* tokens; WEIR_NEVER where no cap is in force */
 	char last_error[256];           /* of this process's thread; "" if none */
 	uint64_t disagreeing;           /* policies that another host has otherwise */
-	char policy_error[256];         /* why they could not be compared; "" if they were */
+	bool follows;                   /* are policies that are published applied here? */
+	uint64_t published;             /* version of what is published; 0: nothing was seen */
+	uint64_t applied;               /* the last version that was applied here; 0: none */
+	char policy_error[424];         /* why policies could not be compared, or what is
+					 * published not be applied; "" if they were */
 };
 
 /* Describe the state of sync.  Looks at every slot.  Errors: WEIR_EINVAL (not a
@@ -501,6 +506,26 @@ struct weir_disagreement {
  * charge. */
 size_t weir_sync_disagreements(const struct weir *weir, struct weir_disagreement *list,
 			       size_t capacity);
+
+/* Publish policies NAMES of the segment, COUNT of them, or (NULL) all, as they are here:
+ * hosts that follow apply them within a second.  A publication has all that was ever
+ * published, and a version that only grows (*version, may be NULL).  A host that follows
+ * applies each newer one once, all of it or nothing, and keeps what is changed there
+ * afterwards.  On a segment that follows it is applied before this returns.  Of OPTIONS
+ * (NULL: the defaults) only url and prefix count.  Waits for Redis, at most connect_ms
+ * and three times command_ms of the URL.  Errors: WEIR_ENOENT (no such policy),
+ * WEIR_EBUSY (another host published meanwhile: nothing was), WEIR_EINVAL (URL, prefix,
+ * or the cluster has another secret), WEIR_ENOSPC, WEIR_ENOMEM, WEIR_ESYSTEM (Redis
+ * cannot be reached, or refuses; if the answer was lost it may be published). */
+int weir_sync_publish(struct weir *weir, const struct weir_sync_options *options,
+		      const char *const *names, size_t count, uint64_t *version,
+		      struct weir_error *error);
+
+/* Publish that policies NAMES are gone: hosts that follow remove them.  Errors: as
+ * above; WEIR_ENOENT: neither published nor here. */
+int weir_sync_withdraw(struct weir *weir, const struct weir_sync_options *options,
+		       const char *const *names, size_t count, uint64_t *version,
+		       struct weir_error *error);
 
 /* ---- Reading ----------------------------------------------------------- */
 

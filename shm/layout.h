@@ -277,6 +277,7 @@ struct segment_header {
 		uint64_t staleness_ns;
 		uint64_t expected_hosts;
 		uint64_t overshoot;     /* thousandths of a burst */
+		uint64_t follow;        /* apply policies that are published */
 	} sync __attribute__((aligned(CACHE_LINE)));
 	struct {
 		struct word_pair word;  /* first: the leader's participant id; second: the
@@ -298,6 +299,9 @@ struct segment_header {
 	} taken __attribute__((aligned(CACHE_LINE)));
 	struct {
 		uint64_t disagreeing;   /* policies that another host has otherwise */
+		uint64_t published;     /* version of the publication in Redis */
+		uint64_t applied;       /* version of the one that was applied last, */
+		uint64_t applied_rank;  /* and which of that version */
 	} others __attribute__((aligned(CACHE_LINE)));
 	struct {
 		struct word_pair calibration;   /* of the time stamp counter: clock.h */

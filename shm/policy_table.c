@@ -271,22 +271,20 @@ static bool place_for(const struct segment *segment, uint64_t version, const cha
 	return false;
 }
 
-int policy_table_set(struct segment *segment, const struct weir_policy *policies, size_t count,
-		     struct weir_error *error)
+static int set_in_bank(struct segment *segment, uint64_t bank,
+		       const struct weir_policy *policies, size_t count, struct weir_error *error)
 {
-	uint64_t version = policy_version(segment), spare = version ^ 1;
 	/* Under the lock: relaxed. */
 	uint64_t next = atomic_load_relaxed(&segment->header->policy.next_serial);
 
 	if (next == 0 || next >= SERIAL_MAX)
 		next = 1;       /* damaged */
-	copy_bank(segment, version);
 	for (size_t i = 0; i < count; i++) {
 		struct policy_record record;
 		uint64_t serial;
 		uint32_t index;
 
-		if (!place_for(segment, spare, policies[i].name, &index, &serial))
+		if (!place_for(segment, bank, policies[i].name, &index, &serial))
 			return weir_fail(error, WEIR_ENOSPC,
 					 "no room for policy \"%s\": the segment holds %u policies; "
 					 "remove one, or create the segment with more",
@@ -296,26 +294,55 @@ int policy_table_set(struct segment *segment, const struct weir_policy *policies
 			counter_clear_policy(segment, index);
 		}
 		compile_policy(segment, &policies[i], serial, &record);
-		record_store(policy_record_at(segment, spare, index), &record);
+		record_store(policy_record_at(segment, bank, index), &record);
 	}
 	/* Before the switch: a serial is never given out twice. */
 	atomic_store_relaxed(&segment->header->policy.next_serial, next);
+	return 0;
+}
+
+static bool remove_in_bank(struct segment *segment, uint64_t bank, const char *name)
+{
+	static const struct policy_record none;
+	weir_policy_id id = policy_lookup(segment, bank, name);
+
+	if (id != WEIR_NO_POLICY)
+		record_store(policy_record_at(segment, bank, policy_index(id)), &none);
+	return id != WEIR_NO_POLICY;
+}
+
+int policy_table_apply(struct segment *segment, const struct weir_policy *policies, size_t count,
+		       const char (*removed)[WEIR_NAME_MAX + 1], size_t removed_count,
+		       struct weir_error *error)
+{
+	uint64_t version = policy_version(segment);
+	int status;
+
+	copy_bank(segment, version);
+	/* First, to make room. */
+	for (size_t i = 0; i < removed_count; i++)
+		remove_in_bank(segment, version ^ 1, removed[i]);
+	status = set_in_bank(segment, version ^ 1, policies, count, error);
+	if (status)
+		return status;
 	switch_bank(segment, version);
 	return weir_ok(error);
 }
 
+int policy_table_set(struct segment *segment, const struct weir_policy *policies, size_t count,
+		     struct weir_error *error)
+{
+	return policy_table_apply(segment, policies, count, NULL, 0, error);
+}
+
 int policy_table_remove(struct segment *segment, const char *name, struct weir_error *error)
 {
-	static const struct policy_record none;
 	uint64_t version = policy_version(segment);
-	weir_policy_id id;
 
 	copy_bank(segment, version);
-	id = policy_lookup(segment, version ^ 1, name);
-	if (id == WEIR_NO_POLICY)
+	if (!remove_in_bank(segment, version ^ 1, name))
 		return weir_fail(error, WEIR_ENOENT, "no policy \"%s\" in the segment",
 				 name ? name : "");
-	record_store(policy_record_at(segment, version ^ 1, policy_index(id)), &none);
 	switch_bank(segment, version);
 	return weir_ok(error);
 }

@@ -150,10 +150,13 @@ size_t policy_table_list(const struct segment *segment, struct weir_policy *poli
 /* The id of policy NAME as of VERSION, or WEIR_NO_POLICY. */
 weir_policy_id policy_lookup(const struct segment *segment, uint64_t version, const char *name);
 
-/* Define or replace COUNT policies that were checked; or remove NAME.  The
- * caller holds the segment's lock. */
+/* Define or replace COUNT policies that were checked; or remove NAME; or (apply) define
+ * some and remove others, all or none.  The caller holds the segment's lock. */
 int policy_table_set(struct segment *segment, const struct weir_policy *policies, size_t count,
 		     struct weir_error *error);
+int policy_table_apply(struct segment *segment, const struct weir_policy *policies, size_t count,
+		       const char (*removed)[WEIR_NAME_MAX + 1], size_t removed_count,
+		       struct weir_error *error);
 int policy_table_remove(struct segment *segment, const char *name, struct weir_error *error);
 
 /* MODE, or -1 for the policy's own. */

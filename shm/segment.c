@@ -631,39 +631,3 @@ int segment_remove(const char *name, struct weir_error *error)
 				 "cannot remove %s: %s", path, strerror(errno));
 	return 0;
 }
-
-/* ---- The control lock -------------------------------------------------- */
-
-#define LOCK_WAIT_MS 5000
-
-int segment_lock(struct segment *segment, struct weir_error *error)
-{
-	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = LOCK_CONTROL,
-			      .l_len = 1 };
-	struct timespec pause = { .tv_nsec = 1000000 };
-
-	for (int waited = 0; fcntl(segment->fd, F_OFD_SETLK, &lock) != 0; waited++) {
-		if (errno != EAGAIN && errno != EACCES && errno != EINTR)
-			return weir_fail(error, WEIR_ESYSTEM, "cannot lock %s: %s", segment->path,
-					 strerror(errno));
-		if (waited >= LOCK_WAIT_MS)
-			return weir_fail(error, WEIR_EBUSY,
-					 "process %llu has been changing policies for %d s; if it is "
-					 "stopped, let it go on or kill it",
-					 (unsigned long long)atomic_load_relaxed(
-						 &segment->header->control.control_pid),
-					 LOCK_WAIT_MS / 1000);
-		nanosleep(&pause, NULL);
-	}
-	/* Relaxed: for the message above only. */
-	atomic_store_relaxed(&segment->header->control.control_pid, (uint64_t)getpid());
-	return 0;
-}
-
-void segment_unlock(struct segment *segment)
-{
-	struct flock lock = { .l_type = F_UNLCK, .l_whence = SEEK_SET, .l_start = LOCK_CONTROL,
-			      .l_len = 1 };
-
-	fcntl(segment->fd, F_OFD_SETLK, &lock);
-}

@@ -80,7 +80,11 @@ int segment_remove(const char *name, struct weir_error *error);
 /* Exclude other policy writers, of this and of other processes.  The kernel
  * drops the lock of a process that dies.  Errors: WEIR_EBUSY after 5 s. */
 int segment_lock(struct segment *segment, struct weir_error *error);
+bool segment_trylock(struct segment *segment);  /* false at once if another does */
 void segment_unlock(struct segment *segment);
+
+/* In a forked child, where who held it does not exist. */
+void segment_lock_after_fork(void);
 
 /* Sound enough to be mapped?  HEADER is a copy, FILE_SIZE the real length. */
 int segment_header_check(const struct segment_header *header, uint64_t file_size,

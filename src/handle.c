@@ -15,9 +15,8 @@
  * unless the host calls those itself: called twice they wait for themselves.
  *
  * Who changes policies may wait seconds for another process, and holds a mutex of
- * its own meanwhile, which keeps nobody from opening, closing or forking.  A child
- * makes it anew: who held it does not exist there, and what it guards, the
- * segment's lock, is not the child's.
+ * its own meanwhile (shm/control.c), which keeps nobody from opening, closing or
+ * forking.  A child makes it anew.
  */
 #include "src/handle.h"
 
@@ -41,7 +40,6 @@ struct mapping {
 };
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-static pthread_mutex_t policy_mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct mapping *mappings;
 static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
 static bool host_calls_liburcu;
@@ -54,16 +52,6 @@ void handles_lock(void)
 void handles_unlock(void)
 {
 	pthread_mutex_unlock(&mutex);
-}
-
-void policy_lock(void)
-{
-	pthread_mutex_lock(&policy_mutex);
-}
-
-void policy_unlock(void)
-{
-	pthread_mutex_unlock(&policy_mutex);
 }
 
 /* ---- Fork -------------------------------------------------------------- */
@@ -86,7 +74,7 @@ static void after_fork_child(void)
 {
 	if (!host_calls_liburcu)
 		urcu_bp_after_fork_child();
-	pthread_mutex_init(&policy_mutex, NULL);
+	segment_lock_after_fork();
 	for (struct mapping *mapping = mappings; mapping; mapping = mapping->next) {
 		participant_after_fork(mapping->segment);
 		sync_after_fork(mapping->segment);

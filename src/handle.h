@@ -42,9 +42,4 @@ static inline struct segment *handle_control(const struct weir *weir)
 void handles_lock(void);
 void handles_unlock(void);
 
-/* One thread of this process changes policies at a time; the segment's lock does
- * the rest between processes. */
-void policy_lock(void);
-void policy_unlock(void);
-
 #endif

@@ -17,24 +17,6 @@ static int unknown_policy(const char *name, struct weir_error *error)
 				    sizeof(quoted)));
 }
 
-/* Both locks: of this process's threads, and of all processes. */
-static int lock(struct segment *segment, struct weir_error *error)
-{
-	int status;
-
-	policy_lock();
-	status = segment_lock(segment, error);
-	if (status)
-		policy_unlock();
-	return status;
-}
-
-static void unlock(struct segment *segment)
-{
-	segment_unlock(segment);
-	policy_unlock();
-}
-
 static int check_all(const struct weir_policy *policies, size_t count, struct weir_error *error)
 {
 	for (size_t i = 0; i < count; i++) {
@@ -53,11 +35,11 @@ int weir_policy_set(struct weir *weir, const struct weir_policy *policies, size_
 	int status = check_all(policies, count, error);
 
 	if (status == 0)
-		status = lock(segment, error);
+		status = segment_lock(segment, error);
 	if (status)
 		return status;
 	status = policy_table_set(segment, policies, count, error);
-	unlock(segment);
+	segment_unlock(segment);
 	return status;
 }
 
@@ -68,11 +50,11 @@ int weir_policy_remove(struct weir *weir, const char *name, struct weir_error *e
 
 	if (weir_policy_find(weir, name) == WEIR_NO_POLICY)
 		return unknown_policy(name, error);
-	status = lock(segment, error);
+	status = segment_lock(segment, error);
 	if (status)
 		return status;
 	status = policy_table_remove(segment, name, error);
-	unlock(segment);
+	segment_unlock(segment);
 	return status;
 }
 

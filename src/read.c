@@ -76,6 +76,8 @@ static const struct counter_source counters[] = {
 	       "Errors in talking to Redis."),
 	GLOBAL(COUNTER_DISAGREEMENTS, "sync_disagreements", "policies",
 	       "Policies that another host came to have otherwise."),
+	GLOBAL(COUNTER_PUBLICATIONS, "sync_publications", "publications",
+	       "Publications of policies that were applied here."),
 };
 
 #define COUNTERS (sizeof(counters) / sizeof(counters[0]))

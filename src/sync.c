@@ -2,8 +2,6 @@
 /*
  * sync.c - the public functions on sync.
  */
-#include <signal.h>
-#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -13,10 +11,11 @@
 #include "shm/policy_table.h"
 #include "shm/report.h"
 #include "src/handle.h"
+#include "src/quiet_pipe.h"
 #include "sync/erase.h"
 #include "sync/leader.h"
-#include "sync/policies.h"
 #include "sync/thread.h"
+#include "sync/variants.h"
 
 #define INTERVAL_MIN_NS 1000000ull
 #define INTERVAL_MAX_NS 60000000000ull
@@ -131,12 +130,10 @@ int weir_sync_resume(struct weir *weir, struct weir_error *error)
 	return set_paused(weir, 0, error);
 }
 
-/* A connection that Redis has closed must not end the program. */
 int weir_sync_erase(const struct weir_sync_options *options, struct weir_error *error)
 {
-	const struct timespec no_wait = { 0 };
 	struct weir_sync_options defaults;
-	sigset_t pipe_signal, before, pending;
+	struct quiet_pipe quiet;
 	int status;
 
 	weir_sync_options_init(&defaults);
@@ -145,14 +142,9 @@ int weir_sync_erase(const struct weir_sync_options *options, struct weir_error *
 	status = options_check(options, error);
 	if (status)
 		return status;
-	sigemptyset(&pipe_signal);
-	sigaddset(&pipe_signal, SIGPIPE);
-	sigpending(&pending);
-	pthread_sigmask(SIG_BLOCK, &pipe_signal, &before);
+	quiet_pipe_begin(&quiet);
 	status = sync_erase(options, error);
-	if (!sigismember(&pending, SIGPIPE))
-		sigtimedwait(&pipe_signal, NULL, &no_wait);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	quiet_pipe_end(&quiet);
 	return status;
 }
 
@@ -264,14 +256,17 @@ int weir_sync_status(const struct weir *weir, struct weir_sync_status *status,
 	status->longest_unmerged_ns = longest_unmerged(header, status->unmerged_tokens > 0);
 	status->largest_cap = largest_cap(segment);
 	status_of_shards(segment, status);
+	status->follows = atomic_load_relaxed(&header->sync.follow) != 0;
+	status->published = atomic_load_relaxed(&header->others.published);
+	status->applied = atomic_load_relaxed(&header->others.applied);
 	status->disagreeing = atomic_load_relaxed(&header->others.disagreeing);
 	if (report_read(segment, REPORT_PROBLEM, &problem))
-		snprintf(status->policy_error, sizeof(status->policy_error), "%.*s",
-			 (int)sizeof(status->policy_error) - 1, problem.text);
+		memcpy(status->policy_error, problem.text, sizeof(problem.text));
 	return weir_ok(error);
 }
 
 _Static_assert(sizeof(((struct weir_disagreement *)0)->theirs) == REPORT_TEXT_SIZE, "");
+_Static_assert(sizeof(((struct weir_sync_status *)0)->policy_error) == REPORT_TEXT_SIZE, "");
 
 size_t weir_sync_disagreements(const struct weir *weir, struct weir_disagreement *list,
 			       size_t capacity)

@@ -31,6 +31,7 @@
 #include "sync/policies.h"
 #include "sync/redis.h"
 #include "sync/script.h"
+#include "sync/secret.h"
 
 #define ROUND_AGE_MAX_NS 100000000ull   /* from taking a round to sending it */
 #define SPACING_NS 1000000ull           /* between two rounds, however loud the bell */
@@ -40,6 +41,7 @@
 enum script {
 	SCRIPT_ROUND,
 	SCRIPT_POLICIES,
+	SCRIPT_PUBLISH,
 	SCRIPTS,
 };
 
@@ -248,19 +250,16 @@ static void back_off(struct sync *sync)
  * of them and nothing is shared.  What all of them must agree on is a digest. */
 static bool same_secret(struct sync *sync)
 {
-	static const char text[] = "weir cluster";
-	struct fingerprint digest = hash_strong(sync->segment->secret, text, sizeof(text));
 	struct redis_result results[2] = { { 0 } };
 	struct weir_error error = { 0 };
-	char key[SYNC_KEY_SIZE], value[40];
+	char key[SYNC_KEY_SIZE], value[SECRET_DIGEST_SIZE];
 	size_t length;
 	const char *set[] = { "SET", key, value, "NX", "PX", CLUSTER_TTL_MS };
 	const char *get[] = { "GET", key };
 	const char *found;
 
 	sync_cluster_key(key, sync->prefix);
-	snprintf(value, sizeof(value), "%016llx%016llx", (unsigned long long)digest.high,
-		 (unsigned long long)digest.low);
+	secret_digest(sync->segment->secret, value);
 	redis_append(sync->redis, 6, set, NULL);
 	redis_append(sync->redis, 2, get, NULL);
 	if (redis_flush_and_read(sync->redis, results, 2, &error) != REDIS_ERROR_NONE)
@@ -352,7 +351,7 @@ static uint64_t lead(struct sync *sync)
 	end = now_ns();
 	measure(sync, begin, end, result);
 	if (policies_due(sync->policies, begin)) {
-		policies_ask(sync->policies, sync->redis, SCRIPT_POLICIES, begin);
+		policies_ask(sync->policies, sync->redis, begin);
 		end = now_ns();
 	}
 	spent = end - begin;
@@ -392,7 +391,8 @@ static void *run(void *context)
 static int prepare(struct sync *sync, const struct weir_sync_options *options,
 		   struct weir_error *error)
 {
-	const char *scripts[SCRIPTS] = { sync_script, policies_script };
+	const char *scripts[SCRIPTS] = { sync_script, policies_script,
+					 publish_script };
 	struct redis_options redis;
 	int status = redis_url_parse(options->url, &redis, error);
 
@@ -409,7 +409,8 @@ static int prepare(struct sync *sync, const struct weir_sync_options *options,
 	memcpy(sync->host + 8, &sync->segment->incarnation, 8);
 	/* An entry outlives every window in which somebody may still charge it. */
 	sync->keep_s = 5 + (options->interval_ns + options->max_staleness_ns) / 1000000000u;
-	sync->policies = policies_create(sync->segment, sync->prefix, sync->host);
+	sync->policies = policies_create(sync->segment, sync->prefix, sync->host, SCRIPT_POLICIES,
+					 SCRIPT_PUBLISH);
 	if (!sync->policies)
 		return weir_fail(error, WEIR_ENOMEM, "no memory for the sync thread");
 	return redis_create(&redis, scripts, SCRIPTS, &sync->redis, error);
@@ -466,6 +467,7 @@ int sync_start(struct segment *segment, const struct weir_sync_options *options,
 		atomic_store_relaxed(&header->sync.staleness_ns, options->max_staleness_ns);
 		atomic_store_relaxed(&header->sync.expected_hosts, options->expected_hosts);
 		atomic_store_relaxed(&header->sync.overshoot, options->overshoot_permille);
+		atomic_store_relaxed(&header->sync.follow, options->follow_policies);
 		atomic_store_relaxed(&header->sync.enabled, 1);
 		status = start_thread(sync, error);
 	}

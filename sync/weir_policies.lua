@@ -4,9 +4,11 @@
 -- KEYS[1]  one hash, so that Redis Cluster moves it as a whole.  Its fields:
 --    hosts      <c16 c16 I4 for each host: id, digest of its policies, second when last seen
 --    t<id>      the policies of a host, in words
+--    tag, publication: see publication.h
 -- ARGV     1 host (16 bytes)  2 digest of its policies (16 bytes)  3 its policies, or ""
--- Returns  {code, id and digest (32 bytes) of each other host with another digest}
+-- Returns  {code, id and digest (32 bytes) of each other host with another digest, tag, bytes}
 --    code   0 done, 1 nothing was changed: call again, with the policies
+--    tag    of the publication, or ""; bytes: how long it is
 --
 -- What hosts say is not understood here: they keep it apart by its digest.  A step of Redis' clock
 -- loses hosts until their next call, a second later.
@@ -31,14 +33,17 @@ for at = 1, math.min(#list, RECORD * MAX_HOSTS) - RECORD + 1, RECORD do
     gone[#gone + 1] = 't' .. id
   elseif #kept < MAX_HOSTS - 1 then
     kept[#kept + 1] = string.sub(list, at, at + RECORD - 1)
-    if theirs ~= digest then others[#others + 1] = id .. theirs end
+    if theirs ~= digest and redis.call('HSTRLEN', key, 't' .. id) <= MAX_TEXT then
+      others[#others + 1] = id .. theirs
+    end
   end
 end
-if not known and text == '' then return {1, ''} end
+if not known and text == '' then return {1, '', '', 0} end
 
 kept[#kept + 1] = struct.pack('<c16c16I4', host, digest, now)
 redis.call('HSET', key, 'hosts', table.concat(kept))        -- the first write
 if text ~= '' then redis.call('HSET', key, 't' .. host, text) end
 if #gone > 0 then redis.call('HDEL', key, unpack(gone)) end
 redis.call('PEXPIRE', key, TTL_MS)
-return {0, table.concat(others)}
+local tag = redis.call('HGET', key, 'tag') or ''
+return {0, table.concat(others), string.sub(tag, 1, 17), redis.call('HSTRLEN', key, 'publication')}

@@ -199,9 +199,11 @@ int cmd_replay(struct cli *cli, int argc, char **argv);
 int cmd_reset(struct cli *cli, int argc, char **argv);
 int cmd_stats(struct cli *cli, int argc, char **argv);
 int cmd_sync_pause(struct cli *cli, int argc, char **argv);
+int cmd_sync_publish(struct cli *cli, int argc, char **argv);
 int cmd_sync_resume(struct cli *cli, int argc, char **argv);
 int cmd_sync_run(struct cli *cli, int argc, char **argv);
 int cmd_sync_status(struct cli *cli, int argc, char **argv);
+int cmd_sync_withdraw(struct cli *cli, int argc, char **argv);
 int cmd_status(struct cli *cli, int argc, char **argv);
 int cmd_top(struct cli *cli, int argc, char **argv);
 

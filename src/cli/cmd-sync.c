@@ -59,6 +59,8 @@ int cmd_sync_run(struct cli *cli, int argc, char **argv)
 		  &hosts, 1, 1000000 },
 		{ "overshoot", "PERMILLE", "of a burst, for bounded policies (default 50)",
 		  CLI_NUMBER, &overshoot, 0, 1000 },
+		{ "follow-policies", NULL, "apply policies that other hosts publish", CLI_FLAG,
+		  &sync.follow_policies },
 		CLI_OPTION_SEGMENT(cli),
 		{ 0 },
 	};
@@ -133,7 +135,8 @@ static void print_disagreements(struct cli *cli, const struct weir_sync_status *
 		cli_warn("%s", status->policy_error);
 	for (size_t i = 0; i < count; i++)
 		cli_warn("policy \"%s\": this host has %s, and host %016" PRIx64
-			 " (%" PRIu64 " like it) has %s; set it alike everywhere",
+			 " (%" PRIu64 " like it) has %s; set it alike everywhere, or publish it "
+			 "(weir sync publish)",
 			 list[i].policy, list[i].ours, list[i].host, list[i].hosts,
 			 list[i].theirs);
 }
@@ -159,6 +162,9 @@ static json_t *json_status(struct cli *cli, const struct weir_sync_status *statu
 	json_object_set_new(object, "largest_cap", cli_json_duration(status->largest_cap));
 	json_object_set_new(object, "disagreeing", cli_json_u64(status->disagreeing));
 	json_object_set_new(object, "disagreements", json_disagreements(cli));
+	json_object_set_new(object, "follows", json_boolean(status->follows));
+	json_object_set_new(object, "published", cli_json_u64(status->published));
+	json_object_set_new(object, "applied", cli_json_u64(status->applied));
 	json_object_set_new(object, "policy_error", cli_json_text(status->policy_error));
 	return object;
 }
@@ -197,9 +203,65 @@ int cmd_sync_status(struct cli *cli, int argc, char **argv)
 		printf("largest cap      none\n");
 	else
 		printf("largest cap      %" PRIu64 " tokens\n", status.largest_cap);
+	printf("publication      %" PRIu64 ", applied %" PRIu64 ", %s\n", status.published,
+	       status.applied, status.follows ? "followed" : "not followed");
 	printf("disagreements    %" PRIu64 " policies\n", status.disagreeing);
 	print_disagreements(cli, &status);
 	return CLI_OK;
+}
+
+/* ---- publish, withdraw ------------------------------------------------- */
+
+static int change_published(struct cli *cli, int argc, char **argv, bool *all,
+			    int (*change)(struct weir *weir,
+					  const struct weir_sync_options *options,
+					  const char *const *names, size_t count,
+					  uint64_t *version, struct weir_error *error))
+{
+	struct weir_sync_options sync;
+	struct weir_error error;
+	uint64_t version = 0;
+
+	weir_sync_options_init(&sync);
+
+	const struct cli_option options[] = {
+		{ "redis", "URL", "where Redis is (default redis://127.0.0.1:6379)", CLI_STRING,
+		  &sync.url },
+		{ "prefix", "TEXT", "of the keys in Redis (default \"weir\")", CLI_STRING,
+		  &sync.prefix },
+		CLI_OPTION_SEGMENT(cli),
+		CLI_OPTION_JSON(cli),
+		/* Last, so that `withdraw` is without it. */
+		{ all ? "all" : NULL, NULL, "all policies of the segment", CLI_FLAG, all },
+		{ 0 },
+	};
+
+	cli_parse(cli, argc, argv, options, 0, SIZE_MAX);
+	if (all && *all && cli->operand_count > 0)
+		cli_die(cli, "give --all or names of policies, not both");
+	if (!(all && *all) && cli->operand_count == 0)
+		cli_die(cli, all ? "no policy named; name one, or give --all" :
+				   "no policy named; name one");
+	if (change(cli_open(cli), &sync, all && *all ? NULL : (const char *const *)cli->operands,
+		   cli->operand_count, &version, &error) < 0)
+		cli_die(cli, "%s", error.message);
+	if (cli->json)
+		cli_print_json(cli, json_pack("{s:o}", "version", cli_json_u64(version)));
+	else
+		printf("publication %" PRIu64 "\n", version);
+	return CLI_OK;
+}
+
+int cmd_sync_publish(struct cli *cli, int argc, char **argv)
+{
+	bool all = false;
+
+	return change_published(cli, argc, argv, &all, weir_sync_publish);
+}
+
+int cmd_sync_withdraw(struct cli *cli, int argc, char **argv)
+{
+	return change_published(cli, argc, argv, NULL, weir_sync_withdraw);
 }
 
 /* ---- pause, resume ----------------------------------------------------- */

@@ -119,6 +119,7 @@ _weir()
 	force-take/0 | reset/0 | acquire/0 | stats/0)
 		_weir_reply "$(_weir_policies)"
 		;;
+	"sync publish"/* | "sync withdraw"/*) _weir_reply "$(_weir_policies)" ;;
 	"policy load"/0 | replay/0) _weir_files ;;
 	acquire/2 | acquire/3)
 		mapfile -t COMPREPLY < <(compgen -c -- "$current")

@@ -40,7 +40,7 @@ class Completion(WeirTest):
         self.assertEqual(self.complete("help", "re"), ["refund", "remove", "replay", "reset"])
         self.assertEqual(self.complete("help", "policy", "l"), ["list", "load"])
         self.assertEqual(self.complete("sy"), ["sync"])
-        self.assertEqual(self.complete("sync", ""), ["pause", "resume", "run", "status"])
+        self.assertEqual(self.complete("sync", ""), ["pause", "publish", "resume", "run", "status", "withdraw"])
         self.assertEqual(self.complete("help", "sync", "r"), ["resume", "run"])
         self.assertEqual(self.complete("--s"), ["--segment"])
 
@@ -53,8 +53,8 @@ class Completion(WeirTest):
         self.assertEqual(self.complete("top", "--by", ""), ["consumed", "denied"])
         self.assertEqual(
             self.complete("sync", "run", "--redis", "unix:///x", "--"),
-            ["--expected-hosts", "--help", "--interval-ms", "--max-staleness-ms", "--overshoot",
-             "--prefix", "--redis", "--segment"],
+            ["--expected-hosts", "--follow-policies", "--help", "--interval-ms",
+             "--max-staleness-ms", "--overshoot", "--prefix", "--redis", "--segment"],
         )
         self.assertEqual(self.complete("create", "--sy"), ["--sync"])
         self.assertEqual(self.complete("sync", "run", "--redis", ""),
@@ -76,6 +76,8 @@ class Completion(WeirTest):
             self.assertEqual(self.complete(command, ""), ["api", "login"], command)
         self.assertEqual(self.complete("allow", "--cost", "2", "l"), ["login"])
         self.assertEqual(self.complete("policy", "remove", "a"), ["api"])
+        self.assertEqual(self.complete("sync", "publish", "api", ""), ["api", "login"])
+        self.assertEqual(self.complete("sync", "withdraw", "l"), ["login"])
         self.assertEqual(self.complete("list", "--policy", "a"), ["api"])
         self.assertEqual(self.complete("fail-mode", "api", "d"), ["default"])
         self.environment["WEIR_SEGMENT"] = "no-such-segment"

@@ -238,11 +238,44 @@ class Agreement(Sync):
                               timeout=60, check=True)
         self.assertIn("disagreements    1 policies\n", done.stdout)
         for says in ('policy "api"', "10/365d eventual", "20/365d, 5/1s bounded", incarnation,
-                     "set it alike everywhere"):
+                     "set it alike everywhere", "weir sync publish"):
             self.assertIn(says, done.stderr)
         self.weir("policy", "set", "api", "20/365d", "5/1s", "--fail-mode", "open", *one.at)
         self.wait(lambda: one.status()["disagreeing"] == 0 and other.status()["disagreeing"] == 0)
         self.assertEqual(one.status()["disagreements"], [])
+
+    def test_publish_and_withdraw(self):
+        one, other = self.hosts(2, "10/365d", "--follow-policies")
+        at_redis = ("--redis", self.redis.url)
+        self.weir("policy", "set", "web", "5/1s", "--fail-mode", "open", *one.at)
+        self.assertEqual(self.weir("sync", "publish", "web", *at_redis, *one.at),
+                         "publication 1\n")
+        self.wait(lambda: other.status()["applied"] == 1)
+        listed = {policy["name"]: policy
+                  for policy in self.weir_json("policy", "list", *other.at)["policies"]}
+        self.assertEqual(listed["web"]["limits"][0]["text"], "5/1s")
+        self.assertEqual(listed["web"]["fail_mode"], "open")
+        self.assertEqual(listed["api"]["limits"][0]["text"], "10/365d")
+        self.assertEqual(self.weir_json("sync", "publish", "--all", *at_redis, *other.at),
+                         {"version": 2})
+        self.wait(lambda: one.status()["applied"] == 2)
+        status = one.status()
+        self.assertEqual((status["follows"], status["published"]), (True, 2))
+        self.assertIn("publication      2, applied 2, followed\n",
+                      self.weir("sync", "status", *one.at))
+        self.weir("sync", "withdraw", "web", *at_redis, *one.at)
+        self.wait(lambda: "web" not in self.weir("policy", "list", *other.at))
+
+        for words, says in ((("publish",), "--all"), (("withdraw",), "name one"),
+                            (("publish", "--all", "api"), "not both"),
+                            (("withdraw", "--all"), "--all"),
+                            (("publish", "nobody"), "nobody"),
+                            (("withdraw", "nobody"), "neither published")):
+            with self.subTest(words=words):
+                self.assertIn(says, self.weir_error("sync", *words, *at_redis, *one.at))
+        self.redis.end()
+        self.assertIn(self.redis.socket,
+                      self.weir_error("sync", "publish", "api", *at_redis, *one.at))
 
     def test_a_signal_ends_it(self):
         host, = self.hosts(1, "10/365d")

@@ -9,7 +9,8 @@ from support import SOURCE, WeirTest, main
 COMMANDS = [
     "create", "remove", "info", "check", "policy set", "policy list", "policy remove",
     "policy load", "fail-mode", "allow", "status", "refund", "force-take", "reset", "acquire",
-    "list", "top", "stats", "sync run", "sync status", "sync pause", "sync resume", "replay", "version", "help",
+    "list", "top", "stats", "sync run", "sync status", "sync publish", "sync withdraw",
+    "sync pause", "sync resume", "replay", "version", "help",
 ]
 
 

@@ -55,9 +55,8 @@ MUTANTS = {
     "no-finish": ("if (state.first == tag || !counts(state.second, generation))",
                   "if (!counts(state.second, generation))"),
     # A writer switches to the new bank before it is written.
-    "switch-first": ("\tcopy_bank(segment, version);\n\tfor (size_t i = 0; i < count; i++) {",
-                     "\tswitch_bank(segment, version);\n\tcopy_bank(segment, version);\n"
-                     "\tfor (size_t i = 0; i < count; i++) {"),
+    "switch-first": ("\tcopy_bank(segment, version);\n\t/* First, to make room. */",
+                     "\tswitch_bank(segment, version);\n\tcopy_bank(segment, version);\n"),
 }
 
 
