@@ -3,7 +3,8 @@
  * quick.h - the decision that nearly all decisions are: one token bucket, live.
  *
  * What.  The same steps as plan.c's, inlined, for a policy with one token-bucket
- * limit that is not in shadow and a key whose bucket exists.  Whatever else comes
+ * limit that is not in shadow and a key whose bucket exists; if it syncs, with a view
+ * that is fresh and a bucket that the leader is to visit anyway.  Whatever else comes
  * up (no bucket, a slot that changes hands, policies that change, contention) is
  * left to plan.c, before anything was stored.  It exists because most of the time
  * of the general way is moving structs that this case does not need: see
@@ -11,7 +12,7 @@
  * is not where it most likely is, a denial, an answer in numbers) is in quick.c, and
  * the rest keeps to registers.
  *
- * Ordering.  As in bucket.c: E1, E2, E4, E6.
+ * Ordering.  As in plan.c and bucket.c: E1, E2, E4, E6, E8, E9.
  */
 #ifndef WEIR_QUICK_H
 #define WEIR_QUICK_H
@@ -33,6 +34,9 @@ struct quick {
 	const struct limit_record *limit;       /* in the bank of VERSION */
 	struct fingerprint fingerprint;
 	struct slot *slot;                      /* where the bucket most likely is */
+	const struct shard_record *shard;       /* NULL: the policy does not sync */
+	uint64_t cap;                           /* tokens that may be unmerged, if it does */
+	uint64_t owner;                         /* the slot's, but for its generation */
 };
 
 enum quick_result {
@@ -71,6 +75,42 @@ void quick_describe(const struct limit *limit, const struct quick_outcome *outco
 /* All of a limit's words, for its numbers. */
 void quick_read_limit(const struct limit_record *record, struct limit *limit);
 
+/* What a policy that syncs needs besides; false where quick_attempt() is no help. */
+static inline bool quick_prepare_sync(struct quick *quick, const struct segment *segment,
+				      enum weir_consistency consistency, uint64_t serial)
+{
+	const struct bucket_ref nobody = { 0 };
+
+	/* Relaxed: one number, good by itself.  0: the leader has yet to set it. */
+	quick->cap = consistency == WEIR_BOUNDED ?
+			     atomic_load_relaxed(&segment->switches[quick->policy_index].cap[0]) :
+			     GCRA_COUNT_MOST;
+	if (quick->cap > GCRA_COUNT_MOST)
+		quick->cap = GCRA_COUNT_MOST;
+	quick->shard = &segment->shards[slot_shard(quick->fingerprint.low)];
+	quick->owner = table_owner_word(&nobody, quick->policy_index, serial, 0, true);
+	return quick->cap > 0 && consistency != WEIR_STRICT;
+}
+
+/* May a bucket that syncs be charged with no more ado?  The view is fresh, the leader
+ * knows whose the bucket is and that it has to visit it, and after the charge not so
+ * much is unmerged that it would have to hurry. */
+static inline bool quick_may_sync(const struct quick *quick, const struct quick_outcome *outcome,
+				  uint64_t state_second, uint64_t now_ns, uint64_t cost)
+{
+	const struct slot *slot = outcome->ref.slot;
+	uint64_t merged = atomic_load_acquire(&slot->merged);           /* E8 */
+	uint64_t unmerged = (outcome->used - (merged >> STATE_USED_SHIFT)) & WEIR_COUNT_MAX;
+
+	/* The leader merges a round before it says that the view is fresh. */
+	return atomic_load_acquire(&quick->shard->fresh_until_ns) >= now_ns &&  /* E9 */
+	       (state_second & STATE_QUEUED) &&
+	       /* Relaxed: complete in itself, with its generation. */
+	       atomic_load_relaxed(&slot->owner) == (quick->owner | outcome->ref.generation) &&
+	       (merged & GENERATION_MASK) == outcome->ref.generation &&
+	       cost <= quick->cap && unmerged <= (quick->cap - cost) / 2;
+}
+
 /* Find the policy, fingerprint the key, and start loading the slot.  False if it
  * is not this case. */
 QUICK_INLINE bool quick_prepare(struct quick *quick, const struct segment *segment,
@@ -86,8 +126,7 @@ QUICK_INLINE bool quick_prepare(struct quick *quick, const struct segment *segme
 	record = (version & 1 ? segment->banks[1] : segment->banks[0]) + index;
 	flags = policy_word(&record->flags);
 	/* An id of serial 0 is none, and no record that has this flag has it. */
-	if (!(flags & POLICY_SIMPLE) || policy_word(&record->serial) != policy >> 12 ||
-	    policy_flags_sync(segment, flags))
+	if (!(flags & POLICY_SIMPLE) || policy_word(&record->serial) != policy >> 12)
 		return false;
 	quick->version = version;
 	quick->policy_index = index;
@@ -96,6 +135,10 @@ QUICK_INLINE bool quick_prepare(struct quick *quick, const struct segment *segme
 		&segment->hash, policy_word(&quick->limit->key[0]),
 		policy_word(&quick->limit->key[1]), key, key_length);
 	quick->slot = table_slot(&segment->table, quick->fingerprint, 0);
+	quick->shard = NULL;
+	if (policy_flags_sync(segment, flags) &&
+	    !quick_prepare_sync(quick, segment, policy_flags_consistency(flags), policy >> 12))
+		return false;
 	/* Before the clock is read: that read may wait for what came before it, and
 	 * hides part of the miss. */
 	__builtin_prefetch(quick->slot, 1);
@@ -130,6 +173,8 @@ QUICK_INLINE enum quick_result quick_attempt(const struct quick *quick,
 	    (outcome->ref.generation | STATE_LIVE))
 		return QUICK_NOT;
 	outcome->used = state_used(seen);
+	if (quick->shard && !quick_may_sync(quick, outcome, seen.second, now_ns, cost))
+		return QUICK_NOT;
 	if (__builtin_expect(cost == 1 && policy_word(&limit->token_part) == 0, 1)) {
 		/* gcra_spend() of one token of a whole number of nanoseconds. */
 		struct bucket_state before = { seen.first, outcome->used };
