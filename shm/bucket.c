@@ -20,12 +20,15 @@
  * stood in the bucket together, since charges move the second word.  Only a
  * charge and its own refund between the readings can hide there: the denial
  * then saw a charge that was in the bucket for that moment.
+ *
+ * What other hosts have stands in a word of its own, which only the leader writes:
+ * it may change at any time, before a compare-and-swap or behind it.  Only that it
+ * is not older than the word merged, which pays for it, is asked for (E8).
  */
 #include "shm/bucket.h"
 
 #include "shm/clock.h"
 #include "shm/gcra.h"
-#include "shm/window.h"
 
 #define CHANGE_ATTEMPTS 4096
 #define READ_ATTEMPTS 64
@@ -59,13 +62,20 @@ bool bucket_read(const struct bucket_ref *ref, struct word_pair *state)
 
 static struct bucket_state decode(const struct bucket_ref *ref, struct word_pair state)
 {
-	struct bucket_state decoded = { 0, 0 };
+	struct bucket_state decoded = { 0, 0, 0 };
 
 	if (is_owner(ref, state.second)) {
 		decoded.time_ns = state.first;
 		decoded.used = state_used(state);
 	}
 	return decoded;
+}
+
+/* With the tag as window.h has it. */
+static uint64_t foreign_of(const struct bucket_ref *ref)
+{
+	/* Behind the load of merged: see apply_cap(). */
+	return foreign_mixed(atomic_load_acquire(&ref->slot->foreign), ref->generation); /* E8 */
 }
 
 /* What of the word SEEN is neither used nor the owner's stays: the epoch of the
@@ -219,27 +229,51 @@ static void add_remaining(const struct limit *limit, const struct bucket_state *
 					    gcra_debt_ns(state, request->now_ns));
 }
 
+/* With a stale view, a host may have its share of a window, whatever the others do. */
+static void apply_share(const struct limit *limit, const struct bucket_state *before,
+			const struct bucket_request *request, struct verdict *verdict)
+{
+	struct window_own own = window_own_at(limit, before, request->now_ns);
+
+	if (own.tokens <= request->share && request->cost <= request->share - own.tokens)
+		return;
+	verdict->allowed = false;
+	verdict->retry_after_ns = own.left_ns;
+}
+
 struct verdict bucket_judge_absent(const struct limit *limit, const struct bucket_request *request,
 				   uint64_t *debt_ns)
 {
-	struct bucket_state empty = { 0, 0 }, after;
+	struct bucket_state empty = { 0, 0, 0 }, after;
 	struct verdict verdict = judge(limit, &empty, request, &after);
 
 	*debt_ns = after.time_ns > request->now_ns ? after.time_ns - request->now_ns : 0;
 	if (limit->algorithm == WEIR_CONCURRENCY)
 		*debt_ns = UINT64_MAX;
+	if (request->share && verdict.allowed)
+		apply_share(limit, &empty, request, &verdict);
 	add_remaining(limit, &empty, request, &verdict);
 	return verdict;
 }
 
-/* In a mode with a bound, only so much may be admitted beyond the merged view. */
-static void apply_cap(const struct bucket_ref *ref, const struct bucket_state *before,
-		      const struct bucket_request *request, struct verdict *verdict)
+/* What no view has yet, where MERGED was read before BEFORE's foreign was: a leader
+ * that sets both in between makes room for less. */
+static uint64_t unmerged_of(const struct bucket_ref *ref, const struct limit *limit,
+			    const struct bucket_state *before,
+			    const struct bucket_request *request, uint64_t merged)
 {
-	/* A merge raises the time first, and only then the credit. */
-	uint64_t merged = atomic_load_acquire(&ref->slot->merged);              /* E8 */
-	uint64_t unmerged = bucket_unmerged(ref->generation, before->used, merged);
+	struct window_own own;
 
+	if (limit->algorithm == WEIR_TOKEN_BUCKET)
+		return bucket_unmerged(ref->generation, before->used, merged);
+	own = window_own_at(limit, before, request->now_ns);
+	return window_unmerged(ref->generation, own.index, own.tokens, merged, before->foreign);
+}
+
+/* In a mode with a bound, only so much may be admitted beyond the merged view. */
+static void apply_cap(uint64_t unmerged, const struct bucket_request *request,
+		      struct verdict *verdict)
+{
 	verdict->hurry = request->cap != UINT64_MAX &&
 			 (request->cost > request->cap || unmerged > (request->cap - request->cost) / 2);
 	if (unmerged == 0 || (request->cost <= request->cap &&
@@ -310,24 +344,34 @@ static void queue_before(const struct bucket_ref *ref, const struct bucket_reque
 enum bucket_result bucket_apply(const struct bucket_ref *ref, const struct limit *limit,
 				const struct bucket_request *request, struct verdict *verdict)
 {
-	bool capped = request->cap != 0 &&
-		      (request->operation == BUCKET_SPEND || request->operation == BUCKET_PEEK);
+	bool asks = request->cost > 0 && (request->operation == BUCKET_SPEND ||
+					  request->operation == BUCKET_PEEK);
+	bool capped = asks && request->cap != 0;
 
 	for (int attempt = 0; attempt < CHANGE_ATTEMPTS; attempt++) {
 		struct bucket_state before, after;
 		struct word_pair state;
+		uint64_t merged = 0;
 
 		if (!bucket_read(ref, &state))
 			return BUCKET_GONE;
 		before = decode(ref, state);
+		/* A merge brings the view first, and only then the credit. */
+		if (capped)
+			merged = atomic_load_acquire(&ref->slot->merged);       /* E8 */
+		if (request->foreign)
+			before.foreign = foreign_of(ref);
 		*verdict = judge(limit, &before, request, &after);
-		if (capped && verdict->allowed && request->cost > 0)
-			apply_cap(ref, &before, request, verdict);
+		if (asks && request->share && verdict->allowed)
+			apply_share(limit, &before, request, verdict);
+		if (capped && verdict->allowed)
+			apply_cap(unmerged_of(ref, limit, &before, request, merged), request,
+				  verdict);
 		/* Charged before its limit began to sync: let the leader know. */
 		if (verdict->capped && request->operation == BUCKET_SPEND &&
 		    !(state.second & STATE_QUEUED))
 			queue_mark(request->queue, request->slot);
-		if (request->operation == BUCKET_PEEK || verdict->capped ||
+		if (request->operation == BUCKET_PEEK || (asks && !verdict->allowed) ||
 		    (after.time_ns == before.time_ns && after.used == before.used &&
 		     !(request->operation == BUCKET_RESET && request->queue))) {
 			add_remaining(limit, &before, request, verdict);
@@ -343,6 +387,9 @@ enum bucket_result bucket_apply(const struct bucket_ref *ref, const struct limit
 					 encode(ref, &after, state.second,
 						request->queue != NULL))) {     /* E2 */
 			verdict->after = after;
+			/* Relaxed: the leader's next view stands whenever it comes. */
+			if (request->operation == BUCKET_RESET && request->foreign)
+				atomic_store_relaxed(&ref->slot->foreign, 0);
 			add_remaining(limit, &after, request, verdict);
 			return BUCKET_DONE;
 		}

@@ -6,6 +6,7 @@
 #include "shm/limit.h"
 #include "shm/queue.h"
 #include "shm/table.h"
+#include "shm/window.h"
 
 enum bucket_operation {
 	BUCKET_SPEND,           /* if the limit allows it */
@@ -23,6 +24,8 @@ struct bucket_request {
 	bool detail;                    /* is verdict.remaining wanted? */
 	const struct queue *queue;      /* of a limit that syncs; NULL: it does not */
 	uint64_t slot;                  /* then: the index of the slot */
+	bool foreign;                   /* do other hosts' tokens count? */
+	uint64_t share;                 /* tokens that this host may have; 0: any number */
 	uint64_t cap;                   /* tokens that may be unmerged; 0: any number */
 	uint64_t merge_ns;              /* how soon they may be merged, for retry_after */
 	const uint64_t *version;        /* of the policies: the change is made only */
@@ -50,6 +53,19 @@ struct verdict bucket_judge_absent(const struct limit *limit, const struct bucke
 
 /* Read the bucket; false if the slot has another owner now. */
 bool bucket_read(const struct bucket_ref *ref, struct word_pair *state);
+
+/* The same of a window: of the one with INDEX, of which this host has OWN tokens.  What
+ * is of another window, or came with the counts of another, tells nothing. */
+static inline uint64_t window_unmerged(uint64_t generation, uint64_t index, uint64_t own,
+				       uint64_t merged, uint64_t foreign)
+{
+	uint64_t tags = (index << MERGED_WINDOW_SHIFT & MERGED_WINDOW_MASK) | generation;
+
+	if (((merged ^ tags) & (MERGED_WINDOW_MASK | GENERATION_MASK)) != 0 ||
+	    !foreign_is_of(foreign, index))
+		return own;
+	return own > merged >> STATE_USED_SHIFT ? own - (merged >> STATE_USED_SHIFT) : 0;
+}
 
 /* The tokens of the bucket that no view of the cluster has yet, given its word
  * merged.  0 if refunds outweigh them. */

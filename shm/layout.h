@@ -60,8 +60,13 @@ struct slot {
 	struct word_pair identity;
 	struct word_pair state;
 	uint64_t merged;        /* sync: 0-15 generation, 20-63 what of used is in the
-	                         * cluster's view; of another generation: nothing */
-	uint64_t share_ns;      /* sync: when the share of a stale view is whole again */
+	                         * cluster's view; of another generation: nothing.
+	                         * 16-19 of windows: last bits of the window's index */
+	union {
+		uint64_t share_ns;      /* sync, token bucket: when the share of a stale
+		                         * view is whole again */
+		uint64_t foreign;       /* sync, else: what other hosts have (window.h) */
+	};
 	uint64_t owner;         /* whose: 0-15 generation, 16-31 policy index, 32-37
 	                         * limit index, 38 OWNER_JOINED, 39 OWNER_SYNCS, 40-63
 	                         * low bits of the policy serial */
@@ -76,6 +81,9 @@ _Static_assert(sizeof(struct slot) == CACHE_LINE, "a decision touches one line")
 #define STATE_EPOCH_UNIT (1ull << 18)
 #define STATE_EPOCH_MASK (3ull << 18)
 #define STATE_USED_SHIFT 20
+
+#define MERGED_WINDOW_SHIFT 16
+#define MERGED_WINDOW_MASK 0xf0000ull
 
 #define OWNER_LIMIT_MASK 0x3fu
 #define OWNER_JOINED (1ull << 38)       /* charged before its limit began to sync */
@@ -101,7 +109,8 @@ struct slot_sync {
 	struct word_pair sent;          /* first: used when sent; second: the tag,
 	                                 * term << 32 | sequence */
 	struct word_pair agreed;        /* first: used that Redis has for certain; second:
-	                                 * time_ns as of then, as the view said */
+	                                 * time_ns as of then, as the view said; of windows,
+	                                 * which one: window_gone_ns() */
 	uint64_t name_rest;             /* bits 64-79 of the fingerprint << 16 */
 	uint64_t resets;                /* 16-31: resets that Redis has for certain */
 	uint64_t refresh_ns;            /* when to ask again though nothing was charged */
@@ -121,7 +130,8 @@ struct shard_record {
 	/* For decisions. */
 	uint64_t fresh_until_ns;        /* the view is stale after this; 0: never merged */
 	uint64_t hosts;                 /* alive at the last round; 0: not known */
-	uint64_t for_decisions[6];
+	uint64_t window_offset_ns;      /* the shard's clock - ours; 0: not known */
+	uint64_t for_decisions[5];
 	/* For the next leader. */
 	uint64_t acked_tag;             /* of the last call that Redis acknowledged */
 	uint64_t restore;               /* Redis forgot: tell it what was agreed */

@@ -24,8 +24,8 @@ struct limit {
 	uint64_t parts;
 	uint64_t tolerance_ns;
 	uint64_t tolerance_part;
-	int64_t aligned_offset_ns;      /* fixed window: aligned time - now */
-	int64_t stored_offset_ns;       /* fixed window: aligned time - stored time */
+	int64_t aligned_offset_ns;      /* windows: aligned time - now */
+	int64_t stored_offset_ns;       /* windows: aligned time - stored time */
 };
 
 /* No request's time is this late (the year 2116, for times since 1970): a debt
@@ -36,6 +36,7 @@ struct limit {
 struct bucket_state {
 	uint64_t time_ns;
 	uint64_t used;
+	uint64_t foreign;       /* what the other hosts have: window.h; 0: nothing known */
 };
 
 /* What an algorithm says of one request. */

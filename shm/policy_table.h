@@ -138,6 +138,28 @@ static inline void policy_limit(const struct segment *segment, uint64_t version,
 	policy_limit_read(&policy_record_at(segment, version, index)->limits[i], limit);
 }
 
+static inline bool limit_is_window(const struct limit *limit)
+{
+	return limit->algorithm == WEIR_SLIDING_WINDOW || limit->algorithm == WEIR_FIXED_WINDOW;
+}
+
+/* Align a window that syncs to the clock of its SHARD; until that was heard of, as the
+ * fixed windows of this host are, by OWN_OFFSET.  What is stored stays near the
+ * segment's time, whatever Redis' clock says, so that a bucket which another key may
+ * take is one whose window is over, or was not long before. */
+static inline void policy_align(const struct segment *segment, const struct shard_record *shard,
+				int64_t own_offset, struct limit *limit)
+{
+	/* Relaxed: one word, complete in itself. */
+	uint64_t offset = atomic_load_relaxed(&shard->window_offset_ns);
+	uint64_t stored = (uint64_t)segment->wall_offset_ns;
+
+	limit->aligned_offset_ns = offset ? (int64_t)offset : own_offset;
+	if (limit->algorithm == WEIR_SLIDING_WINDOW)
+		stored -= stored % limit->period_ns;
+	limit->stored_offset_ns = (int64_t)stored;
+}
+
 /* The whole policy at INDEX; false if there is none, or it is damaged. */
 bool policy_decode(const struct segment *segment, uint64_t version, uint32_t index,
 		   struct weir_policy *policy, uint64_t *serial);

@@ -97,11 +97,14 @@ bool plan_prepare(struct plan *plan, const struct segment *segment,
 		step->ref.slot = NULL;
 		step->hold = 0;
 		step->charged_ns = 0;
-		step->syncs = plan->syncs && step->limit.algorithm == WEIR_TOKEN_BUCKET;
+		step->syncs = plan->syncs && step->limit.algorithm != WEIR_CONCURRENCY;
 		step->charged = false;
 		step->share_charged = false;
 		step->verdict = (struct verdict){ .allowed = true };
-		if (step->limit.algorithm == WEIR_FIXED_WINDOW) {
+		if (step->syncs && limit_is_window(&step->limit)) {
+			policy_align(segment, view_shard(plan, i), aligned_offset(plan),
+				     &step->limit);
+		} else if (step->limit.algorithm == WEIR_FIXED_WINDOW) {
 			step->limit.aligned_offset_ns = aligned_offset(plan);
 			step->limit.stored_offset_ns = segment->wall_offset_ns;
 		}
@@ -124,6 +127,8 @@ static struct bucket_request bucket_request(const struct plan *plan, uint32_t i,
 		.version = &plan->segment->header->policy.version,
 		.version_seen = plan->version,
 		.queue = plan->limits[i].syncs ? &segment->queue : NULL,
+		.foreign = plan->limits[i].syncs && limit_is_window(&plan->limits[i].limit),
+		.share = view_share(plan, i),
 		.cap = view_cap(plan, i),
 		.merge_ns = plan->limits[i].syncs ?
 				    atomic_load_relaxed(&segment->header->sync.interval_ns) : 0,
@@ -262,8 +267,8 @@ static bool take_share(struct plan *plan, uint32_t i, enum bucket_operation oper
 	uint64_t retry_ns;
 
 	if (!step->syncs || !plan->stale || plan->head.fail_mode != WEIR_FAIL_SHARE ||
-	    operation == BUCKET_FORCE)
-		return true;
+	    operation == BUCKET_FORCE || step->limit.algorithm != WEIR_TOKEN_BUCKET)
+		return true;    /* or view_share() has said all */
 	if (!view_share_take(plan, i, take, &retry_ns)) {
 		step->verdict.allowed = false;
 		step->verdict.never = false;

@@ -128,8 +128,8 @@ uint64_t weir_counter_read(const struct weir *weir, unsigned index, const char *
 
 /* ---- Buckets ----------------------------------------------------------- */
 
-static void describe_status(const struct bucket_ref *ref, struct limit *limit, uint64_t now_ns,
-			    struct weir_bucket *bucket)
+static void describe_status(const struct bucket_ref *ref, struct limit *limit, bool syncs,
+			    uint64_t now_ns, struct weir_bucket *bucket)
 {
 	uint64_t version = 0;
 	struct bucket_request peek = {
@@ -137,6 +137,7 @@ static void describe_status(const struct bucket_ref *ref, struct limit *limit, u
 		.cost = 1,
 		.now_ns = now_ns,
 		.detail = true,
+		.foreign = syncs,
 		.version = &version,
 	};
 	struct weir_decision *status = &bucket->status;
@@ -211,6 +212,29 @@ static bool find_heir(const struct segment *segment, uint64_t version, struct we
 	return false;
 }
 
+/* Where windows stand.  True if other hosts' tokens count in them. */
+static bool align(const struct segment *segment, const struct bucket_ref *ref, struct limit *limit)
+{
+	/* Relaxed here and below: words that are complete in themselves. */
+	uint64_t owner = atomic_load_relaxed(&ref->slot->owner);
+	uint64_t identity = atomic_load_relaxed(&ref->slot->identity.first);
+	int64_t offset = 0;
+
+	if (!limit_is_window(limit))
+		return false;
+	if (segment->clock != WEIR_CLOCK_CALLER)
+		offset = (int64_t)atomic_load_relaxed(&segment->header->wall.offset_ns);
+	if ((owner & OWNER_SYNCS) && segment->shards) {
+		policy_align(segment, &segment->shards[slot_shard(identity)], offset, limit);
+		return true;
+	}
+	if (limit->algorithm == WEIR_FIXED_WINDOW) {
+		limit->aligned_offset_ns = offset;
+		limit->stored_offset_ns = segment->wall_offset_ns;
+	}
+	return false;
+}
+
 /* Whose bucket it is; the policy's name stays empty if that is not known. */
 static void describe_owner(const struct segment *segment, const struct bucket_ref *ref,
 			   uint64_t now_ns, struct weir_bucket *bucket)
@@ -218,6 +242,7 @@ static void describe_owner(const struct segment *segment, const struct bucket_re
 	uint64_t version = policy_version(segment);
 	struct weir_policy policy;
 	struct limit limit;
+	bool syncs;
 
 	if ((!find_owner(segment, version, ref, bucket, &policy, &limit) &&
 	     !find_heir(segment, version, bucket, &policy, &limit)) ||
@@ -225,16 +250,10 @@ static void describe_owner(const struct segment *segment, const struct bucket_re
 		bucket->limit_index = 0;
 		return;
 	}
-	if (limit.algorithm == WEIR_FIXED_WINDOW) {
-		limit.stored_offset_ns = segment->wall_offset_ns;
-		limit.aligned_offset_ns =
-			segment->clock == WEIR_CLOCK_CALLER ?
-				0 :
-				(int64_t)atomic_load_relaxed(&segment->header->wall.offset_ns);
-	}
+	syncs = align(segment, ref, &limit);
 	memcpy(bucket->policy, policy.name, sizeof(bucket->policy));
 	bucket->algorithm = limit.algorithm;
-	describe_status(ref, &limit, now_ns, bucket);
+	describe_status(ref, &limit, syncs, now_ns, bucket);
 }
 
 static bool describe_bucket(const struct segment *segment, struct slot *slot, uint64_t now_ns,

@@ -16,9 +16,10 @@
  * Staleness comes first: a cap in force while Redis is gone would deny for ever
  * what fail mode open promises to allow.
  *
- * The share is a token bucket of its own, of one word: share_ns in the slot.  It
- * is charged before the bucket, so a process killed in between has lost a share's
- * charge, which only under-admits.
+ * The share of a token bucket is one of its own, of one word: share_ns in the slot.
+ * It is charged before the bucket, so a process killed in between has lost a share's
+ * charge, which only under-admits.  A window counts this host's own tokens anyway:
+ * its share is a smaller limit for them.
  */
 #include "src/view.h"
 
@@ -27,7 +28,7 @@
 
 #define SHARE_ATTEMPTS 64
 
-static const struct shard_record *shard_of(const struct plan *plan, uint32_t i)
+const struct shard_record *view_shard(const struct plan *plan, uint32_t i)
 {
 	return &plan->segment->shards[slot_shard(plan->limits[i].fingerprint.low)];
 }
@@ -41,7 +42,7 @@ void view_judge(struct plan *plan)
 		if (!plan->limits[i].syncs)
 			continue;
 		/* The leader merges a round before it says that the view is fresh. */
-		plan->stale |= atomic_load_acquire(&shard_of(plan, i)->fresh_until_ns) <
+		plan->stale |= atomic_load_acquire(&view_shard(plan, i)->fresh_until_ns) <
 			       plan->now_ns;                                    /* E9 */
 	}
 	/* Escrow is not built yet: a strict policy has no view to rely on. */
@@ -63,11 +64,23 @@ uint64_t view_cap(const struct plan *plan, uint32_t i)
 static uint64_t hosts(const struct plan *plan, uint32_t i)
 {
 	/* Relaxed: numbers that are good by themselves. */
-	uint64_t seen = atomic_load_relaxed(&shard_of(plan, i)->hosts);
+	uint64_t seen = atomic_load_relaxed(&view_shard(plan, i)->hosts);
 	uint64_t expected = atomic_load_relaxed(&plan->segment->header->sync.expected_hosts);
 	uint64_t count = seen ? seen : expected;
 
 	return count < 1 ? 1 : count > 1000000 ? 1000000 : count;
+}
+
+uint64_t view_share(const struct plan *plan, uint32_t i)
+{
+	const struct plan_limit *step = &plan->limits[i];
+	uint64_t share;
+
+	if (!step->syncs || !plan->stale || plan->head.fail_mode != WEIR_FAIL_SHARE ||
+	    step->limit.algorithm == WEIR_TOKEN_BUCKET)
+		return 0;
+	share = step->limit.limit / hosts(plan, i);
+	return share ? share : 1;
 }
 
 /* COST tokens of the share, as a time: COST x hosts x period / limit. */

@@ -9,10 +9,17 @@
  * views are fresh. */
 void view_judge(struct plan *plan);
 
+/* The shard of limit I. */
+const struct shard_record *view_shard(const struct plan *plan, uint32_t i);
+
+/* With a stale view and fail mode share: how many tokens this host may have in a
+ * window of limit I.  0: any number, or the limit is a token bucket. */
+uint64_t view_share(const struct plan *plan, uint32_t i);
+
 /* Tokens of limit I that may be unmerged; 0 where no cap is in force. */
 uint64_t view_cap(const struct plan *plan, uint32_t i);
 
-/* With a stale view and fail mode share: take COST tokens from this host's share
+/* The same of a token bucket: take COST tokens from this host's share
  * of limit I (or only look, without TAKE).  False if the share has not so much;
  * *retry_ns tells when it has. */
 bool view_share_take(const struct plan *plan, uint32_t i, bool take, uint64_t *retry_ns);
