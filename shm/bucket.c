@@ -229,6 +229,16 @@ static void add_remaining(const struct limit *limit, const struct bucket_state *
 					    gcra_debt_ns(state, request->now_ns));
 }
 
+/* Deny what the limit alone would have allowed. */
+static void deny(const struct limit *limit, const struct bucket_request *request,
+		 struct verdict *verdict)
+{
+	verdict->allowed = false;
+	/* A token bucket's is added at the end, and a peek's is the state's. */
+	if (limit->algorithm != WEIR_TOKEN_BUCKET && request->operation == BUCKET_SPEND)
+		verdict->remaining += request->cost;
+}
+
 /* With a stale view, a host may have its share of a window, whatever the others do. */
 static void apply_share(const struct limit *limit, const struct bucket_state *before,
 			const struct bucket_request *request, struct verdict *verdict)
@@ -237,8 +247,8 @@ static void apply_share(const struct limit *limit, const struct bucket_state *be
 
 	if (own.tokens <= request->share && request->cost <= request->share - own.tokens)
 		return;
-	verdict->allowed = false;
 	verdict->retry_after_ns = own.left_ns;
+	deny(limit, request, verdict);
 }
 
 struct verdict bucket_judge_absent(const struct limit *limit, const struct bucket_request *request,
@@ -271,17 +281,17 @@ static uint64_t unmerged_of(const struct bucket_ref *ref, const struct limit *li
 }
 
 /* In a mode with a bound, only so much may be admitted beyond the merged view. */
-static void apply_cap(uint64_t unmerged, const struct bucket_request *request,
-		      struct verdict *verdict)
+static void apply_cap(const struct limit *limit, uint64_t unmerged,
+		      const struct bucket_request *request, struct verdict *verdict)
 {
 	verdict->hurry = request->cap != UINT64_MAX &&
 			 (request->cost > request->cap || unmerged > (request->cap - request->cost) / 2);
 	if (unmerged == 0 || (request->cost <= request->cap &&
 			      unmerged <= request->cap - request->cost))
 		return;
-	verdict->allowed = false;
 	verdict->capped = true;
 	verdict->retry_after_ns = request->merge_ns;
+	deny(limit, request, verdict);
 }
 
 /* Let the leader know of a reset: before it happens, so that a process killed in
@@ -365,8 +375,8 @@ enum bucket_result bucket_apply(const struct bucket_ref *ref, const struct limit
 		if (asks && request->share && verdict->allowed)
 			apply_share(limit, &before, request, verdict);
 		if (capped && verdict->allowed)
-			apply_cap(unmerged_of(ref, limit, &before, request, merged), request,
-				  verdict);
+			apply_cap(limit, unmerged_of(ref, limit, &before, request, merged),
+				  request, verdict);
 		/* Charged before its limit began to sync: let the leader know. */
 		if (verdict->capped && request->operation == BUCKET_SPEND &&
 		    !(state.second & STATE_QUEUED))
@@ -379,10 +389,10 @@ enum bucket_result bucket_apply(const struct bucket_ref *ref, const struct limit
 		}
 		if (atomic_load_acquire(request->version) != request->version_seen)     /* E4 */
 			return BUCKET_POLICY_CHANGED;
-		if (request->queue) {
+		if (request->queue && limit->algorithm == WEIR_TOKEN_BUCKET)
 			keep_countable(ref, &before, request, &after);
+		if (request->queue)
 			queue_before(ref, request, state.second);
-		}
 		if (atomic_cas_pair_full(&ref->slot->state, state,
 					 encode(ref, &after, state.second,
 						request->queue != NULL))) {     /* E2 */

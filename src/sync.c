@@ -14,6 +14,7 @@
 #include "src/quiet_pipe.h"
 #include "sync/erase.h"
 #include "sync/leader.h"
+#include "sync/round.h"
 #include "sync/thread.h"
 #include "sync/variants.h"
 
@@ -170,8 +171,7 @@ static uint64_t unmerged_tokens(const struct segment *segment)
 		ref.generation = atomic_load_acquire(&slot->identity.second) & GENERATION_MASK; /* E1 */
 		if (bucket_read(&ref, &state) &&
 		    (atomic_load_relaxed(&slot->owner) & OWNER_SYNCS))
-			sum += bucket_unmerged(ref.generation, state_used(state),
-					       atomic_load_acquire(&slot->merged));     /* E8 */
+			sum += round_unmerged(segment, slot, ref.generation, state);
 	}
 	return sum;
 }

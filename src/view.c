@@ -53,7 +53,9 @@ uint64_t view_cap(const struct plan *plan, uint32_t i)
 {
 	uint64_t cap;
 
-	if (!plan->limits[i].syncs || plan->stale || plan->head.consistency != WEIR_BOUNDED)
+	/* What only flags denies nothing, and so promises no bound. */
+	if (!plan->limits[i].syncs || plan->stale || plan->head.consistency != WEIR_BOUNDED ||
+	    plan->limits[i].limit.action == WEIR_ACTION_FLAG)
 		return 0;
 	/* Relaxed: one number, good by itself.  0: the leader has yet to set it. */
 	cap = atomic_load_relaxed(&plan->segment->switches[plan->head.index].cap[i]);
@@ -77,7 +79,8 @@ uint64_t view_share(const struct plan *plan, uint32_t i)
 	uint64_t share;
 
 	if (!step->syncs || !plan->stale || plan->head.fail_mode != WEIR_FAIL_SHARE ||
-	    step->limit.algorithm == WEIR_TOKEN_BUCKET)
+	    step->limit.algorithm == WEIR_TOKEN_BUCKET ||
+	    step->limit.action == WEIR_ACTION_FLAG)
 		return 0;
 	share = step->limit.limit / hosts(plan, i);
 	return share ? share : 1;

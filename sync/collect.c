@@ -14,7 +14,7 @@
  *
  * References: docs/sync.md.
  */
-#include "sync/round.h"
+#include "sync/collect.h"
 
 #include "shm/bucket.h"
 #include "shm/gcra.h"
@@ -36,8 +36,7 @@ int64_t round_charge_ns(const struct limit *limit, uint64_t from, uint64_t to)
 	return ns > INT64_MAX ? -INT64_MAX : -(int64_t)ns;
 }
 
-/* The resets of this owner that Redis has, where item->resets has those asked. */
-static uint64_t resets_known(const struct slot_sync *sync, uint64_t generation)
+uint64_t collect_resets_known(const struct slot_sync *sync, uint64_t generation)
 {
 	uint64_t resets = atomic_load_relaxed(&sync->resets);   /* with its generation */
 
@@ -50,6 +49,9 @@ bool round_owner_limit(const struct segment *segment, const struct slot *slot, u
 	/* Relaxed: complete in itself. */
 	uint64_t owner = atomic_load_relaxed(&slot->owner);
 	uint32_t index = owner >> 16 & 0xffff, i = owner >> 32 & OWNER_LIMIT_MASK;
+	const struct shard_record *shard =
+		&segment->shards[slot_shard(atomic_load_relaxed(&slot->identity.first))];
+	int64_t offset = (int64_t)atomic_load_relaxed(&segment->header->wall.offset_ns);
 	bool found = false;
 
 	if ((owner & GENERATION_MASK) != generation || !(owner & OWNER_SYNCS) ||
@@ -64,6 +66,8 @@ bool round_owner_limit(const struct segment *segment, const struct slot *slot, u
 			policy.consistency != WEIR_LOCAL;
 		if (found)
 			policy_limit(segment, version, index, i, limit);
+		if (found && limit_is_window(limit))
+			policy_align(segment, shard, offset, limit);
 		if (policy_version(segment) == version)
 			break;
 	}
@@ -91,8 +95,7 @@ static int64_t stale_cap_ns(const struct segment *segment, const struct shard_re
 	return ns > GCRA_DEBT_MAX_NS ? 0 : (int64_t)ns;
 }
 
-/* Nothing of the slot is left to merge: out of the queue (queue.h). */
-static void dequeue(const struct segment *segment, uint64_t index, struct word_pair state)
+void collect_dequeue(const struct segment *segment, uint64_t index, struct word_pair state)
 {
 	struct word_pair clean = state;
 
@@ -142,15 +145,7 @@ static bool enqueue(const struct segment *segment, uint64_t index, struct word_p
 	return true;
 }
 
-struct collector {
-	const struct segment *segment;
-	struct round *rounds;
-	uint64_t leader;
-	uint64_t term;
-	uint64_t now_ns;
-};
-
-static bool is_leader(const struct collector *collector)
+bool collect_leads(const struct collector *collector)
 {
 	const struct word_pair *word = &collector->segment->header->leader.word;
 
@@ -168,6 +163,17 @@ static int64_t idle_ns(const struct collector *collector, const struct round_ite
 	return (int64_t)(item->time_ns - collector->now_ns);
 }
 
+unsigned char *collect_put_name(unsigned char *at, const struct slot *slot,
+				const struct slot_sync *sync)
+{
+	/* Relaxed: the claimer's words, complete each. */
+	uint64_t low = atomic_load_relaxed(&slot->identity.first);
+	uint64_t high = (atomic_load_relaxed(&slot->identity.second) & ~GENERATION_MASK) |
+			(atomic_load_relaxed(&sync->name_rest) >> 16 & 0xffff);
+
+	return wire_put64(wire_put64(at, low), high);
+}
+
 static void pack(const struct collector *collector, struct round *round,
 		 const struct round_item *item)
 {
@@ -178,20 +184,13 @@ static void pack(const struct collector *collector, struct round *round,
 	bool has_base = (item->acked & GENERATION_MASK) == item->generation;
 	int64_t charge = round_charge_ns(&item->limit, round_tokens(item->acked, item->generation),
 					 item->used);
-	/* Relaxed: the claimer's words, complete each. */
-	uint64_t low = atomic_load_relaxed(&slot->identity.first);
-	uint64_t high = (atomic_load_relaxed(&slot->identity.second) & ~GENERATION_MASK) |
-			(atomic_load_relaxed(&sync->name_rest) >> 16 & 0xffff);
 	bool stale = atomic_load_relaxed(&shard->fresh_until_ns) < collector->now_ns;
 	unsigned char *at = round->blob + round->count * WIRE_ITEM;
 	uint32_t flags = atomic_load_relaxed(&shard->restore) ? WIRE_RESTORE : 0;
 
-	if (item->resets != resets_known(sync, item->generation))
+	if (item->resets != collect_resets_known(sync, item->generation))
 		flags |= WIRE_RESET;
-	at = wire_put32(at, (uint32_t)low);
-	at = wire_put32(at, (uint32_t)(low >> 32));
-	at = wire_put32(at, (uint32_t)high);
-	at = wire_put32(at, (uint32_t)(high >> 32));
+	at = collect_put_name(at, slot, sync);
 	at = wire_put_ns(at, charge);
 	at = wire_put_ns(at, idle_ns(collector, item, has_base, flags & WIRE_RESET, charge));
 	at = wire_put_ns(at, has_base ? (int64_t)(item->base_ns - collector->now_ns) : WIRE_NONE);
@@ -212,7 +211,7 @@ static void forget(const struct segment *segment, uint64_t index, struct word_pa
 		atomic_cas_relaxed(&slot->owner, &owner, owner & ~(OWNER_SYNCS | OWNER_JOINED));
 	atomic_store_release(&slot->merged, state_used(state) << STATE_USED_SHIFT |
 						    (state.second & GENERATION_MASK));      /* E8 */
-	dequeue(segment, index, state);
+	collect_dequeue(segment, index, state);
 }
 
 /*
@@ -243,12 +242,8 @@ static bool join(const struct collector *collector, struct round_item *item)
 	return atomic_cas_relaxed(&slot->owner, &owner, owner & ~OWNER_JOINED);
 }
 
-/*
- * A bucket without new charges is asked for a few times more, ever later, while it
- * is in debt: other hosts may go on, and who looks at it here should see that.
- */
-static bool wants_refresh(const struct collector *collector, const struct round_item *item,
-			  const struct slot_sync *sync)
+bool collect_wants_refresh(const struct collector *collector, const struct round_item *item,
+			   const struct slot_sync *sync)
 {
 	uint64_t interval = atomic_load_relaxed(&collector->segment->header->sync.interval_ns);
 
@@ -256,7 +251,7 @@ static bool wants_refresh(const struct collector *collector, const struct round_
 	       atomic_load_relaxed(&sync->backoff_ns) < REFRESH_INTERVALS * interval;
 }
 
-static void plan_refresh(const struct collector *collector, struct slot_sync *sync)
+void collect_plan_refresh(const struct collector *collector, struct slot_sync *sync)
 {
 	/* Relaxed: the leader's own; the leader word hands them on. */
 	uint64_t interval = atomic_load_relaxed(&collector->segment->header->sync.interval_ns);
@@ -274,18 +269,41 @@ static bool knows(uint64_t word, const struct round_item *item)
 	       word >> STATE_USED_SHIFT == item->used;
 }
 
+void collect_view(const struct slot *slot, struct round_item *item)
+{
+	/* Relaxed: complete in itself, with its generation. */
+	uint64_t view = atomic_load_relaxed(&slot->view);
+
+	if ((view & GENERATION_MASK) != item->generation)
+		return;
+	item->view = (uint32_t)(view >> VIEW_SHIFT);
+	item->resets = view & 0xffff0000u;
+}
+
+bool collect_mark_sent(const struct collector *collector, struct slot_sync *sync, uint64_t word,
+		       uint64_t tag)
+{
+	struct word_pair sent, sending = { word, tag };
+
+	/* Relaxed: torn or old, the compare-and-swap tells. */
+	sent.first = atomic_load_relaxed(&sync->sent.first);
+	sent.second = atomic_load_relaxed(&sync->sent.second);
+	return collect_leads(collector) &&
+	       atomic_cas_pair_full(&sync->sent, sent, sending);                /* E10 */
+}
+
 static bool collect_slot(uint64_t index, void *context)
 {
 	struct collector *collector = context;
 	const struct segment *segment = collector->segment;
 	struct slot *slot = &segment->table.slots[index];
 	struct slot_sync *sync = &segment->slot_syncs[index];
-	struct word_pair state, sent, sending;
+	struct word_pair state;
 	struct bucket_ref ref = { .slot = slot };
 	struct round_item *item;
 	struct word_pair agreed;
 	struct round *round;
-	uint64_t view, merged, shard;
+	uint64_t merged, shard;
 
 	if (index >= segment->slots)
 		return false;           /* damage */
@@ -317,22 +335,20 @@ static bool collect_slot(uint64_t index, void *context)
 		forget(segment, index, state);
 		return true;
 	}
+	if (limit_is_window(&item->limit))
+		return collect_window(collector, round, item, state);
 	if (!join(collector, item)) {
 		round->whole = false;
 		return true;            /* next time */
 	}
-	/* Relaxed: words that are complete in themselves, each with its generation. */
-	view = atomic_load_relaxed(&slot->view);
-	if ((view & GENERATION_MASK) == ref.generation) {
-		item->view = (uint32_t)(view >> VIEW_SHIFT);
-		item->resets = view & 0xffff0000u;
-	}
+	collect_view(slot, item);
+	/* Relaxed: complete in itself, with its generation. */
 	merged = atomic_load_relaxed(&slot->merged);
 	if (knows(item->acked, item) && knows(merged, item) &&
-	    item->resets == resets_known(sync, ref.generation) &&
+	    item->resets == collect_resets_known(sync, ref.generation) &&
 	    !atomic_load_relaxed(&segment->shards[shard].restore)) {
-		if (!wants_refresh(collector, item, sync)) {
-			dequeue(segment, index, state);
+		if (!collect_wants_refresh(collector, item, sync)) {
+			collect_dequeue(segment, index, state);
 			return true;
 		}
 		if (atomic_load_relaxed(&sync->refresh_ns) > collector->now_ns)
@@ -340,13 +356,8 @@ static bool collect_slot(uint64_t index, void *context)
 	} else {
 		atomic_store_relaxed(&sync->backoff_ns, 0);
 	}
-	plan_refresh(collector, sync);
-	sent.first = atomic_load_relaxed(&sync->sent.first);
-	sent.second = atomic_load_relaxed(&sync->sent.second);
-	sending.first = round_sent(item);
-	sending.second = round->tag;
-	if (!is_leader(collector) ||
-	    !atomic_cas_pair_full(&sync->sent, sent, sending))                  /* E10 */
+	collect_plan_refresh(collector, sync);
+	if (!collect_mark_sent(collector, sync, round_sent(item), round->tag))
 		return false;
 	pack(collector, round, item);
 	round->count++;
@@ -361,6 +372,7 @@ void round_collect(const struct segment *segment, struct round rounds[SYNC_SHARD
 
 	for (unsigned i = 0; i < SYNC_SHARDS; i++) {
 		rounds[i].count = 0;
+		rounds[i].window_count = 0;
 		rounds[i].send = false;
 		rounds[i].whole = true;
 		rounds[i].taken_ns = now_ns;

@@ -28,13 +28,7 @@
 
 #define MERGE_ATTEMPTS 256
 
-enum view_rule {
-	VIEW_MAXIMUM,           /* of the same generation */
-	VIEW_ADOPT,             /* a later one */
-	VIEW_IGNORE,            /* an earlier one: a reply from before a refund */
-};
-
-static enum view_rule rule_for(uint32_t ours, uint32_t theirs)
+enum view_rule round_view_rule(uint32_t ours, uint32_t theirs)
 {
 	return theirs == ours ? VIEW_MAXIMUM : theirs > ours ? VIEW_ADOPT : VIEW_IGNORE;
 }
@@ -67,7 +61,7 @@ static bool merge_bucket(const struct bucket_ref *ref, const struct round_item *
 	return false;
 }
 
-static void remember_view(struct slot *slot, uint64_t generation, uint32_t view)
+void round_remember_view(struct slot *slot, uint64_t generation, uint32_t view)
 {
 	/* Relaxed: complete in itself.  Resets that are asked meanwhile stay. */
 	uint64_t current = atomic_load_relaxed(&slot->view), next;
@@ -81,14 +75,9 @@ static void remember_view(struct slot *slot, uint64_t generation, uint32_t view)
 	}
 }
 
-/* The view that pays for it is in the bucket: what was charged up to the item is
- * merged.  As in round_agree(), not by a leader whose term has passed. */
-static bool renew_credit(const struct segment *segment, const struct round_item *item,
-			 uint64_t term)
+bool round_renew_credit(const struct segment *segment, struct slot *slot, uint64_t word,
+			uint64_t term)
 {
-	struct slot *slot = &segment->table.slots[item->slot];
-	uint64_t word = item->used << STATE_USED_SHIFT | item->generation;
-
 	for (int attempt = 0; attempt < ROUND_ATTEMPTS; attempt++) {
 		/* Relaxed: one word; its compare-and-swap releases what came before. */
 		uint64_t merged = atomic_load_relaxed(&slot->merged);
@@ -110,7 +99,7 @@ static bool merge_item(const struct segment *segment, const struct round *round,
 	struct bucket_ref ref = { .slot = slot, .generation = item->generation };
 	int64_t debt = wire_get_ns(answer);
 	uint32_t view = wire_get32(answer + 8), failed = wire_get32(answer + 12);
-	enum view_rule rule = rule_for(item->view, view);
+	enum view_rule rule = round_view_rule(item->view, view);
 	uint64_t view_ns, sent = round_sent(item), term = round->tag >> 32;
 
 	if (failed)
@@ -125,14 +114,15 @@ static bool merge_item(const struct segment *segment, const struct round *round,
 		return false;
 	}
 	if (rule == VIEW_ADOPT)
-		remember_view(slot, item->generation, view);
+		round_remember_view(slot, item->generation, view);
 	if (rule == VIEW_MAXIMUM && (int64_t)(item->time_ns - view_ns) > 0)
 		view_ns = item->time_ns;
 	if (!round_agree(segment, sync, sent, view_ns, term))
 		return false;
 	/* Relaxed: the leader's own. */
 	atomic_store_relaxed(&sync->resets, item->resets | item->generation);
-	return renew_credit(segment, item, term);
+	return round_renew_credit(segment, slot,
+				  item->used << STATE_USED_SHIFT | item->generation, term);
 }
 
 bool round_merge(const struct segment *segment, const struct round *round,
@@ -142,14 +132,17 @@ bool round_merge(const struct segment *segment, const struct round *round,
 	uint64_t staleness = atomic_load_relaxed(&segment->header->sync.staleness_ns);
 	unsigned merged = 0;
 
-	if (reply->code != ROUND_DONE || reply->count != round->count)
+	if (reply->code != ROUND_DONE || reply->count != round->count ||
+	    reply->window_count != round->window_count)
 		return false;
 	for (unsigned i = 0; i < round->count; i++)
 		merged += merge_item(segment, round, i, reply->items + i * WIRE_REPLY);
+	merged += windows_merge(segment, round, reply);
 
 	/* Of a term that has passed: the next leader knows better. */
 	if (!round_term_holds(segment, round->tag >> 32))
 		return false;
+	windows_keep_time(segment, round, reply);
 	atomic_store_relaxed(&shard->hosts, reply->hosts);
 	atomic_store_relaxed(&shard->virtual_seconds, reply->virtual_seconds);
 	atomic_store_relaxed(&shard->virtual_part_ns, reply->virtual_part_ns);

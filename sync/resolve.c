@@ -13,6 +13,7 @@
 #include "sync/round.h"
 
 #include "shm/bucket.h"
+#include "shm/policy_table.h"
 
 bool round_agree(const struct segment *segment, struct slot_sync *sync, uint64_t sent,
 		 uint64_t base_ns, uint64_t term)
@@ -45,9 +46,11 @@ void round_acknowledge(const struct segment *segment, uint64_t index,
 	 * one, and then this one stores nothing.  A base of 0 is on the safe side: the
 	 * bucket passes for one that was idle. */
 	if (round_read_agreed(sync, &agreed) && (agreed.first & GENERATION_MASK) == generation)
-		base_ns = agreed.second +
-			  (uint64_t)round_charge_ns(limit, agreed.first >> STATE_USED_SHIFT,
-						    sent >> STATE_USED_SHIFT);
+		base_ns = agreed.second;
+	/* Of a window, it is the one that was sent: see windows.c. */
+	if (base_ns != 0 && !limit_is_window(limit))
+		base_ns += (uint64_t)round_charge_ns(limit, agreed.first >> STATE_USED_SHIFT,
+						     sent >> STATE_USED_SHIFT);
 	/* The resets that were sent: the latest number asked for that ends so. */
 	known = asked - ((asked - (sent & SENT_RESETS_MASK)) & SENT_RESETS_MASK);
 	if (round_agree(segment, sync, sent, base_ns, term))

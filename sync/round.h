@@ -28,6 +28,7 @@ struct round_item {
 	uint64_t acked;         /* what was agreed before the bucket was read, */
 	uint64_t base_ns;       /* never after: see collect_slot() */
 	uint64_t resets;        /* asked for, in the place where slot_sync has them */
+	uint64_t gone_ns;       /* of a window: which one used is of (window_gone_ns) */
 	uint32_t view;          /* generation of the view that the bucket has */
 	struct limit limit;     /* turns tokens into time */
 };
@@ -41,6 +42,9 @@ struct round {
 	unsigned count;
 	struct round_item items[ROUND_ITEMS];
 	unsigned char blob[ROUND_ITEMS * WIRE_ITEM];
+	unsigned window_count;
+	struct round_item windows[ROUND_ITEMS];
+	unsigned char window_blob[ROUND_ITEMS * WIRE_WINDOW];
 };
 
 /* What Redis answered. */
@@ -52,6 +56,9 @@ struct round_reply {
 	uint64_t last_tag;              /* of the last call of this host that was applied */
 	const unsigned char *items;     /* count x WIRE_REPLY bytes */
 	unsigned count;
+	const unsigned char *windows;   /* window_count x WIRE_WINDOW_REPLY bytes */
+	unsigned window_count;
+	uint64_t received_ns;           /* when it came, by this host's clock */
 };
 
 enum round_code {
@@ -67,7 +74,7 @@ enum round_code {
 void round_collect(const struct segment *segment, struct round rounds[SYNC_SHARDS],
 		   uint64_t leader, uint64_t term, uint64_t now_ns);
 
-/* The limit of a slot's owner; false if it does not sync (any more). */
+/* The limit of a slot's owner, a window aligned; false if it does not sync (any more). */
 bool round_owner_limit(const struct segment *segment, const struct slot *slot, uint64_t generation,
 		       struct limit *limit);
 
@@ -105,6 +112,36 @@ void round_scrub(const struct segment *segment, struct round_scrub *scrub, uint6
  * one to this round: then nothing was merged. */
 bool round_merge(const struct segment *segment, const struct round *round,
 		 const struct round_reply *reply);
+
+/* Of a view of generation THEIRS, where the bucket has one of OURS. */
+enum view_rule {
+	VIEW_MAXIMUM,           /* of the same generation */
+	VIEW_ADOPT,             /* a later one */
+	VIEW_IGNORE,            /* an earlier one: a reply from before a refund */
+};
+
+enum view_rule round_view_rule(uint32_t ours, uint32_t theirs);
+void round_remember_view(struct slot *slot, uint64_t generation, uint32_t view);
+
+/* The view that pays for it is in the bucket: what was charged up to the item is
+ * merged, and the slot's word says WORD.  As in round_agree(), not by a leader whose
+ * term has passed. */
+bool round_renew_credit(const struct segment *segment, struct slot *slot, uint64_t word,
+			uint64_t term);
+
+/* ---- windows.c --------------------------------------------------------- */
+
+/* The window items of a round, as round_merge(). */
+unsigned windows_merge(const struct segment *segment, const struct round *round,
+		       const struct round_reply *reply);
+
+/* Follow the shard's clock, which windows are aligned by. */
+void windows_keep_time(const struct segment *segment, const struct round *round,
+		       const struct round_reply *reply);
+
+/* What no view has yet of the bucket in SLOT, whose state is given. */
+uint64_t round_unmerged(const struct segment *segment, const struct slot *slot,
+			uint64_t generation, struct word_pair state);
 
 /* Resets that the owner of GENERATION has asked for, where the word has them. */
 static inline uint64_t round_resets_asked(const struct slot *slot, uint64_t generation)

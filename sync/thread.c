@@ -110,8 +110,9 @@ static enum redis_error append_call(struct sync *sync, const struct leader_call 
 {
 	char key[SYNC_KEY_SIZE], term[12], sequence[12], tolerance[24], keep[24];
 	unsigned char low[8];
-	const char *argv[7] = { (char *)sync->host, term, sequence, (char *)low, tolerance, keep, "" };
-	size_t lengths[7] = { HOST_ID_SIZE };
+	const char *argv[8] = { (char *)sync->host, term, sequence, (char *)low, tolerance, keep,
+				"", "" };
+	size_t lengths[8] = { HOST_ID_SIZE };
 	size_t key_length = sync_shard_key(key, sync->prefix, call->shard);
 
 	lengths[1] = (size_t)snprintf(term, sizeof(term), "%u", call->term);
@@ -122,19 +123,36 @@ static enum redis_error append_call(struct sync *sync, const struct leader_call 
 	if (call->round) {
 		argv[6] = (const char *)call->round->blob;
 		lengths[6] = call->round->count * WIRE_ITEM;
+		argv[7] = (const char *)call->round->window_blob;
+		lengths[7] = call->round->window_count * WIRE_WINDOW;
 	}
-	return redis_append_eval(sync->redis, SCRIPT_ROUND, key, key_length, 7, argv, lengths);
+	return redis_append_eval(sync->redis, SCRIPT_ROUND, key, key_length, 8, argv, lengths);
 }
 
-/* {code, now, hosts, term, sequence, items} */
+/* A text of COUNT elements of SIZE bytes each; NULL if it is not one, or too long. */
+static const unsigned char *read_items(const struct redis_reply *reply, size_t size,
+				       unsigned *count)
+{
+	size_t length = 0;
+	const char *items = redis_reply_text(reply, &length);
+
+	if (!items || length % size != 0 || length / size > ROUND_ITEMS)
+		return NULL;
+	*count = (unsigned)(length / size);
+	return (const unsigned char *)items;
+}
+
+/* {code, now, hosts, term, sequence, items, windows} */
 static bool read_reply(const struct redis_reply *reply, struct round_reply *result)
 {
-	size_t now_length = 0, items_length = 0;
+	size_t now_length = 0;
 	const char *now = redis_reply_text(redis_reply_at(reply, 1), &now_length);
-	const char *items = redis_reply_text(redis_reply_at(reply, 5), &items_length);
 
-	if (redis_reply_count(reply) != 6 || !now || now_length != 8 || !items ||
-	    items_length % WIRE_REPLY != 0 || items_length / WIRE_REPLY > ROUND_ITEMS)
+	result->items = read_items(redis_reply_at(reply, 5), WIRE_REPLY, &result->count);
+	result->windows = read_items(redis_reply_at(reply, 6), WIRE_WINDOW_REPLY,
+				     &result->window_count);
+	if (redis_reply_count(reply) != 7 || !now || now_length != 8 || !result->items ||
+	    !result->windows)
 		return false;
 	result->code = (unsigned)redis_reply_integer(redis_reply_at(reply, 0));
 	result->virtual_seconds = wire_get32((const unsigned char *)now);
@@ -142,8 +160,7 @@ static bool read_reply(const struct redis_reply *reply, struct round_reply *resu
 	result->hosts = (uint64_t)redis_reply_integer(redis_reply_at(reply, 2));
 	result->last_tag = (uint64_t)redis_reply_integer(redis_reply_at(reply, 3)) << 32 |
 			   (uint32_t)redis_reply_integer(redis_reply_at(reply, 4));
-	result->items = (const unsigned char *)items;
-	result->count = (unsigned)(items_length / WIRE_REPLY);
+	result->received_ns = now_ns();
 	return true;
 }
 

@@ -5,6 +5,8 @@
 --    s          clock offset <i8I4, last virtual time I4I4, live hosts I4, second of that count I4
 --    h<host>    <I8I8I8I8I4 term, seq, last applied term and seq, second when last seen
 --    k<name>    <I4I4I4 tat (seconds, nanoseconds of virtual time), generation
+--    w<name>    <I4I4I4I4I8I8I4 end and length of a window, its tokens, the tokens of the one
+--               before, generation
 --    L          the ids of the live hosts      c  where the garbage collection goes on
 --    v          format tag, longer than 64 bytes: Redis then never uses its O(n) listpack
 -- ARGV     1 host (16 bytes)  2 term >= 1  3 seq, 0 = FENCE  4 vlow: <I4I4 the virtual time of the
@@ -12,8 +14,11 @@
 --          6 seconds that an entry is kept when its tat has passed (the same on all hosts)
 --          7 up to 1000 items of 56 bytes, none in a FENCE; little endian:
 --          name c16 | d i4I4 | E i4I4 | V i4I4 | cap i4I4 | generation I4 | flags I4
+--          8 up to 1000 windows of 64 bytes, none in a FENCE:
+--          name c16 | end I4I4 | length I4I4 | n i8 | T I8 | P I8 | generation I4 | flags I4
 -- Returns  {code, now <I4I4, live hosts, term, seq,
---           items of 16 bytes: G i4I4 | generation I4 | err I4}
+--           items of 16 bytes: G i4I4 | generation I4 | err I4,
+--           windows of 24 bytes: T i8 | P i8 | generation I4 | err I4}
 --    code   0 done: term and seq are the last batch of this host that was applied, here or before
 --           1 an old term, 2 fence first: nothing was changed; term and seq are those in force
 --    err    0 done, 1 malformed, 2 the tat would leave the range; 1 and 2 changed nothing
@@ -31,10 +36,20 @@
 --        new generation, which a refund (d < 0) and a reset begin.
 -- Flag 2 is the reset: of what was only E stays.  One name may occur more than once.
 --
+-- A window is a sum of tokens, known by its end in virtual time.  n, which may be below 0, is added
+-- to the window that the item names: the one that is kept, the one before it, or a later one, which
+-- is then kept and has the sum so far as the one before.  Still older ones are gone: T is -1.
+--   T    all tokens of the item's window, at most 2^52.  What the host merged last begins a window,
+--        or makes an absent one; where flag 1 says that Redis lost state, it raises the sum.
+--   P    the same of the window before; what a host knows of it raises it.  -1: not kept.
+-- T and P that a host tells are of its generation, which only a reset (flag 2) moves: an older one's
+-- are void, and a later one's replace what a Redis that lost state has.
+--   err  2: the window begins later than a second from now; the host's clock is wrong
+--
 -- Redis does not roll a failed script back: what can fail comes before the first write.
 
 local clock = redis.call('TIME')
-local GIGA, EXACT = 1000000000, 9007199254740992
+local GIGA, EXACT, MOST = 1000000000, 9007199254740992, 4503599627370496
 local NEVER, FAR, LAST = -2147483648, 2147483647, 4294967295
 local ALIVE, HOST_KEPT, GENERATION_KEPT, TTL_MS = 30, 86400, 600, 7 * 86400000
 local MAX_ITEMS, MAX_HOSTS, MAX_DEAD = 1000, 4000, 1000
@@ -57,11 +72,11 @@ local function difference(a_s, a_n, b_s, b_n)
   return a_s - b_s, a_n - b_n
 end
 
-if #KEYS ~= 1 or #ARGV ~= 7 then return redis.error_reply('WEIR expects 1 key and 7 arguments') end
-local key, host, blob = KEYS[1], ARGV[1], ARGV[7]
+if #KEYS ~= 1 or #ARGV ~= 8 then return redis.error_reply('WEIR expects 1 key and 8 arguments') end
+local key, host, blob, windows = KEYS[1], ARGV[1], ARGV[7], ARGV[8]
 local term, seq = integer(ARGV[2], 1, EXACT), integer(ARGV[3], 0, EXACT)
 local tolerance, keep = integer(ARGV[5], 0, EXACT), integer(ARGV[6], 1, 2 ^ 30)
-local count, low_s, low_n = #blob / 56, nil, 0
+local count, window_count, low_s, low_n = #blob / 56, #windows / 64, nil, 0
 if #ARGV[4] == 8 then low_s, low_n = get('<I4I4', ARGV[4]) end
 if #host ~= 16 then return redis.error_reply('WEIR argument 1: the host id has 16 bytes') end
 if not term then return redis.error_reply('WEIR argument 2: the term is 1 .. 2^53 - 1') end
@@ -73,6 +88,9 @@ if not tolerance then return redis.error_reply('WEIR argument 5: tolerance is 0 
 if not keep then return redis.error_reply('WEIR argument 6: seconds to keep are 1 .. 2^30 - 1') end
 if count % 1 ~= 0 or count > MAX_ITEMS or seq == 0 and count > 0 then
   return redis.error_reply('WEIR argument 7: 0 .. 1000 items of 56 bytes, none in a fence')
+end
+if window_count % 1 ~= 0 or window_count > MAX_ITEMS or seq == 0 and window_count > 0 then
+  return redis.error_reply('WEIR argument 8: 0 .. 1000 windows of 64 bytes, none in a fence')
 end
 
 local own = 'h' .. host
@@ -104,8 +122,8 @@ if found[2] and #found[2] == 36 then
   top, at, applied_term, applied_seq, seen = get('<I8I8I8I8I4', found[2])
   if seen < now_s - HOST_KEPT then top, at, applied_term, applied_seq, seen = 0, 0, 0, 0, -ALIVE end
 end
-if term < top or term == top and seq == 0 then return {1, now, live, top, at, ''} end
-if seq > 0 and (term > top or seq ~= at + 1) then return {2, now, live, top, at, ''} end
+if term < top or term == top and seq == 0 then return {1, now, live, top, at, '', ''} end
+if seq > 0 and (term > top or seq ~= at + 1) then return {2, now, live, top, at, '', ''} end
 if seq > 0 then applied_term, applied_seq = term, seq end
 
 -- An entry that may be collected counts as absent, and an absent one as tat = now - keep: nobody
@@ -114,6 +132,12 @@ local floor_s, floor_n = now_s - keep, now_n
 if floor_s < 0 then floor_s, floor_n = 0, 0 end
 local function kept(tat_s, generation)
   return tat_s >= floor_s - (generation > 0 and GENERATION_KEPT or 0)
+end
+
+-- The same of a window, when the next one is over as well.
+local function gone(end_s, end_n, length_s, length_n)
+  end_s, end_n = sum(end_s, end_n, length_s, length_n)
+  return end_s < floor_s or end_s == floor_s and end_n < floor_n
 end
 
 local record = put('<I8I8I8I8I4', term, seq, applied_term, applied_seq, now_s)
@@ -180,6 +204,66 @@ if count > 0 then
   end
 end
 
+local window_reply = {}
+if window_count > 0 then
+  local field, fresh, size, sub, max = {}, {}, #set, string.sub, math.max
+  for i = 1, window_count do field[i] = 'w' .. sub(windows, i * 64 - 63, i * 64 - 48) end
+  local stored = redis.call('HMGET', key, unpack(field))
+  for i = 1, window_count do
+    local end_s, end_n, length_s, length_n, n, t, p, generation, flags =
+      get('<I4I4I4I4i8I8I8I4I4', windows, i * 64 - 47)
+    local name, err, total, before, g, known = field[i], 0, -1, -1, 0, false
+    local value, kept_s, kept_n = fresh[name] or stored[i], 0, 0
+    local ahead_s, ahead_n = sum(now_s + 1, now_n, length_s, length_n)
+    if end_n >= GIGA or length_n >= GIGA or length_s + length_n == 0 or flags > 3 or
+       n <= -EXACT or n >= EXACT or t >= EXACT or p >= EXACT then
+      err = 1
+    elseif later(end_s, end_n, ahead_s, ahead_n) then
+      err = 2
+    else
+      if value and #value == 36 then
+        local old_s, old_n
+        kept_s, kept_n, old_s, old_n, total, before, g = get('<I4I4I4I4I8I8I4', value)
+        known = kept_n < GIGA and old_n < GIGA and total < EXACT and before < EXACT and
+                not later(kept_s, kept_n, ahead_s, ahead_n) and
+                not gone(kept_s, kept_n, old_s, old_n)
+      end
+      if not known then total, before, g, kept_s, kept_n = 0, 0, 0, 0, 0 end
+      local lost, begun = flags % 2 == 1, later(end_s, end_n, kept_s, kept_n)
+      if begun then
+        kept_s, kept_n = sum(kept_s, kept_n, length_s, length_n)
+        before = kept_s == end_s and kept_n == end_n and total or 0
+        total, kept_s, kept_n = 0, end_s, end_n
+      end
+      if generation > g then
+        if lost then total, before = 0, 0 end           -- rolled back: void
+        g = generation
+      end
+      if flags >= 2 then total, before, t, p, g = 0, 0, 0, 0, math.min(g + 1, LAST) end
+      if generation < g then t, p = 0, 0 end
+      local from_s, from_n = difference(kept_s, kept_n, length_s, length_n)
+      if kept_s == end_s and kept_n == end_n then
+        if begun or lost then total = max(total, t) end
+        total = math.min(max(total + n, 0), MOST)
+        before = math.min(max(before, p), MOST)
+        t, p = total, before
+      elseif from_s == end_s and from_n == end_n then
+        if lost then before = max(before, t) end
+        before = math.min(max(before + n, 0), MOST)
+        t, p = before, -1
+      else
+        t, p = -1, -1
+      end
+      local new = put('<I4I4I4I4I8I8I4', kept_s, kept_n, length_s, length_n, total, before, g)
+      if new ~= value then
+        fresh[name], set[size + 1], set[size + 2], size = new, name, new, size + 2
+      end
+      total, before = t, p
+    end
+    window_reply[i] = put('<i8i8I4I4', total, before, g, err)
+  end
+end
+
 -- Live hosts are counted once a second, and when one comes (back).
 if counted ~= now_s or now_s - seen >= ALIVE then
   local list, alive, fields, listed = found[3] or '', {}, {}, false
@@ -208,20 +292,23 @@ redis.call('HSET', key, unpack(set))                -- the first write: refused 
 redis.call('PEXPIRE', key, TTL_MS)
 
 if seq > 0 then                                     -- collect: a few fields with every batch
-  local scan = redis.pcall('HSCAN', key, found[4] or '0', 'COUNT', 8 + math.floor(count / 2))
+  local some = 8 + math.floor((count + window_count) / 2)
+  local scan = redis.pcall('HSCAN', key, found[4] or '0', 'COUNT', some)
   if scan.err then scan = {'0', {}} end             -- not a cursor: begin again
-  local dead, some, byte = {}, scan[2], string.byte
-  for i = 1, #some, 2 do
-    local kind, value, old = byte(some[i]), some[i + 1], false
+  local dead, pairs_found, byte = {}, scan[2], string.byte
+  for i = 1, #pairs_found, 2 do
+    local kind, value, old = byte(pairs_found[i]), pairs_found[i + 1], false
     if kind == 107 and #value == 12 then            -- k
       local tat_s = get('<I4', value)
       old = tat_s < floor_s and not kept(tat_s, (get('<I4', value, 9)))
+    elseif kind == 119 and #value == 36 then        -- w
+      old = gone(get('<I4I4I4I4', value))
     elseif kind == 104 and #value == 36 then        -- h
       old = get('<I4', value, 33) < now_s - HOST_KEPT
     end
-    if old and #dead < MAX_DEAD then dead[#dead + 1] = some[i] end
+    if old and #dead < MAX_DEAD then dead[#dead + 1] = pairs_found[i] end
   end
   if #dead > 0 then redis.call('HDEL', key, unpack(dead)) end
   if scan[1] ~= found[4] then redis.call('HSET', key, 'c', scan[1]) end
 end
-return {0, now, live, applied_term, applied_seq, table.concat(reply)}
+return {0, now, live, applied_term, applied_seq, table.concat(reply), table.concat(window_reply)}

@@ -13,6 +13,10 @@
 
 #define WIRE_ITEM 56u           /* bytes: name 16, d 8, E 8, V 8, cap 8, gen 4, flags 4 */
 #define WIRE_REPLY 16u          /* bytes: G 8, gen 4, error 4 */
+#define WIRE_WINDOW 64u         /* bytes: name 16, end 8, period 8, delta 8, total 8, previous 8,
+                                 * gen 4, flags 4 */
+#define WIRE_WINDOW_REPLY 24u   /* bytes: total 8, previous 8, gen 4, error 4 */
+#define WIRE_AHEAD 2u           /* error: a window that the cluster's clock has not begun */
 #define WIRE_SECOND 1000000000ll
 #define WIRE_NONE INT64_MIN     /* minus infinity: E of a bucket that was never idle */
 
@@ -30,6 +34,17 @@ static inline uint32_t wire_get32(const unsigned char *at)
 {
 	return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 |
 	       (uint32_t)at[3] << 24;
+}
+
+static inline unsigned char *wire_put64(unsigned char *at, uint64_t value)
+{
+	at = wire_put32(at, (uint32_t)value);
+	return wire_put32(at, (uint32_t)(value >> 32));
+}
+
+static inline int64_t wire_get64(const unsigned char *at)
+{
+	return (int64_t)(wire_get32(at) | (uint64_t)wire_get32(at + 4) << 32);
 }
 
 /* A duration; beyond 68 years, that. */

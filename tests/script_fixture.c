@@ -105,6 +105,18 @@ enum script_code shard_call(const struct script_call *call)
 			      real->generation, real->error, (long long)script_ns(model->debt),
 			      model->generation, model->error);
 	}
+	ck_assert_uint_eq(reply->window_count, other.window_count);
+	for (size_t i = 0; i < reply->window_count; i++) {
+		const struct script_window_result *real = &reply->windows[i];
+		const struct script_window_result *model = &other.windows[i];
+
+		ck_assert_msg(memcmp(real, model, sizeof(*real)) == 0,
+			      "window %zu: %lld, before %lld, generation %u, error %u; "
+			      "in the model %lld, %lld, %u, %u", i, (long long)real->total,
+			      (long long)real->previous, real->generation, real->error,
+			      (long long)model->total, (long long)model->previous,
+			      model->generation, model->error);
+	}
 	return reply->code;
 }
 

@@ -2,7 +2,7 @@
 /* What the script does, with other means: nanoseconds in one word, tables in memory.  An entry that
  * the script's collection may remove counts as absent there, so nothing is collected here but when
  * a table would grow. */
-#include "tests/script_model.h"
+#include "tests/script_windows.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -38,6 +38,7 @@ struct script_model {
 	struct entry *entries;
 	size_t entry_slots;                     /* a power of two, or 0 */
 	size_t entry_count;
+	struct kept_windows windows;
 	struct host *hosts;
 	size_t host_slots;
 	size_t host_count;
@@ -105,6 +106,7 @@ void script_model_flush(struct script_model *model)
 {
 	free(model->entries);
 	free(model->hosts);
+	windows_free(&model->windows);
 	memset(model, 0, sizeof(*model));
 }
 
@@ -124,6 +126,7 @@ struct script_model *script_model_copy(const struct script_model *model)
 	*copy = *model;
 	copy->entries = NULL;
 	copy->hosts = NULL;
+	windows_copy(&copy->windows, &model->windows);
 	if (model->entry_slots) {
 		copy->entries = grown(NULL, model->entry_slots, sizeof(*model->entries));
 		memcpy(copy->entries, model->entries,
@@ -214,6 +217,15 @@ int64_t script_model_tat_ns(const struct script_model *model, const uint8_t *nam
 	const struct entry *entry = entry_find(model, name);
 
 	return entry ? entry->tat_ns : -1;
+}
+
+int64_t script_model_window(const struct script_model *model, const uint8_t *name, int64_t *end_ns)
+{
+	const struct kept_window *window = windows_find(&model->windows, name);
+
+	if (window)
+		*end_ns = window->end_ns;
+	return window ? window->total : -1;
 }
 
 /* ---- One item ---------------------------------------------------------- */
@@ -355,7 +367,8 @@ static bool call_valid(const struct script_call *call)
 	return call->term >= 1 && call->term < EXACT && call->seq < EXACT &&
 	       call->tolerance_ns < EXACT && call->keep_seconds >= 1 &&
 	       call->keep_seconds < MAX_KEEP && call->count <= SCRIPT_MAX_ITEMS &&
-	       (call->seq > 0 || call->count == 0);
+	       call->window_count <= SCRIPT_MAX_ITEMS &&
+	       (call->seq > 0 || (call->count == 0 && call->window_count == 0));
 }
 
 static int64_t virtual_now(const struct script_model *model, const struct script_call *call)
@@ -416,7 +429,7 @@ bool script_model_call(struct script_model *model, const struct script_call *cal
 	reply->live = model->live;
 	reply->term = known.term;
 	reply->seq = known.seq;
-	reply->count = 0;
+	reply->count = reply->window_count = 0;
 	if (call->term < known.term || (call->term == known.term && call->seq == 0)) {
 		reply->code = SCRIPT_STALE;
 		return true;
@@ -431,6 +444,10 @@ bool script_model_call(struct script_model *model, const struct script_call *cal
 	reply->seq = call->seq > 0 ? call->seq : known.applied_seq;
 	for (size_t i = 0; i < call->count; i++)
 		reply->results[reply->count++] = item_run(&context, &call->items[i]);
+	for (size_t i = 0; i < call->window_count; i++)
+		reply->windows[reply->window_count++] =
+			windows_run(&model->windows, context.now_ns, context.floor_ns,
+				    &call->windows[i]);
 	call_commit(model, call, host, reply);
 	reply->live = model->live;
 	return true;

@@ -55,6 +55,32 @@ struct script_result {
 	uint32_t error;
 };
 
+/* A time since 1970, as on the wire, and a length. */
+struct script_time {
+	uint32_t seconds;
+	uint32_t nanoseconds;
+};
+
+struct script_window {
+	uint8_t name[SCRIPT_NAME_BYTES];
+	struct script_time end;
+	struct script_time length;
+	int64_t tokens;                         /* n */
+	uint64_t total;                         /* T */
+	uint64_t previous;                      /* P */
+	uint32_t generation;
+	uint32_t flags;
+};
+
+struct script_window_result {
+	int64_t total;
+	int64_t previous;
+	uint32_t generation;
+	uint32_t error;                         /* enum script_error; RANGE: too far ahead */
+};
+
+_Static_assert(sizeof(struct script_window) == 64, "an item of the wire");
+_Static_assert(sizeof(struct script_window_result) == 24, "an item of the wire");
 _Static_assert(sizeof(struct script_item) == 56, "an item of the wire");
 _Static_assert(sizeof(struct script_result) == 16, "an item of the wire");
 
@@ -68,6 +94,8 @@ struct script_call {
 	uint64_t clock_us;                      /* what TIME says */
 	const struct script_item *items;
 	size_t count;
+	const struct script_window *windows;
+	size_t window_count;
 };
 
 struct script_reply {
@@ -78,6 +106,8 @@ struct script_reply {
 	uint64_t seq;
 	size_t count;
 	struct script_result results[SCRIPT_MAX_ITEMS];
+	size_t window_count;
+	struct script_window_result windows[SCRIPT_MAX_ITEMS];
 };
 
 struct script_duration script_duration(int64_t ns);
@@ -99,6 +129,10 @@ void script_model_flush(struct script_model *model);
 /* Returns false, and changes nothing, where the script returns an error: the call is malformed. */
 bool script_model_call(struct script_model *model, const struct script_call *call,
 		       struct script_reply *reply);
+
+/* The window of NAME that is kept: its end, and its tokens.  -1: none. */
+int64_t script_model_window(const struct script_model *model, const uint8_t *name,
+			    int64_t *end_ns);
 
 /* The tat of NAME in virtual time; negative if there is none. */
 int64_t script_model_tat_ns(const struct script_model *model, const uint8_t *name);

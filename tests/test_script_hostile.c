@@ -23,7 +23,7 @@ struct malformed {
 
 START_TEST(test_malformed_calls_write_nothing)
 {
-	static const char item_bytes[57000];
+	static const char item_bytes[65000];
 	static const struct malformed cases[] = {
 		{ 1, "", 0 }, { 1, "fifteen bytes..", 15 }, { 1, "seventeen bytes..", 17 },
 		{ 2, "", 0 }, { 2, "0", 1 }, { 2, "-1", 2 }, { 2, "1.5", 3 }, { 2, "0x10", 4 },
@@ -36,29 +36,31 @@ START_TEST(test_malformed_calls_write_nothing)
 		{ 6, "", 0 }, { 6, "0", 1 }, { 6, "1073741824", 10 }, { 6, "5.5", 3 },
 		{ 7, item_bytes, 1 }, { 7, item_bytes, 55 }, { 7, item_bytes, 57 },
 		{ 7, item_bytes, 1001 * 56 },
+		{ 8, item_bytes, 1 }, { 8, item_bytes, 63 }, { 8, item_bytes, 65 },
+		{ 8, item_bytes, 1001 * 64 },
 	};
 	struct script_client own;
 
 	script_client_start(&own, shard.context, SCRIPT_CLOCK_REDIS);
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		const char *arguments[8] = { "sixteen bytes...", "1", "1", "", "1000", "5", "" };
-		size_t sizes[8] = { 16, 1, 1, 0, 4, 1, 0 };
+		const char *arguments[8] = { "sixteen bytes...", "1", "1", "", "1000", "5", "", "" };
+		size_t sizes[8] = { 16, 1, 1, 0, 4, 1, 0, 0 };
 		char argument[32];
 
 		arguments[cases[i].argument - 1] = cases[i].value;
 		sizes[cases[i].argument - 1] = cases[i].size;
 		snprintf(argument, sizeof(argument), "WEIR argument %d:", cases[i].argument);
-		ck_assert_msg(!script_client_evaluate(&own, 7, arguments, sizes, &shard.reply),
+		ck_assert_msg(!script_client_evaluate(&own, 8, arguments, sizes, &shard.reply),
 			      "case %zu", i);
 		ck_assert_msg(strncmp(own.error, argument, strlen(argument)) == 0, "case %zu: %s",
 			      i, own.error);
 	}
 
 	/* A fence brings no items; and all arguments are there, no more. */
-	for (size_t count = 0; count <= 8; count++) {
-		const char *arguments[8] = { "sixteen bytes...", "1", "0", "", "1000", "5",
-					     item_bytes, "1 1" };
-		size_t sizes[8] = { 16, 1, 1, 0, 4, 1, 56, 3 };
+	for (size_t count = 0; count <= 9; count++) {
+		const char *arguments[9] = { "sixteen bytes...", "1", "0", "", "1000", "5",
+					     count % 2 ? "" : item_bytes, item_bytes, "1 1" };
+		size_t sizes[9] = { 16, 1, 1, 0, 4, 1, count % 2 ? 0 : 56, 64, 3 };
 
 		ck_assert(!script_client_evaluate(&own, count, arguments, sizes, &shard.reply));
 	}

@@ -194,6 +194,7 @@ static void read_replies(const struct message *message, struct round_reply *repl
 			.last_tag = sent->head.term << 32 | sent->head.seq,
 			.items = (const unsigned char *)sent->results,
 			.count = sent->head.code == SCRIPT_DONE ? (unsigned)sent->script.count : 0,
+			.received_ns = host_now(message->process->host),
 		};
 	}
 }
