@@ -172,7 +172,7 @@ static struct weir_request request_in(struct cell cell, size_t kind, const char 
 				      .now_ns = cell.view == STALE ? now_ns + 2 * HOUR : now_ns };
 }
 
-/* ---- Token buckets ----------------------------------------------------- */
+/* ---- What is shared ---------------------------------------------------- */
 
 static const char *const counters[] = { "stale_open", "stale_share", "stale_closed", "capped" };
 
@@ -200,16 +200,15 @@ static void check_counters(struct cell cell, const struct answer *answer,
 	}
 }
 
-START_TEST(test_token_bucket)
+static void check_decisions(struct cell cell, size_t kind)
 {
-	struct cell cell = cell_of(_i);
 	struct answer answer = answer_in(cell);
 	uint64_t before[LENGTH(counters)];
 
 	read_counters(cell, before);
 	for (unsigned i = 0; i < ASKED; i++) {
 		struct weir_request request =
-			request_in(cell, 0, cell.view == STALE ? "stale" : "decide");
+			request_in(cell, kind, cell.view == STALE ? "stale" : "decide");
 		struct weir_decision decision;
 		bool passes = i < answer.admitted;
 
@@ -222,6 +221,17 @@ START_TEST(test_token_bucket)
 		ck_assert_int_eq(decision.retry_after_ns > 0, decision.outcome == WEIR_DENIED);
 	}
 	check_counters(cell, &answer, before);
+}
+
+START_TEST(test_token_bucket)
+{
+	check_decisions(cell_of(_i), 0);
+}
+END_TEST
+
+START_TEST(test_windows)
+{
+	check_decisions(cell_of(_i / 2), 1 + (size_t)_i % 2);
 }
 END_TEST
 
@@ -310,15 +320,14 @@ START_TEST(test_switched_at_run_time)
 }
 END_TEST
 
-/* ---- Other algorithms -------------------------------------------------- */
+/* ---- Concurrency ------------------------------------------------------- */
 
-/* They are each host's own, whatever mode, fail mode and view; only strict, which is not
+/* Holds are each host's own, whatever mode, fail mode and view; only strict, which is not
  * built yet, is answered by its fail mode all the same. */
 START_TEST(test_not_shared)
 {
 	static const struct answer own = { BURST, 0, 0, 0, NULL };
-	size_t kind = 1 + _i % 3;
-	struct cell cell = cell_of(_i / 3);
+	struct cell cell = cell_of(_i);
 	uint64_t before[LENGTH(counters)];
 
 	if (cell.mode == WEIR_STRICT)
@@ -326,7 +335,7 @@ START_TEST(test_not_shared)
 	read_counters(cell, before);
 	for (unsigned i = 0; i < ASKED; i++) {
 		struct weir_request request =
-			request_in(cell, kind, cell.view == STALE ? "stale" : "own");
+			request_in(cell, 3, cell.view == STALE ? "stale" : "own");
 		struct weir_decision decision;
 		struct weir_hold hold;
 
@@ -353,7 +362,8 @@ int main(void)
 	tcase_add_loop_test(tests, test_other_operations, 0, CELLS);
 	tcase_add_loop_test(tests, test_shadow, 0, CELLS);
 	tcase_add_loop_test(tests, test_switched_at_run_time, 0, CELLS);
-	tcase_add_loop_test(tests, test_not_shared, 0, 3 * CELLS);
+	tcase_add_loop_test(tests, test_windows, 0, 2 * CELLS);
+	tcase_add_loop_test(tests, test_not_shared, 0, CELLS);
 	suite_add_tcase(suite, tests);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_ENV);
