@@ -186,13 +186,17 @@ static void wait_until(struct world *world, const char *what,
 	struct weir_error error;
 
 	for (;;) {
+		uint64_t begin = now_ns();
+
 		if (weir_sync_status(world->synced.weir, &status, &error))
 			die("sync status", error.message);
 		if (reached(&status))
 			return;
 		if (now_ns() > until)
 			die(what, status.last_error[0] ? status.last_error : "waited in vain");
-		usleep(2000);
+		/* Looking takes long where there are many slots; leave the processor to
+		 * who is waited for. */
+		usleep((useconds_t)(2000 + (now_ns() - begin) / 1000 * 4));
 	}
 }
 
