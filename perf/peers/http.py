@@ -29,6 +29,7 @@ worker_processes 1;
 events {{ worker_connections 64; }}
 http {{
     access_log off; keepalive_requests 1000000000; keepalive_timeout 1h;
+    client_header_timeout 1h;
     client_body_temp_path {directory}/body; proxy_temp_path {directory}/proxy;
     fastcgi_temp_path {directory}/fastcgi; uwsgi_temp_path {directory}/uwsgi;
     scgi_temp_path {directory}/scgi;

@@ -23,7 +23,7 @@
 #define SLICE_NS 1000000u
 #define SAMPLES (1u << 20)              /* of keys, walked in a circle */
 #define STALENESS_NS 100000000u         /* so that a phase need not wait long */
-#define WAIT_NS 120000000000ull
+#define WAIT_NS 300000000000ull
 #define EXPECTED_HOSTS 3u               /* the cap of bounded mode is in force */
 
 const char *const phase_names[PHASES] = {
