@@ -197,8 +197,8 @@ GOALS = [
     Goal("20", "segment bytes for a key, 1e6 keys", "<=", 128, 80, bytes_per_key, unit="B"),
     Goal("21", "p99 with rounds / without sync, 1e6 keys, Zipf", "<=", 1.2, 1.05,
          redis("phases", "rounds", "ratio", "p99")),
-    Goal("-", "p99 of a call while rounds run", "<=", 1, None,
-         lambda figures: redis("phases", "rounds", "synced", "p99_ns")(figures) / 1e6, unit="ms"),
+    Goal("-", "p99 of a call while rounds run", "<=", 1000, None,
+         lambda figures: redis("phases", "rounds", "synced", "p99_ns")(figures) / 1e3, unit="us"),
     Goal("-", "worst p99 while Redis is slow, paused, stopped, restarted, killed / p99 while it is "
               "not; fail mode open", "<=", 1.2, 1.05, worst_phase("redis")),
     Goal("-", "the same, fail mode share: a second bucket", "<=", None, None,
