@@ -25,6 +25,12 @@ static void open_hosts(const char *limit, enum weir_consistency consistency,
 	hosts_open(HOSTS, url, &policy);
 }
 
+/* Shard SHARD's clock, less this machine's, as HOST has it. */
+static uint64_t window_offset(int host, unsigned shard)
+{
+	return atomic_load_relaxed(&hosts[host]->segment->shards[shard].window_offset_ns);
+}
+
 static void give_back(int host, const char *key, uint64_t cost, bool all)
 {
 	struct weir_request request = { .policy = ids[host], .key = key,
@@ -243,7 +249,7 @@ START_TEST(test_rolls)
 		take(i, "key", 20);
 	all_agree_on("key", 40);
 	now_ns = clock_ns(CLOCK_BOOTTIME);
-	into_ns = (now_ns + hosts[0]->segment->shards[0].window_offset_ns) % year_ns;
+	into_ns = (now_ns + window_offset(0, 0)) % year_ns;
 	next_ns = now_ns + year_ns - into_ns + SECOND;
 	for (int i = 0; i < HOSTS; i++) {
 		ck_assert_uint_eq(left_at(i, "key", next_ns), 40);
@@ -264,7 +270,7 @@ START_TEST(test_many_windows)
 	open_hosts("40/500ms fixed-window", WEIR_BOUNDED, WEIR_FAIL_CLOSED);
 	while (index < first + 4) {
 		int host = (int)(asked++ % HOSTS);
-		uint64_t offset = hosts[host]->segment->shards[0].window_offset_ns;
+		uint64_t offset = window_offset(host, 0);
 		uint64_t now_ns = clock_ns(CLOCK_BOOTTIME);
 		struct weir_request request = { .policy = ids[host], .key = "key",
 						.key_length = 3, .cost = 1, .now_ns = now_ns };
@@ -320,7 +326,7 @@ START_TEST(test_clocks_apart)
 	for (int i = 0; i < HOSTS; i++)
 		ck_assert_msg(host_start(hosts[i], url, HOSTS, &error) == 0, "%s", error.message);
 	all_are_fresh();
-	now_ns -= (now_ns + hosts[0]->segment->shards[0].window_offset_ns) % hour_ns;
+	now_ns -= (now_ns + window_offset(0, 0)) % hour_ns;
 	now_ns += SECOND / 2;
 	for (int i = 0; i < HOSTS; i++) {
 		struct weir_request request = { .policy = ids[i], .key = "key", .key_length = 3,
