@@ -285,7 +285,8 @@ static void apply_cap(const struct limit *limit, uint64_t unmerged,
 		      const struct bucket_request *request, struct verdict *verdict)
 {
 	verdict->hurry = request->cap != UINT64_MAX &&
-			 (request->cost > request->cap || unmerged > (request->cap - request->cost) / 2);
+			 (request->cost > request->cap / 2 ||
+			  unmerged > request->cap / 2 - request->cost);
 	if (unmerged == 0 || (request->cost <= request->cap &&
 			      unmerged <= request->cap - request->cost))
 		return;

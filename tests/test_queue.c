@@ -317,6 +317,28 @@ START_TEST(a_bell_that_nobody_hears_is_not_rung)
 }
 END_TEST
 
+/* Half a cap rings it: of a cap of one token, the first charge, or the next request
+ * would be denied for a whole interval. */
+START_TEST(half_a_cap_rings_the_bell)
+{
+	static const struct { uint64_t cap, charges; } cases[] = { { 1, 1 }, { 2, 2 }, { 10, 6 } };
+	weir_policy_id policy = weir_policy_find(weir, "api");
+
+	for (unsigned i = 0; i < SYNC_SHARDS; i++)
+		segment->shards[i].fresh_until_ns = UINT64_MAX;
+	segment->switches[0].cap[0] = cases[_i].cap;
+	segment->header->wake.asleep = 1;
+	for (uint64_t charge = 1; charge <= cases[_i].charges; charge++) {
+		struct weir_request request = { .policy = policy, .key = "key", .key_length = 3,
+						.cost = 1, .now_ns = weir_now_ns(weir) };
+
+		ck_assert_uint_eq(segment->header->wake.bell, 0);
+		ck_assert(weir_decide(weir, &request, NULL));
+	}
+	ck_assert_uint_eq(segment->header->wake.bell, 1);
+}
+END_TEST
+
 static void *sleep_long(void *woken)
 {
 	queue_sleep(segment->header, HOUR);
@@ -357,6 +379,7 @@ int main(void)
 	tcase_add_test(cases, the_scrub_looks_at_a_part);
 	tcase_add_test(cases, what_a_walk_does_not_see_stays_marked);
 	tcase_add_test(cases, a_bell_that_nobody_hears_is_not_rung);
+	tcase_add_loop_test(cases, half_a_cap_rings_the_bell, 0, 3);
 	tcase_add_test(cases, the_bell_wakes_who_sleeps);
 	suite_add_tcase(suite, cases);
 	runner = srunner_create(suite);

@@ -9,6 +9,7 @@
  *  lemma      Redis' time is at or above the ideal one of all that it applied, and
  *             by no more than a window's charges of each host
  *  bound      what all hosts admit exceeds the limit by no more than promised
+ *  restored   what Redis forgot it knows again after two rounds
  *  agree      without faults, all hosts that are asked agree with Redis, and all that was
  *             taken, less what was given back, is merged
  */
@@ -258,6 +259,20 @@ void check_forgotten(const struct life *then)
 		world.keys[key].inexact = true;
 }
 
+/* What was owed before comes back with the views of the hosts. */
+void check_restored(void)
+{
+	for (unsigned key = 0; key < world.scenario.keys; key++) {
+		const struct key *all = &world.keys[key];
+		int64_t owed = all->owed_ns - (world.now_ns - all->owed_at_ns);
+
+		if (owed > 0 && redis_debt_ns(key) < owed - world.flight_max_ns)
+			sim_fail("key %u: Redis has a debt of %lld ns, and of what it forgot %lld ns "
+				 "are still owed",
+				 key, (long long)redis_debt_ns(key), (long long)owed);
+	}
+}
+
 /* The debt, now, of an ideal bucket with all requests that Redis has applied. */
 static int64_t ideal_ns(unsigned key)
 {
@@ -383,9 +398,10 @@ void check_busy_end(void)
 	}
 	for (unsigned key = 0; key < world.scenario.keys; key++) {
 		unsigned shard = slot_shard(world.hosts[0].fingerprints[key].low);
-		const struct key *all = &world.keys[key];
+		struct key *all = &world.keys[key];
 
-		if (gives_back() || all->stale_admitted > 0 || all->over_ns <= bound_ns(shard))
+		all->bound_ns = bound_ns(shard);
+		if (gives_back() || all->stale_admitted > 0 || all->over_ns <= all->bound_ns)
 			continue;
 		/* What was admitted behind a partition is not repaid in full. */
 		if (all->forgiven && world.scenario.consistency == WEIR_EVENTUAL)
@@ -394,8 +410,8 @@ void check_busy_end(void)
 			 "%lld ns (%.2f tokens)",
 			 key, (long long)all->over_ns,
 			 (double)all->over_ns / (double)world.token_ns,
-			 (long long)bound_ns(shard),
-			 (double)bound_ns(shard) / (double)world.token_ns);
+			 (long long)all->bound_ns,
+			 (double)all->bound_ns / (double)world.token_ns);
 	}
 }
 

@@ -4,7 +4,7 @@
  *
  *	WEIR_SIM_FIRST=S WEIR_SIM_SEEDS=N sim [--must-fail] [--trace]
  *		[--faults A,B,...] [--hosts N] [--keys N] [--ms N]
- *	sim --table
+ *	sim --table 3,10,100,faults	(table.c)
  */
 #include <getopt.h>
 #include <stdio.h>
@@ -190,71 +190,6 @@ static int run_seeds(uint64_t first, uint64_t count, const struct restriction *r
 	return must_fail;
 }
 
-/* ---- The table --------------------------------------------------------- */
-
-/* False if a bound is broken, or less is admitted than could be. */
-static bool measure(unsigned hosts, int64_t interval_ns, double load,
-		    enum weir_consistency consistency)
-{
-	struct scenario scenario;
-	struct restriction none = { 0, SIM_HOSTS, 1, INT64_MAX };
-	double over = 0, admitted = 0;
-	bool good = true;
-
-	for (uint64_t seed = 1; seed <= 2; seed++) {
-		scenario_draw(seed, &none, &scenario);
-		scenario.hosts = hosts;
-		scenario.busy_ns = 20 * SECOND;
-		scenario.limit = (struct weir_limit){ .limit = 1000, .period_ns = 1000000000,
-						      .burst = 1000,
-						      .algorithm = WEIR_TOKEN_BUCKET };
-		scenario.consistency = consistency;
-		scenario.fail_mode = WEIR_FAIL_CLOSED;
-		scenario.interval_ns = interval_ns;
-		scenario.staleness_ns = 20 * SECOND;
-		scenario.overshoot = 50;
-		scenario.load = load;
-		scenario.cost_max = 1;
-		scenario.jitter_ns = 100000;
-		scenario.measure = true;
-		if (!sim_run(&scenario)) {
-			printf("(%s) ", world.message);
-			good = false;
-		}
-		over = (double)world.keys[0].over_ns > over ? (double)world.keys[0].over_ns : over;
-		admitted += (double)world.keys[0].admitted / (double)world.keys[0].ideal / 2;
-	}
-	printf(" | %.1f%%/%.3f", over / 1e9 * 100, admitted);
-	fflush(stdout);
-	return good && (admitted >= 0.99 || interval_ns > 100 * MS);
-}
-
-static int table(void)
-{
-	static const unsigned hosts[] = { 3, 10 };
-	static const int64_t intervals_ms[] = { 10, 100, 1000 };
-	static const double loads[] = { 0.5, 1, 2, 5, 20 };
-	bool good = true;
-
-	for (unsigned h = 0; h < 2; h++) {
-		printf("%u hosts: over-admission in %% of the burst / admitted : ideal\n"
-		       "interval ms, load | eventual | bounded\n", hosts[h]);
-		for (unsigned i = 0; i < 3; i++) {
-			for (unsigned l = 0; l < 5; l++) {
-				printf("%lld, %g", (long long)intervals_ms[i], loads[l]);
-				good &= measure(hosts[h], intervals_ms[i] * MS, loads[l],
-						WEIR_EVENTUAL);
-				good &= measure(hosts[h], intervals_ms[i] * MS, loads[l],
-						WEIR_BOUNDED);
-				printf("\n");
-			}
-		}
-	}
-	printf("%s\n", good ? "within the bounds, and 0.99 of the ideal up to 100 ms" :
-			       "beyond a bound, or below 0.99 of the ideal up to 100 ms");
-	return !good;
-}
-
 /* ---- Options ----------------------------------------------------------- */
 
 static uint32_t faults_of(char *names)
@@ -274,11 +209,32 @@ static uint32_t faults_of(char *names)
 	return faults;
 }
 
+/* Of so many hosts, and of faults. */
+static int table_of(char *names)
+{
+	bool good = true;
+
+	for (char *name = strtok(names, ","); name; name = strtok(NULL, ",")) {
+		unsigned hosts = (unsigned)strtoul(name, NULL, 10);
+
+		if (strcmp(name, "faults") == 0) {
+			good &= table_faults();
+		} else if (hosts >= 2 && hosts <= SIM_HOSTS) {
+			good &= table_modes(hosts);
+		} else {
+			fprintf(stderr, "no table of %s; give 2 to %u hosts, or faults\n", name,
+				SIM_HOSTS);
+			return 2;
+		}
+	}
+	return !good;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
 		{ "must-fail", no_argument, NULL, 'f' }, { "trace", no_argument, NULL, 't' },
-		{ "table", no_argument, NULL, 'T' },     { "hosts", required_argument, NULL, 'h' },
+		{ "table", required_argument, NULL, 'T' }, { "hosts", required_argument, NULL, 'h' },
 		{ "keys", required_argument, NULL, 'k' }, { "ms", required_argument, NULL, 'm' },
 		{ "faults", required_argument, NULL, 'F' }, { NULL, 0, NULL, 0 },
 	};
@@ -296,7 +252,7 @@ int main(int argc, char **argv)
 			sim_tracing = true;
 			break;
 		case 'T':
-			return table();
+			return table_of(optarg);
 		case 'h':
 			restriction.hosts = (unsigned)strtoul(optarg, NULL, 10);
 			break;

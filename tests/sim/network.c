@@ -5,11 +5,12 @@
 
 #include "tests/sim/sim.h"
 
-#define CALL_TIMEOUT_NS (500 * MS)
 #define CLOCK_TOLERANCE_NS SECOND
 #define REDIS_BASE_NS (INT64_C(1700000000) * SECOND)
 #define SNAPSHOTS 8u
 #define SNAPSHOT_NS (250 * MS)
+#define MEASURED_LAG_NS SECOND          /* of the replica, for the table of faults, */
+#define MEASURED_DOWN_NS (200 * MS)     /* and till it is the master */
 
 struct sent_call {
 	struct script_call script;
@@ -42,6 +43,7 @@ struct message {
 	bool executed;
 	bool answered;
 	bool abandoned;
+	bool lost;                      /* it, or its answer */
 	struct sent_call calls[SYNC_SHARDS];
 };
 
@@ -71,7 +73,7 @@ static struct message *message_new(void)
 	if (!message)
 		abort();
 	message->references = 0;
-	message->executed = message->answered = message->abandoned = false;
+	message->executed = message->answered = message->abandoned = message->lost = false;
 	return message;
 }
 
@@ -102,6 +104,13 @@ static int64_t way_ns(void)
 
 	ns += sim_exponential_ns(STREAM_NETWORK, (double)scenario->jitter_ns);
 	return sim_chance(STREAM_NETWORK, 0.001) ? ns + scenario->tail_ns : ns;
+}
+
+static void lose(struct message *message)
+{
+	message->lost = true;
+	if (world.scenario.cuts)
+		message_event(message, way_ns(), EVENT_ANSWER);
 }
 
 static bool is_cut_off(unsigned host)
@@ -177,8 +186,9 @@ static void transmit(struct message *message)
 		message_event(message, way + sim_exponential_ns(STREAM_NETWORK, 50e6),
 			      EVENT_ARRIVE);
 	if (sim_has(FAULT_REQUEST_LOST) && sim_chance(STREAM_NETWORK, world.scenario.loss))
-		return;
-	message_event(message, way, EVENT_ARRIVE);
+		lose(message);
+	else
+		message_event(message, way, EVENT_ARRIVE);
 }
 
 static void read_replies(const struct message *message, struct round_reply *replies)
@@ -216,7 +226,7 @@ bool network_call(void *context, const struct leader_call *calls, struct round_r
 		pack(&message->calls[i], process->host, &calls[i]);
 	process->message = message;
 	transmit(message);
-	process_wake(process, CALL_TIMEOUT_NS);
+	process_wake(process, world.scenario.timeout_ns);
 	message->serial = process->serial;
 	coroutine_yield();
 	process->message = NULL;
@@ -279,6 +289,17 @@ static void execute(struct message *message, struct sent_call *sent, bool first)
 	memcpy(sent->results, reply.results, reply.count * sizeof(reply.results[0]));
 }
 
+static void answer(struct message *message)
+{
+	if (message->reach < message->count)
+		return;
+	if (sim_has(FAULT_REPLY_LOST) &&
+	    sim_chance(STREAM_NETWORK, world.scenario.reply_loss))
+		lose(message);
+	else
+		message_event(message, way_ns(), EVENT_ANSWER);
+}
+
 void network_arrive(struct message *message)
 {
 	bool first = !message->executed;
@@ -289,9 +310,7 @@ void network_arrive(struct message *message)
 		message->executed = true;
 		if (first) {
 			message->executed_ns = world.now_ns;
-			if (message->reach == message->count &&
-			    !(sim_has(FAULT_REPLY_LOST) && sim_chance(STREAM_NETWORK, world.scenario.loss)))
-				message_event(message, way_ns(), EVENT_ANSWER);
+			answer(message);
 		}
 	}
 	message_put(message);
@@ -303,7 +322,7 @@ void network_answer(struct message *message)
 
 	if (!message->abandoned && process->alive && process->message == message &&
 	    process->serial == message->serial && !is_cut_off(message->host)) {
-		message->answered = true;
+		message->answered = !message->lost;
 		process_wake(process, 0);
 	}
 	message_put(message);
@@ -360,19 +379,29 @@ void redis_fail_over(void)
 {
 	unsigned kept = snapshot_count < SNAPSHOTS ? snapshot_count : SNAPSHOTS;
 	struct redis_state *old;
+	uint64_t back;
 
 	if (kept == 0)
 		return;
-	old = &snapshots[(snapshot_count - 1 - sim_below(STREAM_FAULTS + FAULT_FAILOVER, kept)) %
-			 SNAPSHOTS];
+	back = sim_below(STREAM_FAULTS + FAULT_FAILOVER, kept);
+	if (world.scenario.measure)
+		back = MEASURED_LAG_NS / SNAPSHOT_NS - 1;
+	old = &snapshots[(snapshot_count - 1 - back) % SNAPSHOTS];
 	sim_trace("redis: back to %lld ms", (long long)(old->at_ns / MS));
 	for (unsigned i = 0; i < SYNC_SHARDS; i++) {
 		script_model_free(redis.shards[i]);
 		redis.shards[i] = script_model_copy(old->shards[i]);
 	}
 	check_forgotten(old->life);
-	down_until_ns = world.now_ns +
-			sim_exponential_ns(STREAM_FAULTS + FAULT_FAILOVER, 100e6);
+	down_until_ns = world.now_ns + (world.scenario.measure ?
+						MEASURED_DOWN_NS :
+						sim_exponential_ns(STREAM_FAULTS + FAULT_FAILOVER,
+								   100e6));
+}
+
+int64_t redis_up_ns(void)
+{
+	return down_until_ns > world.now_ns ? down_until_ns + world.scenario.timeout_ns : world.now_ns;
 }
 
 void redis_step_clock(int64_t step_ns)

@@ -138,7 +138,8 @@ void scenario_draw(uint64_t seed, const struct restriction *restriction,
 	scenario->way_ns = 250000;
 	scenario->jitter_ns = pick(2) ? 100000 : 3 * MS;
 	scenario->tail_ns = 5 * MS;
-	scenario->loss = pick(3) ? 0.03 : 0.4;
+	scenario->timeout_ns = 500 * MS;
+	scenario->loss = scenario->reply_loss = pick(3) ? 0.03 : 0.4;
 
 	scenario->faults &= restriction->faults;
 	if (scenario->hosts > restriction->hosts)

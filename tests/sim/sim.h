@@ -30,10 +30,10 @@
 #define MS INT64_C(1000000)
 #define SECOND INT64_C(1000000000)
 
-#define SIM_HOSTS 10u
+#define SIM_HOSTS 100u
 #define SIM_KEYS 3u
 #define SIM_PROCESSES 2u        /* of a host: one leads, one stands by */
-#define SIM_LIVES 40u           /* makings of segments, of all hosts together */
+#define SIM_LIVES 160u          /* makings of segments, of all hosts together */
 #define SIM_CALL_ITEMS 16u
 #define SIM_ALTERNATIVES 24u
 
@@ -75,8 +75,14 @@ struct scenario {
 	int64_t way_ns;                 /* to Redis: this, */
 	int64_t jitter_ns;              /* and this, exponentially distributed, */
 	int64_t tail_ns;                /* and with one in a thousand this */
-	double loss;                    /* of requests and of replies: how often */
-	bool measure;                   /* for the table: no history is kept */
+	double loss;                    /* of requests: how often, */
+	double reply_loss;              /* and of replies */
+	bool cuts;                      /* what is lost goes with its connection: that shows */
+	int64_t timeout_ns;             /* of a call */
+	bool measure;                   /* for the table: no history is kept, */
+	int64_t disaster_ns;            /* and disasters come when it says: first at this time, */
+	int64_t every_ns;               /* then in such distances; 0: only once */
+	int64_t clock_step_ns;          /* and Redis' clock steps by that */
 };
 
 /* What the seed says.  RESTRICT takes faults, hosts and so on away again. */
@@ -176,6 +182,9 @@ struct key {
 	uint64_t stale_admitted;
 	bool inexact;                   /* Redis forgot, or was capped: Lemma 1 is off */
 	bool forgiven;                  /* a window of a stale host was capped */
+	int64_t bound_ns;               /* of over_ns, at the end */
+	int64_t owed_ns;                /* Redis' debt when it was last made to forget, */
+	int64_t owed_at_ns;             /* and when that was */
 	int64_t window_max_ns;          /* the largest window's charges */
 };
 
@@ -238,6 +247,7 @@ enum event_kind {
 	EVENT_REQUEST,          /* at a host, by a client */
 	EVENT_FAULT,
 	EVENT_SNAPSHOT,         /* of Redis, for a failover to go back to */
+	EVENT_RESTORED,         /* Redis should know again what it forgot */
 };
 
 struct event {
@@ -276,6 +286,15 @@ void redis_fail_over(void);
 void redis_step_clock(int64_t step_ns);
 /* How far KEY is in debt at Redis now. */
 int64_t redis_debt_ns(unsigned key);
+/* When it answers again, at the latest. */
+int64_t redis_up_ns(void);
+
+/* ---- table.c ----------------------------------------------------------- */
+
+/* Measure, and print one line for each cell.  False if a bound is broken, or if less is
+ * admitted than could be. */
+bool table_modes(unsigned hosts);
+bool table_faults(void);
 
 /* ---- check.c ----------------------------------------------------------- */
 
@@ -292,6 +311,7 @@ void check_host(struct host *host);
 void check_applied(unsigned life, unsigned key, unsigned shard, const struct script_item *item,
 		   const struct script_result *result, uint64_t used, bool late);
 void check_forgotten(const struct life *then);
+void check_restored(void);
 void check_clock(unsigned shard, int64_t virtual_ns);
 void check_busy_end(void);
 void check_quiet_end(void);

@@ -294,6 +294,15 @@ static const int64_t every_ms[FAULT_COUNT] = {
 
 static void next_disaster(unsigned fault)
 {
+	const struct scenario *scenario = &world.scenario;
+	int64_t at_ns = world.now_ns < scenario->disaster_ns ? scenario->disaster_ns :
+							       world.now_ns + scenario->every_ns;
+
+	if (scenario->measure) {
+		if (sim_has(fault) && every_ms[fault] && at_ns > world.now_ns)
+			events_add(at_ns, EVENT_FAULT, fault, 0, NULL);
+		return;
+	}
 	if (sim_has(fault) && every_ms[fault])
 		events_add(world.now_ns +
 				   sim_exponential_ns(STREAM_FAULTS + fault,
@@ -320,6 +329,22 @@ static void crash(struct host *host)
 	begin_life(host);
 }
 
+/* Redis is about to forget; without other faults, two rounds later it knows again. */
+static void remember_owed(void)
+{
+	for (unsigned key = 0; key < world.scenario.keys; key++) {
+		world.keys[key].owed_ns = redis_debt_ns(key);
+		world.keys[key].owed_at_ns = world.now_ns;
+	}
+}
+
+static void await_restored(void)
+{
+	if (world.scenario.measure)
+		events_add(redis_up_ns() + 2 * world.scenario.interval_ns + 10 * MS, EVENT_RESTORED,
+			   0, 0, NULL);
+}
+
 static void disaster(unsigned fault)
 {
 	static const int64_t steps_s[] = { 5, -5, 60, -60 };
@@ -332,13 +357,19 @@ static void disaster(unsigned fault)
 	sim_trace("%s (host %u)", fault_name(fault), host->number);
 	switch (fault) {
 	case FAULT_FLUSH:
+		remember_owed();
 		redis_flush();
+		await_restored();
 		break;
 	case FAULT_FAILOVER:
+		remember_owed();
 		redis_fail_over();
+		await_restored();
 		break;
 	case FAULT_REDIS_CLOCK:
-		redis_step_clock(steps_s[sim_below(stream, 4)] * SECOND);
+		redis_step_clock(world.scenario.measure ?
+					 world.scenario.clock_step_ns :
+					 steps_s[sim_below(stream, 4)] * SECOND);
 		break;
 	case FAULT_KILL:
 		replace_dead(host);
@@ -385,6 +416,9 @@ static void handle(const struct event *event)
 	case EVENT_SNAPSHOT:
 		if (!world.quiet)
 			redis_snapshot();
+		break;
+	case EVENT_RESTORED:
+		check_restored();
 		break;
 	}
 }
