@@ -280,15 +280,15 @@ static uint64_t unmerged_of(const struct bucket_ref *ref, const struct limit *li
 	return window_unmerged(ref->generation, own.index, own.tokens, merged, before->foreign);
 }
 
-/* In a mode with a bound, only so much may be admitted beyond the merged view. */
+/* In a mode with a bound, only so much may be admitted beyond the merged view; and in
+ * each the leader has to know when others should hear of it. */
 static void apply_cap(const struct limit *limit, uint64_t unmerged,
 		      const struct bucket_request *request, struct verdict *verdict)
 {
-	verdict->hurry = request->cap != UINT64_MAX &&
-			 (request->cost > request->cap / 2 ||
-			  unmerged > request->cap / 2 - request->cost);
-	if (unmerged == 0 || (request->cost <= request->cap &&
-			      unmerged <= request->cap - request->cost))
+	verdict->hurry = request->cost > request->wake ||
+			 unmerged > request->wake - request->cost;
+	if (request->cap == 0 || unmerged == 0 ||
+	    (request->cost <= request->cap && unmerged <= request->cap - request->cost))
 		return;
 	verdict->capped = true;
 	verdict->retry_after_ns = request->merge_ns;
@@ -357,7 +357,7 @@ enum bucket_result bucket_apply(const struct bucket_ref *ref, const struct limit
 {
 	bool asks = request->cost > 0 && (request->operation == BUCKET_SPEND ||
 					  request->operation == BUCKET_PEEK);
-	bool capped = asks && request->cap != 0;
+	bool capped = asks && request->queue;
 
 	for (int attempt = 0; attempt < CHANGE_ATTEMPTS; attempt++) {
 		struct bucket_state before, after;

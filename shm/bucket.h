@@ -27,6 +27,7 @@ struct bucket_request {
 	bool foreign;                   /* do other hosts' tokens count? */
 	uint64_t share;                 /* tokens that this host may have; 0: any number */
 	uint64_t cap;                   /* tokens that may be unmerged; 0: any number */
+	uint64_t wake;                  /* if more are, the leader has to hurry */
 	uint64_t merge_ns;              /* how soon they may be merged, for retry_after */
 	const uint64_t *version;        /* of the policies: the change is made only */
 	uint64_t version_seen;          /* while *version is version_seen */

@@ -110,4 +110,16 @@ uint32_t participant_count(const struct segment *segment);
 size_t segment_check(const struct segment *segment,
 		     void (*report)(const char *finding, void *context), void *context);
 
+/* How many hosts a limit is shared by, as far as is known: 1 or more. */
+static inline uint64_t segment_hosts(const struct segment *segment,
+				     const struct shard_record *shard)
+{
+	/* Relaxed: numbers that are good by themselves. */
+	uint64_t count = atomic_load_relaxed(&shard->hosts);
+
+	if (count == 0)
+		count = atomic_load_relaxed(&segment->header->sync.expected_hosts);
+	return count < 1 ? 1 : count > 1000000 ? 1000000 : count;
+}
+
 #endif

@@ -130,6 +130,7 @@ static struct bucket_request bucket_request(const struct plan *plan, uint32_t i,
 		.foreign = plan->limits[i].syncs && limit_is_window(&plan->limits[i].limit),
 		.share = view_share(plan, i),
 		.cap = view_cap(plan, i),
+		.wake = view_wake(plan, i),
 		.merge_ns = plan->limits[i].syncs ?
 				    atomic_load_relaxed(&segment->header->sync.interval_ns) : 0,
 	};

@@ -35,7 +35,7 @@ struct quick {
 	struct fingerprint fingerprint;
 	struct slot *slot;                      /* where the bucket most likely is */
 	const struct shard_record *shard;       /* NULL: the policy does not sync */
-	uint64_t cap;                           /* tokens that may be unmerged, if it does */
+	uint64_t wake;                          /* and if more are unmerged, the leader hurries */
 	uint64_t owner;                         /* the slot's, but for its generation */
 };
 
@@ -81,15 +81,22 @@ static inline bool quick_prepare_sync(struct quick *quick, const struct segment 
 {
 	const struct bucket_ref nobody = { 0 };
 
-	/* Relaxed: one number, good by itself.  0: the leader has yet to set it. */
-	quick->cap = consistency == WEIR_BOUNDED ?
-			     atomic_load_relaxed(&segment->switches[quick->policy_index].cap[0]) :
-			     GCRA_COUNT_MOST;
-	if (quick->cap > GCRA_COUNT_MOST)
-		quick->cap = GCRA_COUNT_MOST;
+	uint64_t cap = 0;
+
 	quick->shard = &segment->shards[slot_shard(quick->fingerprint.low)];
 	quick->owner = table_owner_word(&nobody, quick->policy_index, serial, 0, true);
-	return quick->cap > 0 && consistency != WEIR_STRICT;
+	if (consistency == WEIR_BOUNDED) {
+		/* Relaxed: one number, good by itself.  0: the leader has yet to set it. */
+		cap = atomic_load_relaxed(&segment->switches[quick->policy_index].cap[0]);
+		quick->wake = cap / 2;
+	} else {
+		/* As view_wake(). */
+		quick->wake = policy_word(&quick->limit->burst) /
+			      (2 * segment_hosts(segment, quick->shard));
+	}
+	if (quick->wake > GCRA_COUNT_MOST)
+		quick->wake = GCRA_COUNT_MOST;
+	return consistency == WEIR_EVENTUAL || cap > 0;
 }
 
 /* May a bucket that syncs be charged with no more ado?  The view is fresh, the leader
@@ -108,7 +115,7 @@ static inline bool quick_may_sync(const struct quick *quick, const struct quick_
 	       /* Relaxed: complete in itself, with its generation. */
 	       atomic_load_relaxed(&slot->owner) == (quick->owner | outcome->ref.generation) &&
 	       (merged & GENERATION_MASK) == outcome->ref.generation &&
-	       cost <= quick->cap && unmerged <= (quick->cap - cost) / 2;
+	       cost <= quick->wake && unmerged <= quick->wake - cost;
 }
 
 /* Find the policy, fingerprint the key, and start loading the slot.  False if it

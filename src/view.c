@@ -65,12 +65,7 @@ uint64_t view_cap(const struct plan *plan, uint32_t i)
 /* How many hosts the limit is shared by, as far as is known. */
 static uint64_t hosts(const struct plan *plan, uint32_t i)
 {
-	/* Relaxed: numbers that are good by themselves. */
-	uint64_t seen = atomic_load_relaxed(&view_shard(plan, i)->hosts);
-	uint64_t expected = atomic_load_relaxed(&plan->segment->header->sync.expected_hosts);
-	uint64_t count = seen ? seen : expected;
-
-	return count < 1 ? 1 : count > 1000000 ? 1000000 : count;
+	return segment_hosts(plan->segment, view_shard(plan, i));
 }
 
 uint64_t view_share(const struct plan *plan, uint32_t i)
@@ -84,6 +79,19 @@ uint64_t view_share(const struct plan *plan, uint32_t i)
 		return 0;
 	share = step->limit.limit / hosts(plan, i);
 	return share ? share : 1;
+}
+
+uint64_t view_wake(const struct plan *plan, uint32_t i)
+{
+	const struct limit *limit = &plan->limits[i].limit;
+
+	if (!plan->limits[i].syncs || plan->stale)
+		return UINT64_MAX;
+	if (view_cap(plan, i))
+		return view_cap(plan, i) / 2;
+	/* Together with the others, if they have as many, half of it. */
+	return (limit->algorithm == WEIR_TOKEN_BUCKET ? limit->burst : limit->limit) /
+	       (2 * hosts(plan, i));
 }
 
 /* COST tokens of the share, as a time: COST x hosts x period / limit. */

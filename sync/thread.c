@@ -34,7 +34,7 @@
 #include "sync/secret.h"
 
 #define ROUND_AGE_MAX_NS 100000000ull   /* from taking a round to sending it */
-#define SPACING_NS 1000000ull           /* between two rounds, however loud the bell */
+#define SPACING_NS 1000000ull           /* from round to round, however loud the bell */
 #define TOLERANCE_NS 1000000000ull      /* that Redis' clock may run ahead by, once */
 #define CLUSTER_TTL_MS "604800000"      /* 7 days, as the shards' */
 
@@ -375,14 +375,25 @@ static uint64_t lead(struct sync *sync)
 	return spent < interval ? interval - spent : SPACING_NS;
 }
 
+/* Let rounds begin a spacing apart.  Returns how long that took. */
+static uint64_t space(uint64_t begin_ns)
+{
+	uint64_t spent = now_ns() - begin_ns;
+	struct timespec rest = { .tv_nsec = spent < SPACING_NS ? (long)(SPACING_NS - spent) : 0 };
+
+	if (rest.tv_nsec > 0)
+		nanosleep(&rest, NULL);
+	return (uint64_t)rest.tv_nsec;
+}
+
 static void *run(void *context)
 {
 	struct sync *sync = context;
 	struct segment_header *header = sync->segment->header;
 
 	while (!stopping(sync)) {
-		struct timespec spacing = { .tv_nsec = SPACING_NS };
 		uint64_t sleep = atomic_load_relaxed(&header->sync.interval_ns);
+		uint64_t begin = now_ns(), slept;
 
 		redis_rearm(sync->redis);
 		if (stopping(sync))
@@ -395,9 +406,9 @@ static void *run(void *context)
 		 * talks to nobody. */
 		if (!atomic_load_relaxed(&header->sync.paused))
 			sleep = lead(sync);
-		nanosleep(&spacing, NULL);
-		if (sleep > SPACING_NS && !stopping(sync))
-			queue_sleep(header, sleep - SPACING_NS);
+		slept = space(begin);
+		if (sleep > slept && !stopping(sync))
+			queue_sleep(header, sleep - slept);
 	}
 	leader_resign(&sync->leader);
 	return NULL;

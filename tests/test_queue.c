@@ -318,18 +318,30 @@ START_TEST(a_bell_that_nobody_hears_is_not_rung)
 END_TEST
 
 /* Half a cap rings it: of a cap of one token, the first charge, or the next request
- * would be denied for a whole interval. */
-START_TEST(half_a_cap_rings_the_bell)
+ * would be denied for a whole interval.  Without a cap, half of a host's part of a burst,
+ * which is 100 here. */
+START_TEST(much_unmerged_rings_the_bell)
 {
-	static const struct { uint64_t cap, charges; } cases[] = { { 1, 1 }, { 2, 2 }, { 10, 6 } };
-	weir_policy_id policy = weir_policy_find(weir, "api");
+	static const struct {
+		enum weir_consistency consistency;
+		uint64_t cap, hosts, charges;
+	} cases[] = {
+		{ WEIR_BOUNDED, 1, 3, 1 }, { WEIR_BOUNDED, 2, 3, 2 }, { WEIR_BOUNDED, 10, 3, 6 },
+		{ WEIR_EVENTUAL, 10, 5, 11 }, { WEIR_EVENTUAL, 1, 1000, 1 },
+	};
+	struct weir_policy policy = fixture_policy("api", "100/1h");
+	weir_policy_id id = weir_policy_find(weir, "api");
 
-	for (unsigned i = 0; i < SYNC_SHARDS; i++)
+	policy.consistency = cases[_i].consistency;
+	ck_assert_int_eq(weir_policy_set(weir, &policy, 1, NULL), 0);
+	for (unsigned i = 0; i < SYNC_SHARDS; i++) {
 		segment->shards[i].fresh_until_ns = UINT64_MAX;
+		segment->shards[i].hosts = cases[_i].hosts;
+	}
 	segment->switches[0].cap[0] = cases[_i].cap;
 	segment->header->wake.asleep = 1;
 	for (uint64_t charge = 1; charge <= cases[_i].charges; charge++) {
-		struct weir_request request = { .policy = policy, .key = "key", .key_length = 3,
+		struct weir_request request = { .policy = id, .key = "key", .key_length = 3,
 						.cost = 1, .now_ns = weir_now_ns(weir) };
 
 		ck_assert_uint_eq(segment->header->wake.bell, 0);
@@ -379,7 +391,7 @@ int main(void)
 	tcase_add_test(cases, the_scrub_looks_at_a_part);
 	tcase_add_test(cases, what_a_walk_does_not_see_stays_marked);
 	tcase_add_test(cases, a_bell_that_nobody_hears_is_not_rung);
-	tcase_add_loop_test(cases, half_a_cap_rings_the_bell, 0, 3);
+	tcase_add_loop_test(cases, much_unmerged_rings_the_bell, 0, 5);
 	tcase_add_test(cases, the_bell_wakes_who_sleeps);
 	suite_add_tcase(suite, cases);
 	runner = srunner_create(suite);

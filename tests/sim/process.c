@@ -119,15 +119,17 @@ static void run(void *argument)
 	struct segment_header *header = process->host->segment->header;
 
 	for (;;) {
-		int64_t sleep = turn(process);
+		int64_t begin = world.now_ns, sleep = turn(process);
+		int64_t rest = begin + SPACING_NS - world.now_ns;
 
 		process->tick_ns = -1;
-		wait_ns(process, sleep < SPACING_NS ? sleep : SPACING_NS);
-		if (sleep <= SPACING_NS)
+		rest = rest < 0 ? 0 : rest < sleep ? rest : sleep;
+		wait_ns(process, rest);
+		if (sleep == rest)
 			continue;
 		header->wake.asleep = 1;
 		process->sleeping = true;
-		wait_ns(process, sleep - SPACING_NS);
+		wait_ns(process, sleep - rest);
 		process->sleeping = false;
 		header->wake.asleep = 0;
 	}
