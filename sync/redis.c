@@ -62,6 +62,14 @@ enum redis_error redis_append_eval(struct redis *redis, unsigned script, const c
 	return redis_append(redis, 4 + argc, words, sizes);
 }
 
+enum redis_error redis_append_call(struct redis *redis, const struct redis_call *call)
+{
+	if (call->script == REDIS_COMMAND)
+		return redis_append(redis, call->argc, call->argv, call->lengths);
+	return redis_append_eval(redis, call->script, call->key, call->key_length, call->argc,
+				 call->argv, call->lengths);
+}
+
 /* Redis has forgotten the scripts: a restart, a failover, SCRIPT FLUSH.  If it
  * refuses them now, the next call finds out. */
 static enum redis_error load_again(struct redis *redis, uint64_t deadline_ns,
@@ -80,18 +88,21 @@ static enum redis_error load_again(struct redis *redis, uint64_t deadline_ns,
 	return result;
 }
 
-/* Which reply is whose.  After a breach of the protocol nobody knows. */
-static bool fill_in(const struct redis *redis, enum redis_error result, unsigned calls,
-		    struct redis_result *results)
+/* Which reply is whose: those from FIRST on.  After a breach of the protocol nobody
+ * knows. */
+static bool fill_in(const struct redis *redis, enum redis_error result, unsigned first,
+		    unsigned calls, struct redis_result *results)
 {
-	unsigned replies = result == REDIS_ERROR_PROTOCOL ? 0 : redis_link_reply_count(redis->link);
+	unsigned replies = redis_link_reply_count(redis->link) - first;
 	bool forgotten = false;
 
+	if (result == REDIS_ERROR_PROTOCOL)
+		replies = 0;
 	for (unsigned i = 0; i < calls; i++) {
 		results[i] = (struct redis_result){ result, NULL };
 		if (i >= replies)
 			continue;
-		results[i].reply = redis_link_reply(redis->link, i);
+		results[i].reply = redis_link_reply(redis->link, first + i);
 		results[i].error = redis_reply_error(results[i].reply);
 		if (results[i].error == REDIS_ERROR_NOSCRIPT)
 			forgotten = true;
@@ -99,30 +110,77 @@ static bool fill_in(const struct redis *redis, enum redis_error result, unsigned
 	return forgotten;
 }
 
+/* What can be said before anything is sent. */
+static enum redis_error check_flush(struct redis_flush *flush)
+{
+	struct redis *redis = flush->redis;
+	unsigned room;
+
+	for (unsigned i = 0; i < flush->count; i++)
+		flush->results[i] = (struct redis_result){ REDIS_ERROR_NOT_CONNECTED, NULL };
+	if (!redis_link_is_open(redis->link))
+		return redis_link_fail(redis->link, REDIS_ERROR_NOT_CONNECTED, &flush->error,
+				       "there is no connection; connect first");
+	room = REDIS_LINK_REPLIES_MAX - redis->script_count - redis_link_reply_count(redis->link);
+	room = flush->count < room ? flush->count : room;
+	if (redis->queued > room) {
+		unsigned calls = redis->queued;
+
+		redis->queued = 0;
+		return redis_link_fail(redis->link, REDIS_ERROR_NO_ROOM, &flush->error,
+				       "%u calls and room for %u results; give more, or forget "
+				       "replies", calls, room);
+	}
+	return redis_link_check(redis->link, &flush->error);
+}
+
+void redis_flush_all(struct redis_flush *flushes, unsigned count, uint64_t deadline_ns)
+{
+	struct redis_exchange exchanges[REDIS_FLUSHES_MAX];
+	unsigned firsts[REDIS_FLUSHES_MAX], places[REDIS_FLUSHES_MAX], open = 0;
+
+	for (unsigned i = 0; i < count; i++) {
+		struct redis_flush *flush = &flushes[i];
+
+		weir_ok(&flush->error);
+		flush->outcome = check_flush(flush);
+		firsts[i] = redis_link_reply_count(flush->redis->link);
+		if (flush->outcome != REDIS_ERROR_NONE)
+			continue;
+		places[open] = i;
+		exchanges[open++] = (struct redis_exchange){ .link = flush->redis->link,
+							     .count = flush->redis->queued,
+							     .error = &flush->error };
+	}
+	redis_link_exchange_all(exchanges, open, deadline_ns);
+	for (unsigned k = 0; k < open; k++)
+		flushes[places[k]].outcome = exchanges[k].result;
+	for (unsigned i = 0; i < count; i++) {
+		struct redis_flush *flush = &flushes[i];
+		unsigned calls = flush->redis->queued;
+
+		flush->redis->queued = 0;
+		if (fill_in(flush->redis, flush->outcome, firsts[i], calls, flush->results) &&
+		    flush->outcome == REDIS_ERROR_NONE)
+			flush->outcome = load_again(flush->redis, deadline_ns, &flush->error);
+	}
+}
+
+void redis_forget_replies(struct redis *redis)
+{
+	redis_link_free_replies(redis->link);
+}
+
 enum redis_error redis_flush_and_read(struct redis *redis, struct redis_result *results,
 				      unsigned count, struct weir_error *error)
 {
-	uint64_t deadline_ns = redis_now_ns() + redis->options.command_ms * NS_PER_MS;
-	unsigned calls = redis->queued;
-	enum redis_error result;
+	struct redis_flush flush = { .redis = redis, .results = results, .count = count };
 
-	weir_ok(error);
-	redis_link_free_replies(redis->link);
-	for (unsigned i = 0; i < count; i++)
-		results[i] = (struct redis_result){ REDIS_ERROR_NOT_CONNECTED, NULL };
-	if (!redis_link_is_open(redis->link))
-		return redis_link_fail(redis->link, REDIS_ERROR_NOT_CONNECTED, error,
-				       "there is no connection; connect first");
-	if (count < calls)
-		return redis_link_fail(redis->link, REDIS_ERROR_NO_ROOM, error,
-				       "%u calls and room for %u results; give more", calls, count);
-	result = redis_link_check(redis->link, error);
-	redis->queued = 0;
-	if (result == REDIS_ERROR_NONE)
-		result = redis_link_exchange(redis->link, calls, deadline_ns, error);
-	if (fill_in(redis, result, calls, results) && result == REDIS_ERROR_NONE)
-		result = load_again(redis, deadline_ns, error);
-	return result;
+	redis_forget_replies(redis);
+	redis_flush_all(&flush, 1, redis_now_ns() + redis->options.command_ms * NS_PER_MS);
+	if (error)
+		*error = flush.error;
+	return flush.outcome;
 }
 
 /* ---- Connecting -------------------------------------------------------- */
@@ -216,55 +274,87 @@ const char *redis_place(const struct redis *redis)
 
 /* ---- The object -------------------------------------------------------- */
 
-static int copy_scripts(struct redis *redis, const char *const *scripts, unsigned count,
-			struct weir_error *error)
+static int copy_script(struct redis *redis, const char *source, struct weir_error *error)
 {
-	for (unsigned i = 0; i < count; i++) {
-		redis->scripts[i].source = strdup(scripts[i]);
-		redis->script_count++;
-		if (!redis->scripts[i].source)
-			return weir_fail(error, WEIR_ENOMEM, "no memory for a script; free some");
-	}
+	struct script *script = &redis->scripts[redis->script_count];
+
+	script->source = strdup(source);
+	if (!script->source)
+		return weir_fail(error, WEIR_ENOMEM, "no memory for a script; free some");
+	redis->script_count++;
 	return WEIR_OK;
+}
+
+static int make(const struct redis_options *options, int interrupt_fd, struct redis **redis,
+		struct weir_error *error)
+{
+	*redis = calloc(1, sizeof(**redis));
+	if (!*redis)
+		return weir_fail(error, WEIR_ENOMEM, "no memory for a connection; free some");
+	(*redis)->options = (*redis)->node = *options;
+	(*redis)->node.topology = REDIS_ALONE;
+	(*redis)->beside = interrupt_fd >= 0;
+	(*redis)->interrupt_fd = interrupt_fd >= 0 ? interrupt_fd :
+						     eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if ((*redis)->interrupt_fd >= 0)
+		(*redis)->link = redis_link_create(&(*redis)->node, (*redis)->interrupt_fd);
+	if (!(*redis)->link)
+		return weir_fail(error, WEIR_ESYSTEM,
+				 "no memory or eventfd for a connection (%m); free some");
+	return WEIR_OK;
+}
+
+/* Finish making REDIS, or free it. */
+static int made(int status, struct redis **redis, struct weir_error *error)
+{
+	if (status == WEIR_OK)
+		return weir_ok(error);
+	redis_destroy(*redis);
+	*redis = NULL;
+	return status;
 }
 
 int redis_create(const struct redis_options *options, const char *const *scripts, unsigned count,
 		 struct redis **redis, struct weir_error *error)
 {
-	struct redis *made;
 	int status;
 
 	*redis = NULL;
 	if (count > REDIS_SCRIPTS_MAX)
 		return weir_fail(error, WEIR_EINVAL, "%u scripts are too many; give at most %u",
 				 count, REDIS_SCRIPTS_MAX);
-	made = calloc(1, sizeof(*made));
-	if (!made)
-		return weir_fail(error, WEIR_ENOMEM, "no memory for a connection; free some");
-	made->options = made->node = *options;
-	made->node.topology = REDIS_ALONE;
-	made->interrupt_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	status = copy_scripts(made, scripts, count, error);
-	if (status == WEIR_OK && made->interrupt_fd >= 0)
-		made->link = redis_link_create(&made->node, made->interrupt_fd);
-	if (status == WEIR_OK && !made->link)
-		status = weir_fail(error, WEIR_ESYSTEM,
-				   "no memory or eventfd for a connection (%m); free some");
+	status = make(options, -1, redis, error);
+	for (unsigned i = 0; status == WEIR_OK && i < count; i++)
+		status = copy_script(*redis, scripts[i], error);
 	if (status == WEIR_OK && options->transport == REDIS_OVER_TLS)
-		status = redis_tls_create(options, &made->tls, error);
+		status = redis_tls_create(options, &(*redis)->tls, error);
 	if (status == WEIR_OK && options->topology == REDIS_SENTINEL) {
-		made->sentinel = redis_sentinel_create(&made->options, made->tls,
-						       made->interrupt_fd);
-		if (!made->sentinel)
+		(*redis)->sentinel = redis_sentinel_create(&(*redis)->options, (*redis)->tls,
+							   (*redis)->interrupt_fd);
+		if (!(*redis)->sentinel)
 			status = weir_fail(error, WEIR_ENOMEM,
 					   "no memory for a connection; free some");
 	}
-	if (status != WEIR_OK) {
-		redis_destroy(made);
-		return status;
-	}
-	*redis = made;
-	return weir_ok(error);
+	return made(status, redis, error);
+}
+
+int redis_create_beside(const struct redis *owner, const struct redis_address *address,
+			struct redis **redis, struct weir_error *error)
+{
+	struct redis_options options = owner->options;
+	int status;
+
+	memcpy(options.host, address->host, sizeof(options.host));
+	options.port = address->port;
+	options.topology = REDIS_ALONE;
+	options.seed_count = 0;
+	status = make(&options, owner->interrupt_fd, redis, error);
+	explicit_bzero(options.password, sizeof(options.password));
+	for (unsigned i = 0; status == WEIR_OK && i < owner->script_count; i++)
+		status = copy_script(*redis, owner->scripts[i].source, error);
+	if (status == WEIR_OK)
+		(*redis)->tls = owner->tls;
+	return made(status, redis, error);
 }
 
 void redis_destroy(struct redis *redis)
@@ -273,10 +363,12 @@ void redis_destroy(struct redis *redis)
 		return;
 	redis_sentinel_destroy(redis->sentinel);
 	redis_link_destroy(redis->link);
-	if (redis->interrupt_fd >= 0)
-		close(redis->interrupt_fd);
 	redis_lookup_leave(redis->lookup);
-	redis_tls_destroy(redis->tls);
+	if (!redis->beside) {
+		redis_tls_destroy(redis->tls);
+		if (redis->interrupt_fd >= 0)
+			close(redis->interrupt_fd);
+	}
 	for (unsigned i = 0; i < redis->script_count; i++)
 		free(redis->scripts[i].source);
 	explicit_bzero(redis, sizeof(*redis));

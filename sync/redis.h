@@ -58,6 +58,18 @@ enum redis_type {
 	REDIS_TYPE_OTHER,               /* RESP3, which we do not ask for */
 };
 
+#define REDIS_COMMAND (~0u)             /* in the place of a script: ARGV is the command */
+
+/* A call to make. */
+struct redis_call {
+	unsigned script;                /* an index into the scripts, or REDIS_COMMAND */
+	const char *key;                /* decides where it goes; the script's only one */
+	size_t key_length;
+	int argc;                       /* at most REDIS_ARGUMENTS_MAX of a script */
+	const char *const *argv;
+	const size_t *lengths;          /* NULL: ARGV are strings, of a command */
+};
+
 /* What became of one call of a flush. */
 struct redis_result {
 	enum redis_error error;
@@ -79,6 +91,12 @@ struct redis_identity {
  * WEIR_ESYSTEM. */
 int redis_create(const struct redis_options *options, const char *const *scripts, unsigned count,
 		 struct redis **redis, struct weir_error *error);
+
+/* Make one that connects to ADDRESS instead, and is else like OWNER, which outlives
+ * it: one interruption, and one look at the certificates, for both.  Errors:
+ * WEIR_ENOMEM. */
+int redis_create_beside(const struct redis *owner, const struct redis_address *address,
+			struct redis **redis, struct weir_error *error);
 
 /* Close and free (NULL is ignored).  Does not wait. */
 void redis_destroy(struct redis *redis);
@@ -109,6 +127,9 @@ enum redis_error redis_append_eval(struct redis *redis, unsigned script, const c
 				   size_t key_length, int argc, const char *const *argv,
 				   const size_t *lengths);
 
+/* Queue CALL by one of these two. */
+enum redis_error redis_append_call(struct redis *redis, const struct redis_call *call);
+
 /* Send what is queued and read one reply for each call, in order, into RESULTS,
  * which has room for COUNT, at least as many as are queued.  Replies live until
  * the next flush, connect or disconnect.
@@ -120,6 +141,22 @@ enum redis_error redis_append_eval(struct redis *redis, unsigned script, const c
  * believed: nobody knows which belongs to which call. */
 enum redis_error redis_flush_and_read(struct redis *redis, struct redis_result *results,
 				      unsigned count, struct weir_error *error);
+
+/* A connection's part of a flush of several that are beside each other. */
+struct redis_flush {
+	struct redis *redis;
+	struct redis_result *results;   /* room for COUNT, as many as are queued */
+	unsigned count;
+	enum redis_error outcome;       /* as redis_flush_and_read() returns it */
+	struct weir_error error;
+};
+
+/* As redis_flush_and_read() with each, but all is sent before any reply is waited
+ * for, until DEADLINE_NS (redis_now_ns()); and replies of earlier flushes live on,
+ * until redis_forget_replies(). */
+#define REDIS_FLUSHES_MAX 32u
+void redis_flush_all(struct redis_flush *flushes, unsigned count, uint64_t deadline_ns);
+void redis_forget_replies(struct redis *redis);
 
 /* From any thread.  See above. */
 void redis_interrupt(struct redis *redis);

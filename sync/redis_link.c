@@ -4,7 +4,7 @@
  * waiting are ours.  Its own blocking calls have a timeout for each read()
  * instead of a deadline, none for the host's name, and cannot be interrupted.
  * So the context is a non-blocking one around a socket that is already
- * connected, and only redis_link_exchange() waits.  (redisReconnect() forgets the timeouts,
+ * connected, and only redis_link_exchange_all() waits.  (redisReconnect() forgets the timeouts,
  * and hangs on a frozen server.)
  *
  * Works with hiredis 0.14 and 1.x, and is the only file that includes it.
@@ -231,43 +231,121 @@ static bool interrupted(const struct redis_link *link)
 	return redis_wait(-1, 0, link->interrupt_fd, 0) == REDIS_ERROR_INTERRUPTED;
 }
 
-enum redis_error redis_link_exchange(struct redis_link *link, unsigned count,
-				     uint64_t deadline_ns, struct weir_error *error)
+static void end_exchange(struct redis_exchange *exchange, enum redis_error result)
 {
-	redisContext *context = link->context;
-	unsigned end = link->reply_count + count;
+	exchange->result = result;
+	exchange->over = true;
+}
+
+static void write_more(struct redis_exchange *exchange)
+{
+	struct redis_link *link = exchange->link;
 	int sent = 0;
 
-	if (interrupted(link))
-		return fail_of_wait(link, REDIS_ERROR_INTERRUPTED, error);
-	while (link->reply_count < end) {
-		enum redis_error result;
+	if (redisBufferWrite(link->context, &sent) != REDIS_OK) {
+		read_last_words(link, exchange->end);
+		end_exchange(exchange, fail_of_context(link, exchange->error));
+	}
+	exchange->sent = sent;
+}
 
-		if (!sent && redisBufferWrite(context, &sent) != REDIS_OK) {
-			read_last_words(link, end);
-			return fail_of_context(link, error);
-		}
+static void read_more(struct redis_exchange *exchange)
+{
+	struct redis_link *link = exchange->link;
+	redisContext *context = link->context;
+	enum redis_error result = REDIS_ERROR_NONE;
+
+	if (redisBufferRead(context) != REDIS_OK || !take_replies(link, exchange->end))
+		result = fail_of_context(link, exchange->error);
+	else if (context->reader->len > REDIS_REPLIES_MAX_BYTES)
+		result = redis_link_fail(link, REDIS_ERROR_PROTOCOL, exchange->error,
+					 "a reply is longer than %u bytes; check what listens "
+					 "there", REDIS_REPLIES_MAX_BYTES);
+	else if (link->reply_count < exchange->end)
+		return;
+	else if (bytes_left(link))
+		result = redis_link_fail(link, REDIS_ERROR_PROTOCOL, exchange->error,
+					 "there are more replies than calls; check what is in "
+					 "between");
+	end_exchange(exchange, result);
+}
+
+static void begin_exchange(struct redis_exchange *exchange)
+{
+	exchange->end = exchange->link->reply_count + exchange->count;
+	exchange->sent = exchange->over = false;
+	exchange->result = REDIS_ERROR_NONE;
+	if (interrupted(exchange->link))
+		end_exchange(exchange, fail_of_wait(exchange->link, REDIS_ERROR_INTERRUPTED,
+						    exchange->error));
+	else if (exchange->count == 0)
+		exchange->over = true;
+	else
+		write_more(exchange);
+}
+
+/* What to wait for: the links that are not over, and an interruption. */
+static unsigned list_fds(const struct redis_exchange *exchanges, unsigned count,
+			 struct pollfd *fds)
+{
+	unsigned open = 0;
+
+	for (unsigned i = 0; i < count; i++) {
+		fds[i] = (struct pollfd){ .fd = -1 };   /* poll() skips it */
+		if (exchanges[i].over)
+			continue;
+		open++;
+		fds[i].fd = exchanges[i].link->context->fd;
 		/* Reading while there is more to send: a server whose replies are not
 		 * read stops reading, too. */
-		result = redis_wait(context->fd, sent ? POLLIN : POLLIN | POLLOUT,
-				    link->interrupt_fd, deadline_ns);
+		fds[i].events = exchanges[i].sent ? POLLIN : POLLIN | POLLOUT;
+	}
+	if (count > 0)
+		fds[count] = (struct pollfd){ .fd = exchanges[0].link->interrupt_fd,
+					      .events = POLLIN };
+	return open;
+}
+
+void redis_link_exchange_all(struct redis_exchange *exchanges, unsigned count,
+			     uint64_t deadline_ns)
+{
+	struct pollfd fds[REDIS_EXCHANGES_MAX + 1];
+
+	for (unsigned i = 0; i < count; i++)
+		begin_exchange(&exchanges[i]);
+	while (list_fds(exchanges, count, fds) > 0) {
+		enum redis_error result = redis_poll(fds, count + 1, deadline_ns);
+
 		/* A server that dribbles is always readable. */
 		if (result == REDIS_ERROR_NONE && redis_now_ns() >= deadline_ns)
 			result = REDIS_ERROR_TIMEOUT;
-		if (result != REDIS_ERROR_NONE)
-			return fail_of_wait(link, result, error);
-		if (redisBufferRead(context) != REDIS_OK || !take_replies(link, end))
-			return fail_of_context(link, error);
-		if (context->reader->len > REDIS_REPLIES_MAX_BYTES)
-			return redis_link_fail(link, REDIS_ERROR_PROTOCOL, error,
-					       "a reply is longer than %u bytes; check what "
-					       "listens there", REDIS_REPLIES_MAX_BYTES);
+		if (result == REDIS_ERROR_NONE && fds[count].revents)
+			result = REDIS_ERROR_INTERRUPTED;
+		for (unsigned i = 0; i < count; i++) {
+			struct redis_exchange *each = &exchanges[i];
+
+			if (each->over)
+				continue;
+			/* An event wins over an interruption: what has arrived is not in
+			 * doubt. */
+			if (fds[i].revents && result != REDIS_ERROR_TIMEOUT) {
+				read_more(each);
+				if (!each->over && !each->sent)
+					write_more(each);
+			} else if (result != REDIS_ERROR_NONE) {
+				end_exchange(each, fail_of_wait(each->link, result, each->error));
+			}
+		}
 	}
-	if (bytes_left(link))
-		return redis_link_fail(link, REDIS_ERROR_PROTOCOL, error,
-				       "there are more replies than calls; check what is in "
-				       "between");
-	return REDIS_ERROR_NONE;
+}
+
+enum redis_error redis_link_exchange(struct redis_link *link, unsigned count,
+				     uint64_t deadline_ns, struct weir_error *error)
+{
+	struct redis_exchange exchange = { .link = link, .count = count, .error = error };
+
+	redis_link_exchange_all(&exchange, 1, deadline_ns);
+	return exchange.result;
 }
 
 /* A server that has closed leaves no doubt about what was not sent yet, and a

@@ -9,8 +9,8 @@
 #include "sync/redis.h"
 #include "sync/redis_tls.h"
 
-/* Kept at a time: those of a flush, and of loading the scripts after it. */
-#define REDIS_LINK_REPLIES_MAX (REDIS_CALLS_MAX + REDIS_SCRIPTS_MAX)
+/* Kept at a time: of a few flushes, and of loading the scripts after them. */
+#define REDIS_LINK_REPLIES_MAX (4 * REDIS_CALLS_MAX)
 
 struct redis_link;
 
@@ -46,8 +46,27 @@ enum redis_error redis_link_append(struct redis_link *link, int argc, const char
  * said something that nobody waits for (PROTOCOL)? */
 enum redis_error redis_link_check(struct redis_link *link, struct weir_error *error);
 
-/* Send what is queued and read COUNT more replies.  On failure the link is
- * closed, and the replies that had arrived are there. */
+/* One link's part of an exchange of several. */
+struct redis_exchange {
+	struct redis_link *link;        /* open */
+	unsigned count;                 /* replies to read */
+	enum redis_error result;
+	struct weir_error *error;       /* may be NULL */
+
+	unsigned end;                   /* redis_link.c's own: replies there are then */
+	bool sent;
+	bool over;
+};
+
+#define REDIS_EXCHANGES_MAX 32u
+
+/* Send what is queued on each link and read as many more replies as it waits for.
+ * A link that fails is closed, and the replies that had arrived are there; the
+ * others go on.  All links have one interrupt_fd. */
+void redis_link_exchange_all(struct redis_exchange *exchanges, unsigned count,
+			     uint64_t deadline_ns);
+
+/* The same with one link. */
 enum redis_error redis_link_exchange(struct redis_link *link, unsigned count,
 				     uint64_t deadline_ns, struct weir_error *error);
 

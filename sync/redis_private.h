@@ -23,6 +23,7 @@ struct redis {
 	struct redis_link *link;
 	struct redis_sentinel *sentinel;        /* NULL unless they are to be asked */
 	struct redis_tls *tls;
+	bool beside;                    /* tls and interrupt_fd are another's */
 	struct redis_lookup *lookup;    /* one that outlasted its deadline */
 	struct redis_identity identity;
 

@@ -29,14 +29,8 @@ uint64_t redis_now_ns(void)
 	return (uint64_t)now.tv_sec * NS_PER_SECOND + (uint64_t)now.tv_nsec;
 }
 
-enum redis_error redis_wait(int fd, short events, int interrupt_fd, uint64_t deadline_ns)
+enum redis_error redis_poll(struct pollfd *fds, unsigned count, uint64_t deadline_ns)
 {
-	/* poll() skips negative descriptors. */
-	struct pollfd fds[2] = {
-		{ .fd = fd, .events = events },
-		{ .fd = interrupt_fd, .events = POLLIN },
-	};
-
 	for (;;) {
 		uint64_t now_ns = redis_now_ns();
 		uint64_t left_ns = deadline_ns > now_ns ? deadline_ns - now_ns : 0;
@@ -44,15 +38,29 @@ enum redis_error redis_wait(int fd, short events, int interrupt_fd, uint64_t dea
 			.tv_sec = (time_t)(left_ns / NS_PER_SECOND),
 			.tv_nsec = (long)(left_ns % NS_PER_SECOND),
 		};
-		int ready = ppoll(fds, 2, &left, NULL);
+		int ready = ppoll(fds, count, &left, NULL);
 
 		if (ready > 0)
-			return fds[0].revents ? REDIS_ERROR_NONE : REDIS_ERROR_INTERRUPTED;
+			return REDIS_ERROR_NONE;
 		if (ready == 0 && left_ns == 0)
 			return REDIS_ERROR_TIMEOUT;
 		if (ready < 0 && errno != EINTR && errno != EAGAIN)
 			return REDIS_ERROR_NO_ROOM;
 	}
+}
+
+enum redis_error redis_wait(int fd, short events, int interrupt_fd, uint64_t deadline_ns)
+{
+	/* poll() skips negative descriptors. */
+	struct pollfd fds[2] = {
+		{ .fd = fd, .events = events },
+		{ .fd = interrupt_fd, .events = POLLIN },
+	};
+	enum redis_error result = redis_poll(fds, 2, deadline_ns);
+
+	if (result != REDIS_ERROR_NONE)
+		return result;
+	return fds[0].revents ? REDIS_ERROR_NONE : REDIS_ERROR_INTERRUPTED;
 }
 
 /* ---- Connecting -------------------------------------------------------- */

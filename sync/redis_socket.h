@@ -16,6 +16,11 @@
 /* CLOCK_MONOTONIC: deadlines are points on it. */
 uint64_t redis_now_ns(void);
 
+struct pollfd;
+
+/* Wait until one of COUNT FDS has events: NONE, TIMEOUT, or NO_ROOM. */
+enum redis_error redis_poll(struct pollfd *fds, unsigned count, uint64_t deadline_ns);
+
 /* Wait until FD (-1: none) has one of EVENTS (poll.h).  NONE, TIMEOUT or
  * INTERRUPTED.  An event wins over an interruption: what has arrived is not
  * in doubt. */
