@@ -418,7 +418,8 @@ int weir_release(struct weir *weir, struct weir_hold *hold);
 struct weir_sync_options {
 	const char *url;                /* redis://[user:password@]host[:port][/db],
 	                                 * rediss://..., unix:///path[?db=N],
-	                                 * redis-sentinel://host,host/master[/db] */
+	                                 * redis-sentinel://host,host/master[/db],
+	                                 * redis-cluster://host,host */
 	const char *prefix;             /* of the keys in Redis */
 	uint64_t interval_ns;           /* between rounds, 1 ms to 60 s */
 	uint64_t max_staleness_ns;      /* a view is stale this long after its round */

@@ -11,7 +11,7 @@
 #include "shm/error.h"
 #include "shm/layout.h"
 #include "sync/keys.h"
-#include "sync/redis.h"
+#include "sync/redis_route.h"
 
 #define KEYS (SYNC_SHARDS + 2u)
 
@@ -26,43 +26,36 @@ int sync_prefix_check(const char *prefix, struct weir_error *error)
 	return 0;
 }
 
-static enum redis_error append_delete(struct redis *redis, const char *key, size_t length)
-{
-	const char *argv[] = { "DEL", key };
-	size_t lengths[] = { strlen("DEL"), length };
-
-	return redis_append(redis, 2, argv, lengths);
-}
-
 /* The first thing that went wrong, in words. */
-static int delete_all(struct redis *redis, const char *prefix, struct weir_error *error)
+static int delete_all(struct redis_route *route, const char *prefix, struct weir_error *error)
 {
+	char keys[KEYS][SYNC_KEY_SIZE], why[256];
+	const char *argv[KEYS][2];
+	struct redis_call calls[KEYS];
 	struct redis_result results[KEYS];
 	struct weir_error cause = { 0 };
-	char key[SYNC_KEY_SIZE];
-	enum redis_error outcome = redis_connect(redis, &cause);
+	enum redis_error outcome = redis_route_connect(route, &cause);
 
-	for (unsigned i = 0; i < SYNC_SHARDS && outcome == REDIS_ERROR_NONE; i++)
-		outcome = append_delete(redis, key, sync_shard_key(key, prefix, i));
+	for (unsigned i = 0; i < KEYS; i++) {
+		size_t length = i < SYNC_SHARDS  ? sync_shard_key(keys[i], prefix, i) :
+				i == SYNC_SHARDS ? sync_cluster_key(keys[i], prefix) :
+						   sync_policies_key(keys[i], prefix);
+
+		argv[i][0] = "DEL";
+		argv[i][1] = keys[i];
+		calls[i] = (struct redis_call){ .script = REDIS_COMMAND, .key = keys[i],
+						.key_length = length, .argc = 2, .argv = argv[i] };
+	}
 	if (outcome == REDIS_ERROR_NONE)
-		outcome = append_delete(redis, key, sync_cluster_key(key, prefix));
-	if (outcome == REDIS_ERROR_NONE)
-		outcome = append_delete(redis, key, sync_policies_key(key, prefix));
-	if (outcome == REDIS_ERROR_NONE)
-		outcome = redis_flush_and_read(redis, results, KEYS, &cause);
+		outcome = redis_route_call(route, calls, KEYS, UINT64_MAX, results, &cause);
 	if (outcome != REDIS_ERROR_NONE)
-		return weir_fail(error, WEIR_ESYSTEM, "%s: %s", redis_place(redis),
+		return weir_fail(error, WEIR_ESYSTEM, "%s: %s", redis_route_place(route),
 				 cause.message[0] ? cause.message : redis_error_name(outcome));
 	for (unsigned i = 0; i < KEYS; i++) {
-		const char *text;
-		size_t length;
-
-		if (results[i].error == REDIS_ERROR_NONE)
-			continue;
-		text = redis_reply_text(results[i].reply, &length);
-		return weir_fail(error, WEIR_ESYSTEM, "%s: DEL was refused (%s): %s",
-				 redis_place(redis), redis_error_name(results[i].error),
-				 text ? text : "no reply");
+		if (results[i].error != REDIS_ERROR_NONE)
+			return weir_fail(error, WEIR_ESYSTEM, "%s",
+					 redis_route_explain(route, &results[i], "DEL", why,
+							     sizeof(why)));
 	}
 	return weir_ok(error);
 }
@@ -70,16 +63,16 @@ static int delete_all(struct redis *redis, const char *prefix, struct weir_error
 int sync_erase(const struct weir_sync_options *options, struct weir_error *error)
 {
 	struct redis_options parsed;
-	struct redis *redis;
+	struct redis_route *route;
 	int status = redis_url_parse(options->url, &parsed, error);
 
 	if (status == 0)
 		status = sync_prefix_check(options->prefix, error);
 	if (status == 0)
-		status = redis_create(&parsed, NULL, 0, &redis, error);
+		status = redis_route_create(&parsed, NULL, 0, &route, error);
 	if (status)
 		return status;
-	status = delete_all(redis, options->prefix, error);
-	redis_destroy(redis);
+	status = delete_all(route, options->prefix, error);
+	redis_route_destroy(route);
 	return status;
 }

@@ -159,7 +159,18 @@ static void go_on(struct policies *policies, uint64_t now_ns)
 
 /* ---- Calls ------------------------------------------------------------- */
 
-static enum redis_error append_look(const struct policies *policies, struct redis *redis)
+static enum redis_error call(const struct policies *policies, struct redis_route *route,
+			     unsigned script, int argc, const char *const *argv,
+			     const size_t *lengths, struct redis_result *result)
+{
+	struct redis_call made = { script, policies->key, strlen(policies->key), argc, argv,
+				   lengths };
+
+	return redis_route_call(route, &made, 1, UINT64_MAX, result, NULL);
+}
+
+static enum redis_error ask_look(const struct policies *policies, struct redis_route *route,
+				 struct redis_result *result)
 {
 	const struct variants *variants = &policies->variants;
 	const char *argv[3] = { (const char *)policies->host, (const char *)variants->digest, "" };
@@ -169,11 +180,11 @@ static enum redis_error append_look(const struct policies *policies, struct redi
 		argv[2] = variants->text;
 		lengths[2] = variants->length;
 	}
-	return redis_append_eval(redis, policies->look, policies->key, strlen(policies->key), 3,
-				 argv, lengths);
+	return call(policies, route, policies->look, 3, argv, lengths, result);
 }
 
-static enum redis_error append_texts(const struct policies *policies, struct redis *redis)
+static enum redis_error ask_texts(const struct policies *policies, struct redis_route *route,
+				  struct redis_result *result)
 {
 	char fields[FETCHED_AT_ONCE][HOST_ID_SIZE + 1];
 	const char *argv[2 + FETCHED_AT_ONCE] = { "HMGET", policies->key };
@@ -190,40 +201,42 @@ static enum redis_error append_texts(const struct policies *policies, struct red
 		argv[2 + count] = fields[count];
 		lengths[2 + count++] = HOST_ID_SIZE + 1;
 	}
-	return redis_append(redis, 2 + count, argv, lengths);
+	return call(policies, route, REDIS_COMMAND, 2 + count, argv, lengths, result);
 }
 
-static enum redis_error append_publication(const struct policies *policies, struct redis *redis)
+static enum redis_error ask_publication(const struct policies *policies, struct redis_route *route,
+					struct redis_result *result)
 {
 	const char *argv[] = { "HMGET", policies->key, "tag", "publication" };
 
-	return redis_append(redis, 4, argv, NULL);
+	return call(policies, route, REDIS_COMMAND, 4, argv, NULL, result);
 }
 
-static enum redis_error append_put_back(const struct policies *policies, struct redis *redis)
+static enum redis_error ask_put_back(const struct policies *policies, struct redis_route *route,
+				     struct redis_result *result)
 {
 	const struct follow *follow = &policies->follow;
 	const char *argv[3] = { (const char *)follow->there, (const char *)follow->tag,
 				follow->text };
 	size_t lengths[3] = { follow->there_length, TAG_SIZE, follow->length };
 
-	return redis_append_eval(redis, policies->publish, policies->key, strlen(policies->key), 3,
-				 argv, lengths);
+	return call(policies, route, policies->publish, 3, argv, lengths, result);
 }
 
-static enum redis_error append(const struct policies *policies, struct redis *redis)
+static enum redis_error ask(const struct policies *policies, struct redis_route *route,
+			    struct redis_result *result)
 {
 	switch (policies->step) {
 	case STEP_TEXTS:
-		return append_texts(policies, redis);
+		return ask_texts(policies, route, result);
 	case STEP_PUBLICATION:
-		return append_publication(policies, redis);
+		return ask_publication(policies, route, result);
 	case STEP_PUT_BACK:
-		return append_put_back(policies, redis);
+		return ask_put_back(policies, route, result);
 	case STEP_LOOK:
 		break;
 	}
-	return append_look(policies, redis);
+	return ask_look(policies, route, result);
 }
 
 /* ---- Answers ----------------------------------------------------------- */
@@ -336,7 +349,7 @@ static bool prepare(struct policies *policies)
 	return false;
 }
 
-void policies_ask(struct policies *policies, struct redis *redis, uint64_t now_ns)
+void policies_ask(struct policies *policies, struct redis_route *route, uint64_t now_ns)
 {
 	struct redis_result result = { 0 };
 	enum redis_error outcome;
@@ -347,9 +360,7 @@ void policies_ask(struct policies *policies, struct redis *redis, uint64_t now_n
 		rest(policies, now_ns);
 		return;
 	}
-	outcome = append(policies, redis);
-	if (outcome == REDIS_ERROR_NONE)
-		outcome = redis_flush_and_read(redis, &result, 1, NULL);
+	outcome = ask(policies, route, &result);
 	/* Rounds tell of what is wrong with the connection.  After NOSCRIPT the scripts are
 	 * there again. */
 	if (outcome != REDIS_ERROR_NONE || result.error == REDIS_ERROR_NOSCRIPT) {

@@ -8,7 +8,7 @@
 #ifndef WEIR_SYNC_POLICIES_H
 #define WEIR_SYNC_POLICIES_H
 
-#include "sync/redis.h"
+#include "sync/redis_route.h"
 #include "sync/variants.h"
 
 struct policies;
@@ -23,7 +23,7 @@ void policies_destroy(struct policies *policies);
 /* Is there something to ask?  Every ten intervals, and when a policy was changed here. */
 bool policies_due(const struct policies *policies, uint64_t now_ns);
 
-/* One flush.  REDIS has nothing queued, and may be disconnected afterwards. */
-void policies_ask(struct policies *policies, struct redis *redis, uint64_t now_ns);
+/* One call, after which ROUTE may be disconnected. */
+void policies_ask(struct policies *policies, struct redis_route *route, uint64_t now_ns);
 
 #endif

@@ -18,42 +18,48 @@
 
 void publisher_close(struct publisher *publisher)
 {
-	redis_destroy(publisher->redis);
+	redis_route_destroy(publisher->route);
 	publication_free(&publisher->publication);
 	free(publisher->there);
 }
 
 /* One call, and its answer. */
-static int exchange(struct publisher *publisher, enum redis_error outcome,
+static int exchange(struct publisher *publisher, const struct redis_call *call,
 		    struct redis_result *result, struct weir_error *error)
 {
 	struct weir_error cause = { 0 };
-	const char *text;
-	size_t length;
+	enum redis_error outcome = redis_route_call(publisher->route, call, 1, UINT64_MAX, result,
+						    &cause);
+	char why[256];
 
-	if (outcome == REDIS_ERROR_NONE)
-		outcome = redis_flush_and_read(publisher->redis, result, 1, &cause);
 	if (outcome != REDIS_ERROR_NONE)
-		return weir_fail(error, WEIR_ESYSTEM, "%s: %s", redis_place(publisher->redis),
+		return weir_fail(error, WEIR_ESYSTEM, "%s: %s", redis_route_place(publisher->route),
 				 cause.message[0] ? cause.message : redis_error_name(outcome));
 	if (result->error == REDIS_ERROR_NONE)
 		return 0;
-	text = redis_reply_text(result->reply, &length);
-	return weir_fail(error, WEIR_ESYSTEM, "%s: %s: %s", redis_place(publisher->redis),
-			 publisher->key, text ? text : redis_error_name(result->error));
+	return weir_fail(error, WEIR_ESYSTEM, "%s: %s", publisher->key,
+			 redis_route_explain(publisher->route, result, "a call", why, sizeof(why)));
+}
+
+static struct redis_call command(const char *key, int argc, const char *const *argv)
+{
+	return (struct redis_call){ .script = REDIS_COMMAND, .key = key,
+				    .key_length = strlen(key), .argc = argc, .argv = argv };
 }
 
 static int check_secret(struct publisher *publisher, const char *prefix, struct weir_error *error)
 {
 	char key[SYNC_KEY_SIZE], ours[SECRET_DIGEST_SIZE];
 	const char *argv[] = { "GET", key }, *theirs;
+	struct redis_call get;
 	struct redis_result result = { 0 };
 	size_t length;
 	int status;
 
 	sync_cluster_key(key, prefix);
+	get = command(key, 2, argv);
 	secret_digest(publisher->segment->secret, ours);
-	status = exchange(publisher, redis_append(publisher->redis, 2, argv, NULL), &result, error);
+	status = exchange(publisher, &get, &result, error);
 	if (status)
 		return status;
 	theirs = redis_reply_text(result.reply, &length);
@@ -62,7 +68,7 @@ static int check_secret(struct publisher *publisher, const char *prefix, struct 
 	return weir_fail(error, WEIR_EINVAL,
 			 "the hosts at %s that share prefix \"%s\" have another hash secret than "
 			 "segment %s; publish from one of theirs, or use another prefix",
-			 redis_place(publisher->redis), prefix, publisher->segment->path);
+			 redis_route_place(publisher->route), prefix, publisher->segment->path);
 }
 
 /* What nobody believes is as good as nothing; what we cannot read, others might. */
@@ -99,6 +105,7 @@ int publisher_open(struct publisher *publisher, const struct segment *segment,
 	const char *scripts[] = { publish_script };
 	const char *argv[] = { "HMGET", publisher->key, "tag", "publication" };
 	struct redis_options parsed;
+	struct redis_call get;
 	struct redis_result result = { 0 };
 	struct weir_error cause = { 0 };
 	int status = redis_url_parse(options->url, &parsed, error);
@@ -107,17 +114,17 @@ int publisher_open(struct publisher *publisher, const struct segment *segment,
 	if (status == 0)
 		status = sync_prefix_check(options->prefix, error);
 	if (status == 0)
-		status = redis_create(&parsed, scripts, 1, &publisher->redis, error);
+		status = redis_route_create(&parsed, scripts, 1, &publisher->route, error);
 	if (status)
 		return status;
 	sync_policies_key(publisher->key, options->prefix);
-	if (redis_connect(publisher->redis, &cause) != REDIS_ERROR_NONE)
-		return weir_fail(error, WEIR_ESYSTEM, "%s: %s", redis_place(publisher->redis),
+	get = command(publisher->key, 4, argv);
+	if (redis_route_connect(publisher->route, &cause) != REDIS_ERROR_NONE)
+		return weir_fail(error, WEIR_ESYSTEM, "%s: %s", redis_route_place(publisher->route),
 				 cause.message);
 	status = check_secret(publisher, options->prefix, error);
 	if (status == 0)
-		status = exchange(publisher, redis_append(publisher->redis, 4, argv, NULL), &result,
-				  error);
+		status = exchange(publisher, &get, &result, error);
 	if (status)
 		return status;
 	return read_there(publisher, result.reply, error);
@@ -141,6 +148,9 @@ int publisher_offer(struct publisher *publisher, struct weir_error *error)
 	struct publication *publication = &publisher->publication;
 	const char *argv[3] = { publisher->there, (const char *)publisher->tag };
 	size_t lengths[3] = { publisher->there_length, TAG_SIZE };
+	struct redis_call offer = { .script = 0, .key = publisher->key,
+				    .key_length = strlen(publisher->key), .argc = 3, .argv = argv,
+				    .lengths = lengths };
 	struct redis_result result = { 0 };
 	char *text;
 	int status;
@@ -156,10 +166,7 @@ int publisher_offer(struct publisher *publisher, struct weir_error *error)
 		return status;
 	argv[2] = text;
 	publication_tag(publisher->segment->secret, text, lengths[2], publisher->tag);
-	status = exchange(publisher,
-			  redis_append_eval(publisher->redis, 0, publisher->key,
-					    strlen(publisher->key), 3, argv, lengths),
-			  &result, error);
+	status = exchange(publisher, &offer, &result, error);
 	free(text);
 	if (status)
 		return status;

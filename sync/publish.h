@@ -12,11 +12,11 @@
 #include "shm/segment.h"
 #include "sync/keys.h"
 #include "sync/publication.h"
-#include "sync/redis.h"
+#include "sync/redis_route.h"
 
 struct publisher {
 	const struct segment *segment;
-	struct redis *redis;
+	struct redis_route *route;
 	char key[SYNC_KEY_SIZE];
 	char *there;                            /* the tag that was read, */
 	size_t there_length;                    /* 0: there was none */

@@ -85,6 +85,10 @@ const char *redis_error_advice(enum redis_error error)
 	case REDIS_ERROR_READONLY:
 	case REDIS_ERROR_MASTERDOWN:
 		return "this is a replica: give its master's address, or that of its sentinels";
+	case REDIS_ERROR_TRYAGAIN:
+		return "the slot is on its way to another node: wait";
+	case REDIS_ERROR_CLUSTERDOWN:
+		return "nodes or slots of the cluster are missing: see CLUSTER INFO";
 	case REDIS_ERROR_LOADING:
 		return "wait until Redis has loaded its data";
 	case REDIS_ERROR_BUSY:

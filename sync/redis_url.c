@@ -36,6 +36,8 @@ static const struct scheme {
 	{ "unix", REDIS_OVER_UNIX, REDIS_ALONE },
 	{ "redis-sentinel", REDIS_OVER_TCP, REDIS_SENTINEL },
 	{ "rediss-sentinel", REDIS_OVER_TLS, REDIS_SENTINEL },
+	{ "redis-cluster", REDIS_OVER_TCP, REDIS_CLUSTER },
+	{ "rediss-cluster", REDIS_OVER_TLS, REDIS_CLUSTER },
 };
 
 /* The scheme of OPTIONS, which has one. */
@@ -86,8 +88,9 @@ static int find_scheme(const char *url, struct span *rest, struct redis_options 
 		return WEIR_OK;
 	}
 	return url_fail(error, url,
-			"it does not begin with redis://, rediss://, unix://, redis-sentinel:// "
-			"or rediss-sentinel://; write redis://host:port/database or unix:///path");
+			"it does not begin with redis://, rediss://, unix://, redis-sentinel://, "
+			"rediss-sentinel://, redis-cluster:// or rediss-cluster://; write "
+			"redis://host:port/database or unix:///path");
 }
 
 static int find_parts(const char *url, struct span rest, struct parts *parts,
@@ -251,7 +254,8 @@ static int set_seeds(const char *url, struct span hosts, uint16_t port,
 					"the others are learned", REDIS_SEEDS_MAX);
 		if (host.length == 0)
 			return url_fail(error, url, "a host is missing; write %s://host:port,"
-					"host:port/...", scheme_of(options));
+					"host:port%s", scheme_of(options),
+					options->topology == REDIS_SENTINEL ? "/..." : "");
 		seed->port = port;
 		if (set_address(url, host, seed, error) < 0)
 			return WEIR_EINVAL;
@@ -425,6 +429,8 @@ static int parse(const char *url, struct redis_options *options, struct weir_err
 		status = set_socket(url, &parts, options, error);
 	else if (options->topology == REDIS_SENTINEL)
 		status = set_seeds(url, parts.hosts, REDIS_SENTINEL_PORT, options, error);
+	else if (options->topology == REDIS_CLUSTER)
+		status = set_seeds(url, parts.hosts, REDIS_PORT, options, error);
 	else
 		status = set_host(url, parts.hosts, options, error);
 	if (status == WEIR_OK && options->topology == REDIS_SENTINEL)
@@ -433,6 +439,9 @@ static int parse(const char *url, struct redis_options *options, struct weir_err
 		status = set_database(url, parts.path, options, &database_given, error);
 	if (status == WEIR_OK)
 		status = set_query(url, parts.query, options, database_given, error);
+	if (status == WEIR_OK && options->topology == REDIS_CLUSTER && options->database > 0)
+		status = url_fail(error, url, "a cluster has no database but 0; remove the %u",
+				  options->database);
 	return status;
 }
 

@@ -7,9 +7,12 @@
  *	unix://[user:password@]/path/to/socket
  *	redis-sentinel://[user:password@]host[:port],host[:port].../master[/database]
  *	rediss-sentinel://...                            the same over TLS
+ *	redis-cluster://[user:password@]host[:port],host[:port]...
+ *	rediss-cluster://...                             the same over TLS
  *
  * The hosts of the latter are sentinels, which tell where their master of that
- * name is; user and password are for the master.
+ * name is; user and password are for the master.  Those of a cluster are some of its
+ * nodes, which tell of the others.
  *
  * After a '?' may stand, joined by '&':
  *
@@ -52,6 +55,7 @@ enum redis_transport {
 enum redis_topology {
 	REDIS_ALONE,                    /* it is the one that the URL names */
 	REDIS_SENTINEL,                 /* sentinels are asked */
+	REDIS_CLUSTER,                  /* nodes share the keys out, and know who has which */
 };
 
 struct redis_address {

@@ -29,7 +29,8 @@
 #include "sync/keys.h"
 #include "sync/leader.h"
 #include "sync/policies.h"
-#include "sync/redis.h"
+#include "sync/redis_route.h"
+#include "sync/redis_socket.h"
 #include "sync/script.h"
 #include "sync/secret.h"
 
@@ -48,7 +49,7 @@ enum script {
 struct sync {
 	struct segment *segment;
 	struct leader leader;
-	struct redis *redis;
+	struct redis_route *route;
 	struct policies *policies;
 	unsigned char host[HOST_ID_SIZE];
 	char prefix[SYNC_PREFIX_MAX + 1];
@@ -106,27 +107,50 @@ static size_t virtual_now(const struct shard_record *shard, unsigned char out[8]
 	return 8;
 }
 
-static enum redis_error append_call(struct sync *sync, const struct leader_call *call)
-{
+#define ARGUMENTS 8
+
+/* The words of a call, which live as long as it may be made again. */
+struct call_words {
 	char key[SYNC_KEY_SIZE], term[12], sequence[12], tolerance[24], keep[24];
 	unsigned char low[8];
-	const char *argv[8] = { (char *)sync->host, term, sequence, (char *)low, tolerance, keep,
-				"", "" };
-	size_t lengths[8] = { HOST_ID_SIZE };
-	size_t key_length = sync_shard_key(key, sync->prefix, call->shard);
+	const char *argv[ARGUMENTS];
+	size_t lengths[ARGUMENTS];
+};
 
-	lengths[1] = (size_t)snprintf(term, sizeof(term), "%u", call->term);
-	lengths[2] = (size_t)snprintf(sequence, sizeof(sequence), "%u", call->sequence);
-	lengths[3] = virtual_now(&sync->segment->shards[call->shard], low);
-	lengths[4] = (size_t)snprintf(tolerance, sizeof(tolerance), "%llu", TOLERANCE_NS);
-	lengths[5] = (size_t)snprintf(keep, sizeof(keep), "%llu", (unsigned long long)sync->keep_s);
-	if (call->round) {
-		argv[6] = (const char *)call->round->blob;
-		lengths[6] = call->round->count * WIRE_ITEM;
-		argv[7] = (const char *)call->round->window_blob;
-		lengths[7] = call->round->window_count * WIRE_WINDOW;
-	}
-	return redis_append_eval(sync->redis, SCRIPT_ROUND, key, key_length, 8, argv, lengths);
+static void set_word(struct call_words *words, unsigned i, const void *text, size_t length)
+{
+	words->argv[i] = text;
+	words->lengths[i] = length;
+}
+
+static void write_number(struct call_words *words, unsigned i, char text[], size_t size,
+			 uint64_t number)
+{
+	int length = snprintf(text, size, "%llu", (unsigned long long)number);
+
+	set_word(words, i, text, (size_t)length);
+}
+
+static struct redis_call write_call(const struct sync *sync, const struct leader_call *call,
+				    struct call_words *words)
+{
+	const struct round *round = call->round;
+	size_t key_length = sync_shard_key(words->key, sync->prefix, call->shard);
+
+	set_word(words, 0, sync->host, HOST_ID_SIZE);
+	write_number(words, 1, words->term, sizeof(words->term), call->term);
+	write_number(words, 2, words->sequence, sizeof(words->sequence), call->sequence);
+	set_word(words, 3, words->low,
+		 virtual_now(&sync->segment->shards[call->shard], words->low));
+	write_number(words, 4, words->tolerance, sizeof(words->tolerance), TOLERANCE_NS);
+	write_number(words, 5, words->keep, sizeof(words->keep), sync->keep_s);
+	set_word(words, 6, round ? (const char *)round->blob : "",
+		 round ? round->count * WIRE_ITEM : 0);
+	set_word(words, 7, round ? (const char *)round->window_blob : "",
+		 round ? round->window_count * WIRE_WINDOW : 0);
+	return (struct redis_call){ .script = SCRIPT_ROUND, .key = words->key,
+				    .key_length = key_length, .argc = ARGUMENTS, .argv = words->argv,
+				    .lengths = words->lengths };
 }
 
 /* A text of COUNT elements of SIZE bytes each; NULL if it is not one, or too long. */
@@ -175,58 +199,56 @@ static bool failed(struct sync *sync, enum redis_error error, const char *messag
  * whoever is the master is looked for anew. */
 static bool refused(struct sync *sync, const struct redis_result *result)
 {
-	char message[sizeof(sync->last_error)], quoted[200] = "";
-	size_t length;
-	const char *text = redis_reply_text(result->reply, &length);
+	char message[sizeof(sync->last_error)];
 
-	if (text)
-		weir_quote(text, length, quoted, sizeof(quoted));
-	/* What to do comes first: the end may be cut off. */
-	snprintf(message, sizeof(message), "%s refused a call (%s); %s%s%s",
-		 redis_place(sync->redis), redis_error_name(result->error),
-		 redis_error_advice(result->error), text ? "; it said: " : "", quoted);
+	redis_route_explain(sync->route, result, "a call", message, sizeof(message));
 	if (result->error == REDIS_ERROR_READONLY || result->error == REDIS_ERROR_MASTERDOWN)
-		redis_disconnect(sync->redis);
+		redis_route_disconnect(sync->route);
 	return failed(sync, result->error, message);
 }
 
 /* A thread that was stopped since it took the round must not send it: durations as
- * of then would be too long by now. */
-static bool is_old(const struct leader_call *calls, unsigned count)
+ * of then would be too long by now.  Returns from when on, redis_now_ns(). */
+static uint64_t send_by_ns(const struct leader_call *calls, unsigned count)
 {
-	uint64_t now = now_ns();
+	uint64_t now = now_ns(), left = UINT64_MAX;
 
 	for (unsigned i = 0; i < count; i++) {
-		if (calls[i].round && now - calls[i].round->taken_ns > ROUND_AGE_MAX_NS)
-			return true;
+		uint64_t until = calls[i].round ? calls[i].round->taken_ns + ROUND_AGE_MAX_NS :
+						  UINT64_MAX;
+
+		if (until <= now)
+			return 0;
+		if (until != UINT64_MAX && until - now < left)
+			left = until - now;
 	}
-	return false;
+	return left == UINT64_MAX ? left : redis_now_ns() + left;
 }
 
 static bool call_redis(void *context, const struct leader_call *calls, struct round_reply *replies,
 		       unsigned count)
 {
 	struct sync *sync = context;
+	struct call_words words[SYNC_SHARDS];
+	struct redis_call made[SYNC_SHARDS];
 	struct redis_result results[SYNC_SHARDS];
+	uint64_t by_ns = send_by_ns(calls, count);
 	struct weir_error error = { 0 };
-	enum redis_error outcome = REDIS_ERROR_NONE;
+	enum redis_error outcome;
 
-	if (is_old(calls, count))
+	if (by_ns == 0)
 		return false;
-	for (unsigned i = 0; i < count && outcome == REDIS_ERROR_NONE; i++)
-		outcome = append_call(sync, &calls[i]);
-	if (outcome == REDIS_ERROR_NONE)
-		outcome = redis_flush_and_read(sync->redis, results, SYNC_SHARDS, &error);
-	if (outcome != REDIS_ERROR_NONE) {
-		redis_disconnect(sync->redis);
+	for (unsigned i = 0; i < count; i++)
+		made[i] = write_call(sync, &calls[i], &words[i]);
+	outcome = redis_route_call(sync->route, made, count, by_ns, results, &error);
+	if (outcome != REDIS_ERROR_NONE)
 		return failed(sync, outcome, error.message);
-	}
 	/* Replies die with the connection: the first that is none of ours is the last. */
 	for (unsigned i = 0; i < count; i++) {
 		if (results[i].error != REDIS_ERROR_NONE)
 			return refused(sync, &results[i]);
 		if (!read_reply(results[i].reply, &replies[i])) {
-			redis_disconnect(sync->redis);
+			redis_route_disconnect(sync->route);
 			return failed(sync, REDIS_ERROR_PROTOCOL,
 				      "the script answered what it never should; is another "
 				      "program's script behind the same name?");
@@ -258,7 +280,7 @@ static void back_off(struct sync *sync)
 		uint64_t beat = atomic_load_relaxed(&sync->segment->header->sync.interval_ns);
 
 		/* In small steps: a leader that waits is still the leader. */
-		redis_sleep_ns(sync->redis, step < beat ? step : beat);
+		redis_route_sleep_ns(sync->route, step < beat ? step : beat);
 		leader_stand(&sync->leader, now_ns());
 	}
 }
@@ -267,8 +289,10 @@ static void back_off(struct sync *sync)
  * of them and nothing is shared.  What all of them must agree on is a digest. */
 static bool same_secret(struct sync *sync)
 {
-	struct redis_result results[2] = { { 0 } };
+	struct redis_result results[2];
+	struct redis_call calls[2];
 	struct weir_error error = { 0 };
+	enum redis_error outcome;
 	char key[SYNC_KEY_SIZE], value[SECRET_DIGEST_SIZE];
 	size_t length;
 	const char *set[] = { "SET", key, value, "NX", "PX", CLUSTER_TTL_MS };
@@ -277,21 +301,24 @@ static bool same_secret(struct sync *sync)
 
 	sync_cluster_key(key, sync->prefix);
 	secret_digest(sync->segment->secret, value);
-	redis_append(sync->redis, 6, set, NULL);
-	redis_append(sync->redis, 2, get, NULL);
-	if (redis_flush_and_read(sync->redis, results, 2, &error) != REDIS_ERROR_NONE)
-		return failed(sync, REDIS_ERROR_CUT, error.message);
+	calls[0] = (struct redis_call){ REDIS_COMMAND, key, strlen(key), 6, set, NULL };
+	calls[1] = (struct redis_call){ REDIS_COMMAND, key, strlen(key), 2, get, NULL };
+	outcome = redis_route_call(sync->route, calls, 2, UINT64_MAX, results, &error);
+	if (outcome != REDIS_ERROR_NONE) {
+		redis_route_disconnect(sync->route);    /* or nobody would look again */
+		return failed(sync, outcome, error.message);
+	}
 	for (unsigned i = 0; i < 2; i++) {
 		if (results[i].error != REDIS_ERROR_NONE) {
 			refused(sync, &results[i]);
-			redis_disconnect(sync->redis);  /* or nobody would look again */
+			redis_route_disconnect(sync->route);
 			return false;
 		}
 	}
 	found = redis_reply_text(results[1].reply, &length);
 	if (found && strcmp(found, value) == 0)
 		return true;
-	redis_disconnect(sync->redis);
+	redis_route_disconnect(sync->route);
 	return failed(sync, REDIS_ERROR_DENIED,
 		      "the hosts that share this prefix have another hash secret; create the segment "
 		      "with theirs (weir create --secret-file), or use another prefix");
@@ -302,9 +329,9 @@ static bool connected(struct sync *sync)
 	struct weir_error error = { 0 };
 	enum redis_error outcome;
 
-	if (redis_connected(sync->redis))
+	if (redis_route_connected(sync->route))
 		return true;
-	outcome = redis_connect(sync->redis, &error);
+	outcome = redis_route_connect(sync->route, &error);
 	if (outcome == REDIS_ERROR_NONE)
 		return same_secret(sync);
 	if (outcome != REDIS_ERROR_INTERRUPTED)
@@ -355,7 +382,7 @@ static uint64_t lead(struct sync *sync)
 	if (connected(sync))
 		result = leader_tick(&sync->leader, &transport, begin);
 	/* Relaxed: for people to read. */
-	atomic_store_relaxed(&header->leader.connected, redis_connected(sync->redis));
+	atomic_store_relaxed(&header->leader.connected, redis_route_connected(sync->route));
 	if (result == LEADER_FAILED) {
 		back_off(sync);
 		return 0;
@@ -368,7 +395,7 @@ static uint64_t lead(struct sync *sync)
 	end = now_ns();
 	measure(sync, begin, end, result);
 	if (policies_due(sync->policies, begin)) {
-		policies_ask(sync->policies, sync->redis, begin);
+		policies_ask(sync->policies, sync->route, begin);
 		end = now_ns();
 	}
 	spent = end - begin;
@@ -395,11 +422,11 @@ static void *run(void *context)
 		uint64_t sleep = atomic_load_relaxed(&header->sync.interval_ns);
 		uint64_t begin = now_ns(), slept;
 
-		redis_rearm(sync->redis);
+		redis_route_rearm(sync->route);
 		if (stopping(sync))
 			break;
 		if (!leader_stand(&sync->leader, now_ns())) {
-			redis_sleep_ns(sync->redis, sleep);     /* the bell is the leader's */
+			redis_route_sleep_ns(sync->route, sleep);     /* the bell is the leader's */
 			continue;
 		}
 		/* A pause is a partition of the whole host: its leader leads on, and
@@ -441,7 +468,7 @@ static int prepare(struct sync *sync, const struct weir_sync_options *options,
 					 SCRIPT_PUBLISH);
 	if (!sync->policies)
 		return weir_fail(error, WEIR_ENOMEM, "no memory for the sync thread");
-	return redis_create(&redis, scripts, SCRIPTS, &sync->redis, error);
+	return redis_route_create(&redis, scripts, SCRIPTS, &sync->route, error);
 }
 
 static int start_thread(struct sync *sync, struct weir_error *error)
@@ -461,7 +488,7 @@ static int start_thread(struct sync *sync, struct weir_error *error)
 
 static void destroy(struct sync *sync)
 {
-	redis_destroy(sync->redis);
+	redis_route_destroy(sync->route);
 	policies_destroy(sync->policies);
 	pthread_mutex_destroy(&sync->mutex);
 	free(sync);
@@ -514,7 +541,7 @@ void sync_stop(struct segment *segment)
 	if (!sync)
 		return;
 	__atomic_store_n(&sync->stop, true, __ATOMIC_RELEASE);
-	redis_interrupt(sync->redis);
+	redis_route_interrupt(sync->route);
 	queue_ring(segment->header);
 	pthread_join(sync->thread, NULL);
 	destroy(sync);

@@ -70,6 +70,13 @@ static const struct {
 	    .sentinel_password = "p", .seeds = { { "s1", 26379 }, { "s2", 26379 } },
 	    .seed_count = 2 },
 	  "rediss-sentinel://s1:26379,s2:26379/m/3" },
+	{ "redis-cluster://h", { TCP, .topology = REDIS_CLUSTER, .seeds = { { "h", 6379 } },
+	    .seed_count = 1 }, "redis-cluster://h:6379/0" },
+	{ "Rediss-Cluster://u:p@h:1,10.0.0.2,[::1]:3/0?command_ms=5&ca=c",
+	  { TLS, .log_in = true, .user = "u", .password = "p", .command_ms = 5, .tls_ca = "c",
+	    .topology = REDIS_CLUSTER, .seeds = { { "h", 1 }, { "10.0.0.2", 6379 }, { "::1", 3 } },
+	    .seed_count = 3 },
+	  "rediss-cluster://u:***@h:1,10.0.0.2:6379,[::1]:3/0" },
 };
 
 START_TEST(means)
@@ -121,14 +128,21 @@ static const struct {
 } bad[] = {
 	/* Where it begins */
 	{ "", "\"\": it does not begin with redis://, rediss://, unix://, "
-	  "redis-sentinel:// or rediss-sentinel://; write redis://host:port/database or "
-	  "unix:///path" },
+	  "redis-sentinel://, rediss-sentinel://, redis-cluster:// or rediss-cluster://; write "
+	  "redis://host:port/database or unix:///path" },
 	{ "localhost:6379", "\"localhost:6379\": it does not begin" },
 	{ "http://h", "\"http://h\": it does not begin" },
 	{ "redis:/h", "\"redis:/h\": it does not begin" },
 	{ "redi://h", "it does not begin" },
 	{ "secret@h", "\"***@h\": it does not begin" },
 	{ "h:secret", "\"h:***\": it does not begin" },
+
+	/* Clusters */
+	{ "redis://h,i", "the host \"h,i\" is not the name of a host" },
+	{ "redis-cluster://h,", "a host is missing; write redis-cluster://host:port,host:port" },
+	{ "redis-cluster://,h", "a host is missing" },
+	{ "redis-cluster://h/1", "a cluster has no database but 0; remove the 1" },
+	{ "redis-cluster://h?sentinel_user=a", "\"sentinel_user\" is for redis-sentinel:// only" },
 
 	/* Bytes */
 	{ "redis://h h", "it has the byte \\x20 in it; write it as %20" },

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_cluster.c - hosts and a real Redis Cluster, whose slots move and whose nodes die.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "tests/redis_cluster.h"
+#include "tests/sync_fixture.h"
+
+#define HOSTS 2
+#define SHARDS 8
+#define MASTERS 3
+#define KEYS 40
+#define TOKENS 1000000
+
+static char keys[KEYS][16];
+static uint64_t consumed[KEYS];
+
+static void open_hosts(const char *limit, enum weir_consistency consistency,
+		       enum weir_fail_mode fail_mode)
+{
+	struct weir_policy policy = host_policy(limit, consistency, fail_mode);
+
+	hosts_open(HOSTS, cluster_url("redis-cluster", "?command_ms=1000"), &policy);
+}
+
+/* Each host takes a token of each key. */
+static void load(void)
+{
+	for (int i = 0; i < HOSTS; i++) {
+		for (int k = 0; k < KEYS; k++) {
+			struct weir_decision decision;
+
+			snprintf(keys[k], sizeof(keys[k]), "customer-%d", k);
+			ck_assert_msg(ask(i, keys[k], 1, &decision), "%s", keys[k]);
+			consumed[k]++;
+		}
+	}
+}
+
+static void all_agree(void)
+{
+	for (int k = 0; k < KEYS; k++)
+		all_agree_on(keys[k], TOKENS - consumed[k]);
+	for (int i = 0; i < HOSTS; i++)
+		wait_until(status_of(hosts[i]).unmerged_tokens == 0);
+}
+
+/* ---- Moving slots ------------------------------------------------------ */
+
+/* Wait until each host has made COUNT more rounds: its leader has met what there is. */
+static void rounds_pass(uint64_t count)
+{
+	for (int i = 0; i < HOSTS; i++) {
+		uint64_t before = status_of(hosts[i]).rounds;
+
+		wait_until(status_of(hosts[i]).rounds >= before + count);
+	}
+}
+
+static void shard_key(char *key, size_t size, int shard)
+{
+	snprintf(key, size, "weir:{%d}", shard);
+}
+
+/* As redis-cli moves a slot, with load between all steps. */
+static void move_shard(int shard, bool wait)
+{
+	char key[32];
+	int slot, from, to;
+
+	shard_key(key, sizeof(key), shard);
+	slot = cluster_slot(key);
+	from = cluster_owner(0, slot);
+	to = (from + 1) % MASTERS;
+	load();
+	cluster_do(to, "CLUSTER SETSLOT %d IMPORTING %s", slot, cluster_nodes[from].id);
+	cluster_do(from, "CLUSTER SETSLOT %d MIGRATING %s", slot, cluster_nodes[to].id);
+	load();
+	cluster_do(from, "MIGRATE 127.0.0.1 %d %s 0 5000", cluster_nodes[to].port, key);
+	load();
+	if (wait)
+		rounds_pass(SHARDS);    /* the leader is told to ask the other node */
+	cluster_do(to, "CLUSTER SETSLOT %d NODE %s", slot, cluster_nodes[to].id);
+	cluster_do(from, "CLUSTER SETSLOT %d NODE %s", slot, cluster_nodes[to].id);
+	for (int i = 0; i < MASTERS; i++)
+		if (i != to && i != from)
+			cluster_do(i, "CLUSTER SETSLOT %d NODE %s", slot, cluster_nodes[to].id);
+	load();
+}
+
+/* ---- Tests ------------------------------------------------------------- */
+
+/* 3 x 30 of 100 tokens is 2 x 45 here. */
+START_TEST(test_agree)
+{
+	struct weir_error error;
+	struct weir *alone;
+
+	cluster_start(MASTERS, 0);
+	open_hosts("100/365d", WEIR_BOUNDED, WEIR_FAIL_CLOSED);
+	take(0, "customer", 45);
+	take(1, "customer", 45);
+	all_agree_on("customer", 10);
+
+	/* One who takes the cluster for a single server is told. */
+	alone = host_open(host_secret);
+	ck_assert_int_eq(host_start(alone, cluster_url("redis", "?command_ms=1000"), 1, &error), 0);
+	wait_until(strstr(status_of(alone).last_error, "(moved)") != NULL);
+	ck_assert_ptr_nonnull(strstr(status_of(alone).last_error,
+				     "this is a Redis Cluster: write redis-cluster://"));
+	weir_close(alone);
+	hosts_close();
+	cluster_end();
+}
+END_TEST
+
+START_TEST(test_reshard)
+{
+	cluster_start(MASTERS, 0);
+	open_hosts("1000000/365d", WEIR_EVENTUAL, WEIR_FAIL_OPEN);
+	for (int round = 0; round < 6; round++)
+		for (int shard = 0; shard < SHARDS; shard++)
+			move_shard(shard, round < 2);
+	all_agree();
+	hosts_close();
+	cluster_end();
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("cluster");
+	TCase *tests = tcase_create("cluster");
+	SRunner *runner;
+	int failed;
+
+	redis_server_require();
+	tcase_set_timeout(tests, 40);
+	tcase_add_test(tests, test_agree);
+	tcase_add_test(tests, test_reshard);
+	suite_add_tcase(suite, tests);
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_ENV);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? 1 : 0;
+}
