@@ -37,22 +37,32 @@ void queue_sleep(struct segment_header *header, uint64_t wait_ns)
 	atomic_store_release(&header->wake.asleep, 0);                          /* E12 */
 }
 
-/* The slots of one word of marks.  False if VISIT has had enough. */
-static bool each_mark(uint64_t marks, uint64_t first, bool (*visit)(uint64_t slot, void *context),
-		      void *context)
+/* All bits but those below bit FIRST % 64 in the word that has it, word INDEX or not. */
+static uint64_t from(uint64_t first, uint64_t index)
+{
+	return index == first / 64 ? UINT64_MAX << first % 64 : UINT64_MAX;
+}
+
+/* The slots of one word of marks.  False if VISIT has had enough, at slot *NEXT. */
+static bool each_mark(uint64_t marks, uint64_t first, uint64_t *next,
+		      bool (*visit)(uint64_t slot, void *context), void *context)
 {
 	for (; marks; marks &= marks - 1) {
-		if (!visit(first + (uint64_t)__builtin_ctzll(marks), context))
+		*next = first + (uint64_t)__builtin_ctzll(marks);
+		if (!visit(*next, context))
 			return false;
 	}
 	return true;
 }
 
-void queue_each(const struct queue *queue, bool (*visit)(uint64_t slot, void *context),
-		void *context)
+void queue_each(const struct queue *queue, uint64_t *next,
+		bool (*visit)(uint64_t slot, void *context), void *context)
 {
-	for (uint64_t i = 0; i < queue_words(queue->mark_words); i++) {
-		uint64_t words = atomic_load_acquire(&queue->summary[i]);       /* E7 */
+	uint64_t begin = *next;
+
+	for (uint64_t i = begin / 4096; i < queue_words(queue->mark_words); i++) {
+		uint64_t words = atomic_load_acquire(&queue->summary[i]) &      /* E7 */
+				 from(begin / 64, i);
 
 		for (; words; words &= words - 1) {
 			uint64_t index = 64 * i + (uint64_t)__builtin_ctzll(words);
@@ -63,12 +73,14 @@ void queue_each(const struct queue *queue, bool (*visit)(uint64_t slot, void *co
 			/* Before the marks are read: a mark that comes later sets
 			 * its bit again. */
 			atomic_and_full(&queue->summary[i], ~(1ull << index % 64));     /* E7 */
-			more = each_mark(atomic_load_acquire(&queue->marks[index]),     /* E7 */
-					 64 * index, visit, context);
+			more = each_mark(atomic_load_acquire(&queue->marks[index]) &    /* E7 */
+						 from(begin, index),
+					 64 * index, next, visit, context);
 			if (atomic_load_acquire(&queue->marks[index]))                  /* E7 */
 				queue_set_bit(queue->summary, index);
 			if (!more)
 				return;
 		}
 	}
+	*next = 0;
 }

@@ -92,9 +92,10 @@ void queue_ring(struct segment_header *header);
 /* Sleep until the bell rings, or WAIT_NS have passed.  For the leader. */
 void queue_sleep(struct segment_header *header, uint64_t wait_ns);
 
-/* Call VISIT for each marked slot, until it returns false; what it did not see
- * stays marked.  For the leader. */
-void queue_each(const struct queue *queue, bool (*visit)(uint64_t slot, void *context),
-		void *context);
+/* Call VISIT for each marked slot from *NEXT on, until it returns false; what it did
+ * not see stays marked.  *NEXT is then the slot to go on at: the one that VISIT had
+ * enough at, or 0 after the last one.  For the leader. */
+void queue_each(const struct queue *queue, uint64_t *next,
+		bool (*visit)(uint64_t slot, void *context), void *context);
 
 #endif

@@ -292,6 +292,13 @@ bool collect_mark_sent(const struct collector *collector, struct slot_sync *sync
 	       atomic_cas_pair_full(&sync->sent, sent, sending);                /* E10 */
 }
 
+/* What cannot be taken now stays marked, for the next walk. */
+static bool leave(struct collector *collector, uint64_t shard)
+{
+	collector->walk->left |= 1u << shard;
+	return true;
+}
+
 static bool collect_slot(uint64_t index, void *context)
 {
 	struct collector *collector = context;
@@ -306,7 +313,7 @@ static bool collect_slot(uint64_t index, void *context)
 	uint64_t merged, shard;
 
 	if (index >= segment->slots)
-		return false;           /* damage */
+		return true;            /* damage */
 	ref.generation = atomic_load_acquire(&slot->identity.second) & GENERATION_MASK; /* E1 */
 	shard = slot_shard(atomic_load_acquire(&slot->identity.first));                 /* E1 */
 	round = &collector->rounds[shard];
@@ -314,18 +321,17 @@ static bool collect_slot(uint64_t index, void *context)
 	 * lead, then counts charges twice at worst.  The other way round it would take
 	 * what the next leader agreed on for a refund, and a Redis that has forgotten
 	 * the terms would believe it. */
-	if (!round_read_agreed(sync, &agreed)) {
-		round->whole = false;
-		return true;            /* next time */
-	}
+	if (!round_read_agreed(sync, &agreed))
+		return leave(collector, shard);
 	if (!bucket_read(&ref, &state)) {
 		dequeue_dead(segment, index);
 		return true;
 	}
-	if (round->count == ROUND_ITEMS || !enqueue(segment, index, &state)) {
-		round->whole = false;
-		return true;            /* next time */
-	}
+	/* The shards are even: the others are nearly full as well. */
+	if (round->count == ROUND_ITEMS || round->window_count == ROUND_ITEMS)
+		return false;
+	if (!enqueue(segment, index, &state))
+		return leave(collector, shard);
 
 	item = &round->items[round->count];
 	*item = (struct round_item){ .slot = index, .generation = ref.generation,
@@ -337,10 +343,8 @@ static bool collect_slot(uint64_t index, void *context)
 	}
 	if (limit_is_window(&item->limit))
 		return collect_window(collector, round, item, state);
-	if (!join(collector, item)) {
-		round->whole = false;
-		return true;            /* next time */
-	}
+	if (!join(collector, item))
+		return leave(collector, shard);
 	collect_view(slot, item);
 	/* Relaxed: complete in itself, with its generation. */
 	merged = atomic_load_relaxed(&slot->merged);
@@ -366,16 +370,19 @@ static bool collect_slot(uint64_t index, void *context)
 }
 
 void round_collect(const struct segment *segment, struct round rounds[SYNC_SHARDS],
-		   uint64_t leader, uint64_t term, uint64_t now_ns)
+		   struct round_walk *walk, uint64_t leader, uint64_t term, uint64_t now_ns)
 {
-	struct collector collector = { segment, rounds, leader, term, now_ns };
+	struct collector collector = { segment, rounds, walk, leader, term, now_ns };
 
 	for (unsigned i = 0; i < SYNC_SHARDS; i++) {
 		rounds[i].count = 0;
 		rounds[i].window_count = 0;
 		rounds[i].send = false;
-		rounds[i].whole = true;
 		rounds[i].taken_ns = now_ns;
 	}
-	queue_each(&segment->queue, collect_slot, &collector);
+	if (walk->next == 0)
+		*walk = (struct round_walk){ .begun_ns = now_ns };
+	queue_each(&segment->queue, &walk->next, collect_slot, &collector);
+	for (unsigned i = 0; i < SYNC_SHARDS; i++)
+		rounds[i].whole = walk->next == 0 && !(walk->left >> i & 1);
 }

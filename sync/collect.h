@@ -9,6 +9,7 @@
 struct collector {
 	const struct segment *segment;
 	struct round *rounds;
+	struct round_walk *walk;
 	uint64_t leader;
 	uint64_t term;
 	uint64_t now_ns;

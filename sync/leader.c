@@ -60,6 +60,7 @@ static bool new_term(struct leader *leader, struct word_pair seen, uint64_t term
 	leader->term = (uint32_t)term;
 	memset(leader->fenced, 0, sizeof(leader->fenced));
 	leader->resolving = false;
+	leader->walk.next = 0;
 	return true;
 }
 
@@ -144,7 +145,7 @@ static enum leader_result fence(struct leader *leader, const struct leader_trans
 			calls[count++] = (struct leader_call){ .shard = i, .term = leader->term };
 	}
 	if (count == 0)
-		return LEADER_IDLE;
+		return leader->walk.next ? LEADER_MORE : LEADER_IDLE;
 	if (!transport->call(transport->context, calls, replies, count))
 		return doubt(leader, 0);
 	for (unsigned k = 0; k < count; k++) {
@@ -179,7 +180,8 @@ static unsigned prepare(struct leader *leader, uint64_t now_ns,
 
 	for (unsigned i = 0; i < SYNC_SHARDS; i++)
 		leader->rounds[i].tag = (uint64_t)leader->term << 32 | (leader->sequence[i] + 1);
-	round_collect(leader->segment, leader->rounds, leader->id, leader->term, now_ns);
+	round_collect(leader->segment, leader->rounds, &leader->walk, leader->id, leader->term,
+		      now_ns);
 	for (unsigned i = 0; i < SYNC_SHARDS; i++) {
 		if (!leader->rounds[i].send && !heartbeat_is_due(leader, i, now_ns))
 			continue;
@@ -258,7 +260,7 @@ enum leader_result leader_tick(struct leader *leader, const struct leader_transp
 	round_scrub(leader->segment, &leader->scrub, now_ns);
 	count = prepare(leader, now_ns, calls);
 	if (count == 0)
-		return LEADER_IDLE;
+		return leader->walk.next ? LEADER_MORE : LEADER_IDLE;
 	if (!transport->call(transport->context, calls, replies, count))
 		return doubt(leader, 0);
 	for (unsigned k = 0; k < count; k++) {
@@ -267,5 +269,5 @@ enum leader_result leader_tick(struct leader *leader, const struct leader_transp
 						     (uint32_t)(replies[k].last_tag >> 32) : 0);
 		leader->sequence[calls[k].shard]++;
 	}
-	return LEADER_DONE;
+	return leader->walk.next ? LEADER_MORE : LEADER_DONE;
 }

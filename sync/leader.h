@@ -36,13 +36,14 @@ struct leader {
 	bool resolving;                 /* a fence was answered, and the table is walked */
 	struct round_resolve resolve;
 	struct round_scrub scrub;
+	struct round_walk walk;
 	struct round rounds[SYNC_SHARDS];
 };
 
 enum leader_result {
 	LEADER_IDLE,            /* there was nothing to do */
 	LEADER_DONE,
-	LEADER_MORE,            /* come back at once: the table is large */
+	LEADER_MORE,            /* come back at once: there is more than fits one tick */
 	LEADER_LOST,            /* another process leads now */
 	LEADER_FAILED,          /* Redis could not be asked; all shards will be fenced */
 };

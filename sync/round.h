@@ -36,7 +36,7 @@ struct round_item {
 struct round {
 	unsigned shard;
 	bool send;
-	bool whole;             /* was nothing of the shard left for the next round? */
+	bool whole;             /* ends a walk that left nothing of the shard */
 	uint64_t tag;           /* term << 32 | sequence */
 	uint64_t taken_ns;
 	unsigned count;
@@ -69,10 +69,19 @@ enum round_code {
 
 /* ---- collect.c --------------------------------------------------------- */
 
+/* A walk over all that is marked.  It takes several rounds where there is more than
+ * they have room for: each goes on where the last one was full, so that buckets which
+ * are charged all the time do not keep the others waiting. */
+struct round_walk {
+	uint64_t next;                  /* slot to go on at; 0: the walk is at its end */
+	uint64_t begun_ns;
+	unsigned left;                  /* shards of which it left something: a bit each */
+};
+
 /* Take what is marked into the shards' ROUNDS, which have their tags.  Stops
- * short when LEADER, of TERM, is the leader no more. */
+ * short when they are full, or LEADER, of TERM, is the leader no more. */
 void round_collect(const struct segment *segment, struct round rounds[SYNC_SHARDS],
-		   uint64_t leader, uint64_t term, uint64_t now_ns);
+		   struct round_walk *walk, uint64_t leader, uint64_t term, uint64_t now_ns);
 
 /* The limit of a slot's owner, a window aligned; false if it does not sync (any more). */
 bool round_owner_limit(const struct segment *segment, const struct slot *slot, uint64_t generation,

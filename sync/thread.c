@@ -339,15 +339,6 @@ static bool connected(struct sync *sync)
 	return false;
 }
 
-static bool looked_at_all(const struct leader *leader)
-{
-	for (unsigned i = 0; i < SYNC_SHARDS; i++) {
-		if (!leader->rounds[i].whole)
-			return false;
-	}
-	return true;
-}
-
 /*
  * How long a tick took at most, and how long a charge waited for its merge: no longer
  * than from the last look at all charges, after which it came, to the end of this tick.
@@ -359,15 +350,15 @@ static void measure(struct sync *sync, uint64_t begin, uint64_t end, enum leader
 	uint64_t looked = atomic_load_relaxed(&header->leader.looked_ns);
 	uint64_t waited = looked && end > looked ? end - looked : 0;
 
-	if (result == LEADER_DONE) {
+	if (result != LEADER_IDLE) {
 		atomic_store_relaxed(&header->leader.round_ns, end - begin);
 		if (end - begin > atomic_load_relaxed(&header->leader.round_max_ns))
 			atomic_store_relaxed(&header->leader.round_max_ns, end - begin);
 		if (waited > atomic_load_relaxed(&header->leader.unmerged_max_ns))
 			atomic_store_relaxed(&header->leader.unmerged_max_ns, waited);
 	}
-	if (looked_at_all(&sync->leader))
-		atomic_store_relaxed(&header->leader.looked_ns, begin);
+	if (result != LEADER_MORE && sync->leader.walk.left == 0)
+		atomic_store_relaxed(&header->leader.looked_ns, sync->leader.walk.begun_ns);
 }
 
 /* One turn as the leader.  Returns how long to sleep. */
@@ -390,8 +381,6 @@ static uint64_t lead(struct sync *sync)
 	if (result == LEADER_LOST)
 		return interval;
 	forget_error(sync);
-	if (result == LEADER_MORE)
-		return SPACING_NS;
 	end = now_ns();
 	measure(sync, begin, end, result);
 	if (policies_due(sync->policies, begin)) {
@@ -399,7 +388,7 @@ static uint64_t lead(struct sync *sync)
 		end = now_ns();
 	}
 	spent = end - begin;
-	return spent < interval ? interval - spent : SPACING_NS;
+	return result != LEADER_MORE && spent < interval ? interval - spent : SPACING_NS;
 }
 
 /* Let rounds begin a spacing apart.  Returns how long that took. */

@@ -135,10 +135,6 @@ bool collect_window(struct collector *collector, struct round *round,
 	struct round_item *item = &round->windows[round->window_count];
 	bool reset;
 
-	if (round->window_count == ROUND_ITEMS) {
-		round->whole = false;
-		return true;            /* next time */
-	}
 	*item = *begun;
 	collect_view(slot, item);
 	reset = item->resets != collect_resets_known(sync, item->generation);

@@ -21,6 +21,7 @@
 static struct weir *weir;
 static struct segment *segment;
 static struct round rounds[SYNC_SHARDS];
+static struct round_walk round_walk;
 
 static void open_segment(void)
 {
@@ -36,6 +37,7 @@ static void open_segment(void)
 	segment->header->sync.interval_ns = 100 * MS;
 	segment->header->sync.staleness_ns = 2 * SECOND;
 	segment->header->leader.word = (struct word_pair){ LEADER, TERM };
+	round_walk = (struct round_walk){ 0 };
 	for (unsigned i = 0; i < SYNC_SHARDS; i++)
 		rounds[i] = (struct round){ .shard = i, .tag = (uint64_t)TERM << 32 | 1 };
 }
@@ -55,7 +57,7 @@ static unsigned collect(void)
 {
 	unsigned count = 0;
 
-	round_collect(segment, rounds, LEADER, TERM, weir_now_ns(weir));
+	round_collect(segment, rounds, &round_walk, LEADER, TERM, weir_now_ns(weir));
 	for (unsigned i = 0; i < SYNC_SHARDS; i++)
 		count += rounds[i].count;
 	return count;
@@ -284,22 +286,69 @@ START_TEST(what_a_walk_does_not_see_stays_marked)
 {
 	static const uint64_t slots[] = { 0, 1, 63, 64, 4095, 4096, SLOTS - 1 };
 	struct walk walk = { .most = 3 };
+	uint64_t next = 0;
 
 	for (unsigned i = 0; i < LENGTH(slots); i++)
 		queue_mark(&segment->queue, slots[i]);
-	queue_each(&segment->queue, visit, &walk);
+	queue_each(&segment->queue, &next, visit, &walk);
 	ck_assert_uint_eq(walk.seen, 3);
+	ck_assert_uint_eq(next, 63);            /* where it had enough */
 	for (unsigned turn = 0; turn < 2; turn++) {
 		walk = (struct walk){ .most = SLOTS };
-		queue_each(&segment->queue, visit, &walk);
+		next = 0;
+		queue_each(&segment->queue, &next, visit, &walk);
 		ck_assert_uint_eq(walk.seen, LENGTH(slots));
+		ck_assert_uint_eq(next, 0);
+	}
+	/* From each slot on, and nothing before it. */
+	for (unsigned i = 0; i < LENGTH(slots); i++) {
+		walk = (struct walk){ .most = SLOTS };
+		next = slots[i];
+		queue_each(&segment->queue, &next, visit, &walk);
+		ck_assert_uint_eq(walk.seen, LENGTH(slots) - i);
+		ck_assert_uint_eq(next, 0);
 	}
 	for (unsigned i = 0; i < LENGTH(slots); i++)
 		queue_unmark(&segment->queue, slots[i]);
 	walk = (struct walk){ .most = SLOTS };
-	queue_each(&segment->queue, visit, &walk);
+	next = 0;
+	queue_each(&segment->queue, &next, visit, &walk);
 	ck_assert_uint_eq(walk.seen, 0);
 	ck_assert_uint_eq(segment->queue.summary[0] | segment->queue.summary[1], 0);
+}
+END_TEST
+
+/* More buckets than a round has room for, all of them charged all the time: each is
+ * taken again before any is taken three times. */
+START_TEST(busy_buckets_take_turns)
+{
+	static unsigned taken[SLOTS];
+	unsigned turns = 0, walks = 0;
+
+	for (uint64_t i = 0; i < SLOTS; i++) {
+		struct slot *slot = claim(i, 1);
+
+		/* Evenly over the shards, as fingerprints are. */
+		slot->identity.first = i << 61 | i;
+		queue_mark(&segment->queue, i);
+		confirm(slot);
+	}
+	while (walks < 2) {
+		collect();
+		walks += round_walk.next == 0;
+		for (unsigned i = 0; i < SYNC_SHARDS; i++) {
+			ck_assert_int_eq(rounds[i].whole, round_walk.next == 0);
+			for (unsigned k = 0; k < rounds[i].count; k++) {
+				uint64_t index = rounds[i].items[k].slot;
+
+				taken[index]++;
+				segment->table.slots[index].state.second += 1ull << STATE_USED_SHIFT;
+			}
+		}
+		ck_assert_uint_le(++turns, 2 * SLOTS / (SYNC_SHARDS * (ROUND_ITEMS - 1)) + 2);
+	}
+	for (uint64_t i = 0; i < SLOTS; i++)
+		ck_assert_uint_eq(taken[i], 2);
 }
 END_TEST
 
@@ -390,6 +439,7 @@ int main(void)
 	tcase_add_test(cases, the_scrub_finds_what_is_queued);
 	tcase_add_test(cases, the_scrub_looks_at_a_part);
 	tcase_add_test(cases, what_a_walk_does_not_see_stays_marked);
+	tcase_add_test(cases, busy_buckets_take_turns);
 	tcase_add_test(cases, a_bell_that_nobody_hears_is_not_rung);
 	tcase_add_loop_test(cases, much_unmerged_rings_the_bell, 0, 5);
 	tcase_add_test(cases, the_bell_wakes_who_sleeps);
