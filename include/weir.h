@@ -208,8 +208,10 @@ enum weir_consistency {
 	                                 * the burst, whatever is lost or cut off */
 	WEIR_LOCAL = 1,                 /* each host has the whole limit */
 	WEIR_EVENTUAL = 2,              /* by what is admitted between two rounds */
-	WEIR_STRICT = 3,                /* not at all; not built yet: once sync is started,
-	                                 * the fail mode answers, as for a stale view */
+	WEIR_STRICT = 3,                /* not at all: a host spends only what Redis has leased
+	                                 * to it.  Token buckets only.  A refund gives nothing
+	                                 * back.  A request with now_ns of its own answers for
+	                                 * having read the clock just before */
 };
 
 struct weir_limit {
@@ -325,6 +327,8 @@ enum weir_reason {
 	                                 * decided, or the bucket or share it left to */
 	WEIR_REASON_CAP = 13,           /* denied: as much as the mode's bound admits
 	                                 * between two merges was admitted */
+	WEIR_REASON_LEASE = 14,         /* denied: strict, and this host has no credit for it
+	                                 * yet; it has asked for some */
 };
 
 struct weir_request {

@@ -92,6 +92,13 @@ static inline uint64_t atomic_and_full(uint64_t *word, uint64_t bits)
 	return __atomic_fetch_and(word, bits, __ATOMIC_SEQ_CST);
 }
 
+static inline bool atomic_cas_full(uint64_t *word, uint64_t expected, uint64_t desired)
+{
+	ATOMIC_STEP();
+	return __atomic_compare_exchange_n(word, &expected, desired, false, __ATOMIC_SEQ_CST,
+					   __ATOMIC_SEQ_CST);
+}
+
 /* On failure *expected becomes what was found; then nothing is ordered. */
 static inline bool atomic_cas_acq_rel(uint64_t *word, uint64_t *expected, uint64_t desired)
 {

@@ -205,6 +205,7 @@ static struct verdict judge(const struct limit *limit, const struct bucket_state
 	case BUCKET_FORCE:
 		return spend(limit, before, request, after);
 	case BUCKET_PEEK:
+	case BUCKET_ASK:
 		return peek(limit, before, request, after);
 	case BUCKET_REFUND:
 		refund(limit, before, request, after);
@@ -295,6 +296,51 @@ static void apply_cap(const struct limit *limit, uint64_t unmerged,
 	deny(limit, request, verdict);
 }
 
+/* Is the highest bit of what is left lower than it was? */
+static bool crosses(uint64_t left, uint64_t cost)
+{
+	return left == cost || __builtin_clzll(left) != __builtin_clzll(left - cost);
+}
+
+/* In mode strict, only what the cluster has leased to this host may be spent. */
+static void apply_credit(const struct bucket_ref *ref, const struct bucket_state *before,
+			 const struct bucket_request *request, struct verdict *verdict)
+{
+	uint64_t credit = atomic_load_acquire(&ref->slot->merged);              /* E8 */
+	uint64_t left = bucket_credit(ref->generation, before->used, credit);
+
+	if (request->cost <= left) {
+		verdict->hurry = crosses(left, request->cost);
+		return;
+	}
+	verdict->allowed = false;
+	verdict->unleased = true;
+	verdict->hurry = true;
+	verdict->retry_after_ns = request->merge_ns;
+}
+
+/* After the charge: did the credit cover it, and still does?  The process may have
+ * been stopped since it looked. */
+static bool credit_held(const struct bucket_ref *ref, const struct bucket_state *after,
+			const struct bucket_request *request)
+{
+	uint64_t now = request->own_clock ? clock_ns(CLOCK_BOOTTIME) : request->now_ns;
+	uint64_t until = atomic_load_acquire(request->lease_until_ns);          /* E14 */
+	uint64_t credit = atomic_load_acquire(&ref->slot->merged);              /* E15 */
+
+	uint64_t start = (after->used - request->cost) & WEIR_COUNT_MAX;
+
+	return now < until && bucket_credit(ref->generation, start, credit) >= request->cost;
+}
+
+/* The charge stays, and the answer is no. */
+static void refuse(const struct bucket_request *request, struct verdict *verdict)
+{
+	verdict->allowed = false;
+	verdict->unleased = true;
+	verdict->retry_after_ns = request->merge_ns;
+}
+
 /* Let the leader know of a reset: before it happens, so that a process killed in
  * between has asked for one too many rather than for none. */
 static void ask_reset(const struct bucket_ref *ref)
@@ -352,12 +398,34 @@ static void queue_before(const struct bucket_ref *ref, const struct bucket_reque
 		queue_mark(request->queue, request->slot);
 }
 
+/* Make sure that the leader sees the bucket, and what it lacks.  False if the state
+ * has changed. */
+static bool ask_credit(const struct bucket_ref *ref, const struct bucket_state *before,
+		       const struct bucket_request *request, struct word_pair state)
+{
+	/* Relaxed: a word that is complete in itself. */
+	uint64_t word = atomic_load_relaxed(request->lacking);
+
+	if ((word & GENERATION_MASK) != ref->generation ||
+	    word >> STATE_USED_SHIFT < request->cost)
+		atomic_store_relaxed(request->lacking,
+				     request->cost << STATE_USED_SHIFT | ref->generation);
+	if (is_owner(ref, state.second) && (state.second & STATE_QUEUED))
+		return true;
+	queue_before(ref, request, state.second);
+	return atomic_cas_pair_full(&ref->slot->state, state,
+				    encode(ref, before, state.second, true));   /* E2 */
+}
+
 enum bucket_result bucket_apply(const struct bucket_ref *ref, const struct limit *limit,
 				const struct bucket_request *request, struct verdict *verdict)
 {
 	bool asks = request->cost > 0 && (request->operation == BUCKET_SPEND ||
 					  request->operation == BUCKET_PEEK);
-	bool capped = asks && request->queue;
+	bool leased = request->lease_until_ns && request->cost > 0 &&
+		      (request->operation == BUCKET_SPEND || request->operation == BUCKET_PEEK ||
+		       request->operation == BUCKET_ASK);
+	bool capped = asks && request->queue && !leased;
 
 	for (int attempt = 0; attempt < CHANGE_ATTEMPTS; attempt++) {
 		struct bucket_state before, after;
@@ -378,11 +446,22 @@ enum bucket_result bucket_apply(const struct bucket_ref *ref, const struct limit
 		if (capped && verdict->allowed)
 			apply_cap(limit, unmerged_of(ref, limit, &before, request, merged),
 				  request, verdict);
+		if (leased && verdict->allowed)
+			apply_credit(ref, &before, request, verdict);
+		/* Also if the view denies: another host may reset the bucket. */
+		if (leased && !verdict->allowed && !verdict->never &&
+		    request->operation != BUCKET_PEEK) {
+			if (!ask_credit(ref, &before, request, state))
+				continue;
+			add_remaining(limit, &before, request, verdict);
+			return BUCKET_DONE;
+		}
 		/* Charged before its limit began to sync: let the leader know. */
 		if (verdict->capped && request->operation == BUCKET_SPEND &&
 		    !(state.second & STATE_QUEUED))
 			queue_mark(request->queue, request->slot);
-		if (request->operation == BUCKET_PEEK || (asks && !verdict->allowed) ||
+		if (request->operation == BUCKET_PEEK || request->operation == BUCKET_ASK ||
+		    (asks && !verdict->allowed) ||
 		    (after.time_ns == before.time_ns && after.used == before.used &&
 		     !(request->operation == BUCKET_RESET && request->queue))) {
 			add_remaining(limit, &before, request, verdict);
@@ -396,11 +475,14 @@ enum bucket_result bucket_apply(const struct bucket_ref *ref, const struct limit
 			queue_before(ref, request, state.second);
 		if (atomic_cas_pair_full(&ref->slot->state, state,
 					 encode(ref, &after, state.second,
-						request->queue != NULL))) {     /* E2 */
+						request->queue != NULL))) {     /* E2, E15 */
 			verdict->after = after;
 			/* Relaxed: the leader's next view stands whenever it comes. */
 			if (request->operation == BUCKET_RESET && request->foreign)
 				atomic_store_relaxed(&ref->slot->foreign, 0);
+			if (leased && request->operation == BUCKET_SPEND &&
+			    !credit_held(ref, &after, request))
+				refuse(request, verdict);
 			add_remaining(limit, &after, request, verdict);
 			return BUCKET_DONE;
 		}

@@ -15,6 +15,7 @@ enum bucket_operation {
 	BUCKET_REFUND,
 	BUCKET_UNDO,            /* take back a charge that another limit made vain */
 	BUCKET_RESET,
+	BUCKET_ASK,             /* for credit; charge nothing */
 };
 
 struct bucket_request {
@@ -29,10 +30,13 @@ struct bucket_request {
 	uint64_t cap;                   /* tokens that may be unmerged; 0: any number */
 	uint64_t wake;                  /* if more are, the leader has to hurry */
 	uint64_t merge_ns;              /* how soon they may be merged, for retry_after */
+	const uint64_t *lease_until_ns; /* until when the bucket's credit counts; NULL: the
+	                                 * limit needs none */
+	uint64_t *lacking;              /* then: where the leader looks for what was lacking */
 	const uint64_t *version;        /* of the policies: the change is made only */
 	uint64_t version_seen;          /* while *version is version_seen */
 	struct bucket_state charged;    /* BUCKET_UNDO: what the charge had stored, */
-	bool own_clock;                 /* was its time CLOCK_BOOTTIME's? */
+	bool own_clock;                 /* is the time a reading of CLOCK_BOOTTIME by us? */
 	const uint64_t *taken_ns;       /* and the table's taken_ns */
 };
 
@@ -76,6 +80,14 @@ static inline uint64_t bucket_unmerged(uint64_t generation, uint64_t used, uint6
 	uint64_t unmerged = (used - known) & WEIR_COUNT_MAX;
 
 	return unmerged > WEIR_COUNT_MAX / 2 ? 0 : unmerged;
+}
+
+/* The tokens of credit that the bucket has left, given its word merged. */
+static inline uint64_t bucket_credit(uint64_t generation, uint64_t used, uint64_t merged)
+{
+	uint64_t left = ((merged >> STATE_USED_SHIFT) - used) & WEIR_COUNT_MAX;
+
+	return (merged & GENERATION_MASK) != generation || left > WEIR_COUNT_MAX / 2 ? 0 : left;
 }
 
 static inline uint64_t state_used(struct word_pair state)

@@ -61,6 +61,8 @@ struct slot {
 	struct word_pair state;
 	uint64_t merged;        /* sync: 0-15 generation, 20-63 what of used is in the
 	                         * cluster's view; of another generation: nothing.
+	                         * strict: what used may reach, and in 16-19 how often
+	                         * that was lowered, modulo 16.
 	                         * 16-19 of windows: last bits of the window's index */
 	union {
 		uint64_t share_ns;      /* sync, token bucket: when the share of a stale
@@ -114,7 +116,8 @@ struct slot_sync {
 	uint64_t name_rest;             /* bits 64-79 of the fingerprint << 16 */
 	uint64_t resets;                /* 16-31: resets that Redis has for certain */
 	uint64_t refresh_ns;            /* when to ask again though nothing was charged */
-	uint64_t backoff_ns;            /* how long that was put off */
+	uint64_t backoff_ns;            /* how long that was put off; strict: 0-15 generation,
+	                                 * 20-63 tokens that a request was denied for want of */
 };
 _Static_assert(sizeof(struct slot_sync) == CACHE_LINE, "");
 
@@ -131,7 +134,8 @@ struct shard_record {
 	uint64_t fresh_until_ns;        /* the view is stale after this; 0: never merged */
 	uint64_t hosts;                 /* alive at the last round; 0: not known */
 	uint64_t window_offset_ns;      /* the shard's clock - ours; 0: not known */
-	uint64_t for_decisions[5];
+	uint64_t lease_until_ns;        /* strict: credit counts until here */
+	uint64_t for_decisions[4];
 	/* For the next leader. */
 	uint64_t acked_tag;             /* of the last call that Redis acknowledged */
 	uint64_t restore;               /* Redis forgot: tell it what was agreed */

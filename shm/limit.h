@@ -45,7 +45,8 @@ struct verdict {
 	bool never;             /* the cost is above what the limit can ever allow */
 	bool flagged;
 	bool capped;            /* denied only until what is unmerged is merged */
-	bool hurry;             /* half of what may be unmerged is: wake the leader */
+	bool unleased;          /* denied only for want of credit */
+	bool hurry;             /* the leader has something to do: wake it */
 	uint64_t remaining;     /* tokens, after the request if it was allowed */
 	uint64_t retry_after_ns;
 	uint64_t reset_after_ns;

@@ -442,6 +442,16 @@ static int check_policy_modes(const struct weir_policy *policy, struct weir_erro
 				 "weir_consistency, 0 to %u",
 				 policy->name, consistency, (unsigned)WEIR_STRICT);
 
+	for (uint32_t i = 0; consistency == WEIR_STRICT && i < policy->limit_count; i++) {
+		if (policy->limits[i].algorithm != WEIR_TOKEN_BUCKET)
+			return weir_fail(error, WEIR_EINVAL,
+					 "policy \"%s\": limit %u is of algorithm %s, and mode "
+					 "strict is for token buckets alone; use bounded, or another "
+					 "algorithm",
+					 policy->name, i,
+					 weir_algorithm_name(policy->limits[i].algorithm));
+	}
+
 	/* A bool that holds neither 0 nor 1 must not be read as one. */
 	memcpy(&shadow, &policy->shadow, sizeof(shadow));
 	if (shadow > 1)

@@ -49,6 +49,7 @@ static const char *const reason_names[] = {
 	[WEIR_REASON_CLOSED] = "closed",
 	[WEIR_REASON_STALE] = "stale",
 	[WEIR_REASON_CAP] = "cap",
+	[WEIR_REASON_LEASE] = "lease",
 };
 
 #define LENGTH(array) (sizeof(array) / sizeof((array)[0]))

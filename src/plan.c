@@ -23,6 +23,7 @@
 #ifndef LOOK_ATTEMPTS /* the models lower it */
 #define LOOK_ATTEMPTS 16
 #endif
+#define LEASE_RETRY_MIN_NS 1000000ull
 #define WALL_STEP_NS 1000000            /* slews below a millisecond are left alone */
 
 /* ---- Preparing --------------------------------------------------------- */
@@ -98,6 +99,9 @@ bool plan_prepare(struct plan *plan, const struct segment *segment,
 		step->hold = 0;
 		step->charged_ns = 0;
 		step->syncs = plan->syncs && step->limit.algorithm != WEIR_CONCURRENCY;
+		step->strict = step->syncs &&
+			       step->limit.algorithm == WEIR_TOKEN_BUCKET &&
+			       plan->head.consistency == WEIR_STRICT;
 		step->charged = false;
 		step->share_charged = false;
 		step->verdict = (struct verdict){ .allowed = true };
@@ -114,10 +118,24 @@ bool plan_prepare(struct plan *plan, const struct segment *segment,
 
 /* ---- One limit --------------------------------------------------------- */
 
+/* When the leader may have changed what a request was denied for. */
+static uint64_t retry_ns(const struct plan *plan, uint32_t i)
+{
+	uint64_t interval;
+
+	if (!plan->limits[i].syncs)
+		return 0;
+	interval = atomic_load_relaxed(&plan->segment->header->sync.interval_ns);
+	if (!plan->limits[i].strict)
+		return interval;
+	return interval / 10 > LEASE_RETRY_MIN_NS ? interval / 10 : LEASE_RETRY_MIN_NS;
+}
+
 static struct bucket_request bucket_request(const struct plan *plan, uint32_t i,
 					    enum bucket_operation operation)
 {
 	const struct segment *segment = plan->segment;
+	bool leased = plan->limits[i].strict && !plan->stale;
 
 	return (struct bucket_request){
 		.operation = operation,
@@ -131,8 +149,9 @@ static struct bucket_request bucket_request(const struct plan *plan, uint32_t i,
 		.share = view_share(plan, i),
 		.cap = view_cap(plan, i),
 		.wake = view_wake(plan, i),
-		.merge_ns = plan->limits[i].syncs ?
-				    atomic_load_relaxed(&segment->header->sync.interval_ns) : 0,
+		.merge_ns = retry_ns(plan, i),
+		.lease_until_ns = leased ? view_lease(plan, i) : NULL,
+		.own_clock = plan->request->now_ns == 0,
 	};
 }
 
@@ -142,6 +161,8 @@ static void aim(const struct plan *plan, const struct plan_limit *step,
 {
 	if (step->ref.slot)
 		request->slot = (uint64_t)(step->ref.slot - plan->segment->table.slots);
+	if (step->ref.slot && step->strict)
+		request->lacking = &plan->segment->slot_syncs[request->slot].backoff_ns;
 }
 
 static void count_claim(const struct plan *plan, const struct claim_report *report)
@@ -352,6 +373,11 @@ static enum plan_result look(struct plan *plan, uint32_t i)
 		step->ref.slot = NULL;
 	}
 	step->verdict = bucket_judge_absent(&step->limit, &request, &debt_ns);
+	if (request.lease_until_ns && step->verdict.allowed && request.cost > 0) {
+		step->verdict.allowed = false;
+		step->verdict.unleased = true;
+		step->verdict.retry_after_ns = request.merge_ns;
+	}
 	return step->verdict.allowed && take_share(plan, i, BUCKET_PEEK) ? PLAN_ALLOWED : PLAN_DENIED;
 }
 
@@ -364,13 +390,15 @@ static void undo(struct plan *plan)
 		struct verdict verdict;
 
 		request.charged = step->verdict.after;
-		request.own_clock = plan->request->now_ns == 0;
 		request.taken_ns = plan->segment->table.taken_ns;
 		request.now_ns = step->charged_ns;
 		if (step->hold)
 			hold_release(plan->segment, step->hold);
 		step->hold = 0;
 		give_share_back(plan, i);
+		/* What a lease has spent stays spent: it may have been told. */
+		if (step->strict)
+			step->charged = false;
 		if (step->charged)
 			aim(plan, step, &request);
 		/* The charge is a fact whatever the policies are now. */
@@ -439,11 +467,24 @@ static enum plan_result charge_all(struct plan *plan, enum bucket_operation oper
 	return result;
 }
 
+/* Ask for credit where the look found none: charge nothing. */
+static void ask(struct plan *plan)
+{
+	for (uint32_t i = 0; i < plan->head.limit_count; i++) {
+		struct plan_limit *step = &plan->limits[i];
+
+		if (step->verdict.unleased)
+			charge(plan, i, BUCKET_ASK);
+	}
+}
+
 enum plan_result plan_spend(struct plan *plan, enum bucket_operation operation)
 {
 	if (plan->head.limit_count > 1 && operation == BUCKET_SPEND) {
 		enum plan_result result = plan_peek(plan);
 
+		if (result == PLAN_DENIED)
+			ask(plan);
 		if (result != PLAN_ALLOWED)
 			return result;
 	}
@@ -462,6 +503,8 @@ enum plan_result plan_acquire(struct plan *plan)
 		    step->ref.slot && holds_reap(plan->segment, step->ref.slot) > 0)
 			result = plan_peek(plan);
 	}
+	if (result == PLAN_DENIED)
+		ask(plan);
 	/* Cost 0 is a peek: there is nothing to hold. */
 	if (result != PLAN_ALLOWED || plan->request->cost == 0)
 		return result;
@@ -507,6 +550,9 @@ enum plan_result plan_give_back(struct plan *plan, enum bucket_operation operati
 		return PLAN_AGAIN;
 	for (uint32_t i = 0; i < plan->head.limit_count; i++) {
 		if (plan->limits[i].limit.algorithm == WEIR_CONCURRENCY)
+			continue;
+		/* When Redis hears of a refund, the debt may be another's. */
+		if (plan->limits[i].strict && operation == BUCKET_REFUND)
 			continue;
 		if (give_back(plan, i, operation) == BUCKET_CONTENDED)
 			return PLAN_CONTENDED;

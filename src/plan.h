@@ -15,6 +15,7 @@ struct plan_limit {
 	uint64_t hold;                  /* 0: none */
 	uint64_t charged_ns;            /* when it was charged */
 	bool syncs;                     /* is the limit the cluster's? */
+	bool strict;                    /* and in mode strict? */
 	bool charged;
 	bool share_charged;
 };

@@ -66,6 +66,8 @@ static const struct counter_source counters[] = {
 	       "Requests answered \"rate limiter unavailable\", because the view was stale."),
 	GLOBAL(COUNTER_CAPPED, "capped", "requests",
 	       "Requests denied because too much was admitted since the last merge."),
+	GLOBAL(COUNTER_UNLEASED, "unleased", "requests",
+	       "Requests denied because this host had no credit for them (mode strict)."),
 	GLOBAL(COUNTER_ROUNDS, "sync_rounds", "rounds", "Rounds that Redis has acknowledged."),
 	GLOBAL(COUNTER_MERGED, "sync_merged", "buckets", "Views merged into buckets."),
 	GLOBAL(COUNTER_FENCES, "sync_fences", "fences",

@@ -5,10 +5,12 @@
  * What.  A policy that syncs is decided by the bucket that the leader merges the
  * cluster's view into.  The view is a shard's, not a bucket's: it is fresh for
  * max_staleness after the last round of the shard that Redis acknowledged, and
- * one that was never merged is stale from the first call.
+ * one that was never merged is stale from the first call.  In mode strict the lease
+ * tells instead: without one the view counts as stale.
  *
  *   fresh, eventual      the bucket decides
  *   fresh, bounded       and no more than the cap is unmerged
+ *   leased, strict       and the credit that Redis has leased to this host covers it
  *   stale, open          the bucket decides, without a cap
  *   stale, share         and so does this host's share: limit / hosts, burst / hosts
  *   stale, closed        "rate limiter unavailable"
@@ -42,11 +44,18 @@ void view_judge(struct plan *plan)
 		if (!plan->limits[i].syncs)
 			continue;
 		/* The leader merges a round before it says that the view is fresh. */
-		plan->stale |= atomic_load_acquire(&view_shard(plan, i)->fresh_until_ns) <
-			       plan->now_ns;                                    /* E9 */
+		if (!plan->limits[i].strict)
+			plan->stale |= atomic_load_acquire(&view_shard(plan, i)->fresh_until_ns) <
+				       plan->now_ns;                            /* E9 */
+		else
+			plan->stale |= atomic_load_acquire(view_lease(plan, i)) <= /* E14 */
+				       plan->now_ns;
 	}
-	/* Escrow is not built yet: a strict policy has no view to rely on. */
-	plan->stale |= plan->head.consistency == WEIR_STRICT;
+}
+
+const uint64_t *view_lease(const struct plan *plan, uint32_t i)
+{
+	return &view_shard(plan, i)->lease_until_ns;
 }
 
 uint64_t view_cap(const struct plan *plan, uint32_t i)

@@ -22,6 +22,9 @@ uint64_t view_cap(const struct plan *plan, uint32_t i);
 /* If more than these are unmerged, the leader should come before its interval is over. */
 uint64_t view_wake(const struct plan *plan, uint32_t i);
 
+/* Until when the credit of limit I, in mode strict, counts: where that stands. */
+const uint64_t *view_lease(const struct plan *plan, uint32_t i);
+
 /* The same of a token bucket: take COST tokens from this host's share
  * of limit I (or only look, without TAKE).  False if the share has not so much;
  * *retry_ns tells when it has. */

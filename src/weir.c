@@ -99,6 +99,7 @@ static bool denied(const struct plan *plan, struct weir_decision *decision, bool
 	enum weir_reason reason = force			? WEIR_REASON_DEBT :
 				  step->verdict.never	? WEIR_REASON_COST :
 				  step->verdict.capped	? WEIR_REASON_CAP :
+				  step->verdict.unleased ? WEIR_REASON_LEASE :
 				  plan->stale		? WEIR_REASON_STALE :
 							  WEIR_REASON_LIMIT;
 
@@ -110,6 +111,8 @@ static bool denied(const struct plan *plan, struct weir_decision *decision, bool
 			note_denial(plan->segment, step->ref.slot, step->ref.generation);
 		if (step->verdict.capped)
 			counter_add_global(plan->segment, COUNTER_CAPPED, 1);
+		if (step->verdict.unleased)
+			counter_add_global(plan->segment, COUNTER_UNLEASED, 1);
 	}
 	if (plan->head.shadow)
 		return answer(decision, WEIR_ALLOWED, WEIR_REASON_SHADOW);

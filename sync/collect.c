@@ -16,6 +16,8 @@
  */
 #include "sync/collect.h"
 
+#include "sync/lease.h"
+
 #include "shm/bucket.h"
 #include "shm/gcra.h"
 #include "shm/policy_table.h"
@@ -44,7 +46,7 @@ uint64_t collect_resets_known(const struct slot_sync *sync, uint64_t generation)
 }
 
 bool round_owner_limit(const struct segment *segment, const struct slot *slot, uint64_t generation,
-		       struct limit *limit)
+		       struct limit *limit, enum weir_consistency *consistency)
 {
 	/* Relaxed: complete in itself. */
 	uint64_t owner = atomic_load_relaxed(&slot->owner);
@@ -64,10 +66,12 @@ bool round_owner_limit(const struct segment *segment, const struct slot *slot, u
 		found = policy_decode(segment, version, index, &policy, &serial) &&
 			(serial & 0xffffff) == owner >> 40 && i < policy.limit_count &&
 			policy.consistency != WEIR_LOCAL;
-		if (found)
+		if (found) {
 			policy_limit(segment, version, index, i, limit);
-		if (found && limit_is_window(limit))
-			policy_align(segment, shard, offset, limit);
+			if (limit_is_window(limit))
+				policy_align(segment, shard, offset, limit);
+			*consistency = policy.consistency;
+		}
 		if (policy_version(segment) == version)
 			break;
 	}
@@ -309,6 +313,7 @@ static bool collect_slot(uint64_t index, void *context)
 	struct bucket_ref ref = { .slot = slot };
 	struct round_item *item;
 	struct word_pair agreed;
+	enum weir_consistency consistency;
 	struct round *round;
 	uint64_t merged, shard;
 
@@ -317,6 +322,9 @@ static bool collect_slot(uint64_t index, void *context)
 	ref.generation = atomic_load_acquire(&slot->identity.second) & GENERATION_MASK; /* E1 */
 	shard = slot_shard(atomic_load_acquire(&slot->identity.first));                 /* E1 */
 	round = &collector->rounds[shard];
+	if (collector->leases && lease_ends_orphan(collector->leases, index, ref.generation,
+						   collector->term, collector->now_ns))
+		return true;
 	/* Before the bucket: a leader that was stopped in between, and has lost the
 	 * lead, then counts charges twice at worst.  The other way round it would take
 	 * what the next leader agreed on for a refund, and a Redis that has forgotten
@@ -337,12 +345,18 @@ static bool collect_slot(uint64_t index, void *context)
 	*item = (struct round_item){ .slot = index, .generation = ref.generation,
 				     .used = state_used(state), .time_ns = state.first,
 				     .acked = agreed.first, .base_ns = agreed.second };
-	if (!round_owner_limit(segment, slot, ref.generation, &item->limit)) {
+	if (!round_owner_limit(segment, slot, ref.generation, &item->limit, &consistency)) {
 		forget(segment, index, state);
 		return true;
 	}
 	if (limit_is_window(&item->limit))
 		return collect_window(collector, round, item, state);
+	if (consistency == WEIR_STRICT) {
+		if (collector->leases && !lease_collect(collector->leases, index, &ref, &item->limit,
+							collector->term, collector->now_ns))
+			collect_dequeue(segment, index, state);
+		return true;
+	}
 	if (!join(collector, item))
 		return leave(collector, shard);
 	collect_view(slot, item);
@@ -370,9 +384,10 @@ static bool collect_slot(uint64_t index, void *context)
 }
 
 void round_collect(const struct segment *segment, struct round rounds[SYNC_SHARDS],
-		   struct round_walk *walk, uint64_t leader, uint64_t term, uint64_t now_ns)
+		   struct round_walk *walk, struct leases *leases, uint64_t leader, uint64_t term,
+		   uint64_t now_ns)
 {
-	struct collector collector = { segment, rounds, walk, leader, term, now_ns };
+	struct collector collector = { segment, rounds, walk, leases, leader, term, now_ns };
 
 	for (unsigned i = 0; i < SYNC_SHARDS; i++) {
 		rounds[i].count = 0;

@@ -10,6 +10,7 @@ struct collector {
 	const struct segment *segment;
 	struct round *rounds;
 	struct round_walk *walk;
+	struct leases *leases;  /* NULL: no policy is strict */
 	uint64_t leader;
 	uint64_t term;
 	uint64_t now_ns;

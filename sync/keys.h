@@ -14,6 +14,12 @@ static inline size_t sync_shard_key(char key[SYNC_KEY_SIZE], const char *prefix,
 	return (size_t)snprintf(key, SYNC_KEY_SIZE, "%s:{%u}", prefix, shard);
 }
 
+/* A shard's leases, beside it. */
+static inline size_t sync_lease_key(char key[SYNC_KEY_SIZE], const char *prefix, unsigned shard)
+{
+	return (size_t)snprintf(key, SYNC_KEY_SIZE, "%s:{%u}:leases", prefix, shard);
+}
+
 /* What all hosts of a cluster must have in common. */
 static inline size_t sync_cluster_key(char key[SYNC_KEY_SIZE], const char *prefix)
 {

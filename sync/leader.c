@@ -38,6 +38,17 @@ void leader_init(struct leader *leader, struct segment *segment)
 		leader->rounds[i].shard = i;
 }
 
+void leader_end(struct leader *leader)
+{
+	leases_destroy(leader->leases);
+	leader->leases = NULL;
+}
+
+uint64_t leader_due_ns(const struct leader *leader)
+{
+	return leases_due_ns(leader->leases);
+}
+
 /* ---- The leader word --------------------------------------------------- */
 
 static struct word_pair leader_word(const struct leader *leader)
@@ -79,6 +90,7 @@ bool leader_stand(struct leader *leader, uint64_t now_ns)
 			return false;
 		if (!new_term(leader, seen, (uint32_t)seen.second + 1))
 			return false;
+		leases_forget(leader->leases);
 	}
 	atomic_store_relaxed(&header->leader.heartbeat_ns, now_ns);
 	return true;
@@ -180,8 +192,10 @@ static unsigned prepare(struct leader *leader, uint64_t now_ns,
 
 	for (unsigned i = 0; i < SYNC_SHARDS; i++)
 		leader->rounds[i].tag = (uint64_t)leader->term << 32 | (leader->sequence[i] + 1);
-	round_collect(leader->segment, leader->rounds, &leader->walk, leader->id, leader->term,
-		      now_ns);
+	if (leader->leases)
+		leases_begin(leader->leases);
+	round_collect(leader->segment, leader->rounds, &leader->walk, leader->leases, leader->id,
+		      leader->term, now_ns);
 	for (unsigned i = 0; i < SYNC_SHARDS; i++) {
 		if (!leader->rounds[i].send && !heartbeat_is_due(leader, i, now_ns))
 			continue;
@@ -227,15 +241,18 @@ uint64_t leader_cap(const struct segment *segment, uint64_t burst)
 	return cap_of(segment, burst, count_hosts(segment));
 }
 
-static void set_caps(const struct segment *segment)
+/* Also tells whether any policy is strict. */
+static bool set_caps(const struct segment *segment)
 {
 	uint64_t hosts = count_hosts(segment), version = policy_version(segment);
+	bool strict = false;
 
 	for (uint32_t index = 0; index < segment->policies; index++) {
 		const struct policy_record *record = policy_record_at(segment, version, index);
 
 		if (policy_word(&record->serial) == 0)
 			continue;
+		strict |= (policy_word(&record->flags) >> 16 & 0xff) == WEIR_STRICT;
 		for (unsigned i = 0; i < WEIR_LIMITS_MAX; i++) {
 			uint64_t cap = cap_of(segment, policy_word(&record->limits[i].burst), hosts);
 
@@ -243,22 +260,18 @@ static void set_caps(const struct segment *segment)
 			atomic_store_relaxed(&segment->switches[index].cap[i], cap);
 		}
 	}
+	return strict;
 }
 
-enum leader_result leader_tick(struct leader *leader, const struct leader_transport *transport,
-			       uint64_t now_ns)
+/* ---- Ticks ------------------------------------------------------------- */
+
+static enum leader_result rounds(struct leader *leader, const struct leader_transport *transport,
+				 uint64_t now_ns)
 {
 	struct leader_call calls[SYNC_SHARDS];
 	struct round_reply replies[SYNC_SHARDS];
-	enum leader_result result;
-	unsigned count;
+	unsigned count = prepare(leader, now_ns, calls);
 
-	set_caps(leader->segment);
-	result = fence(leader, transport, now_ns);
-	if (result != LEADER_DONE && result != LEADER_IDLE)
-		return result;
-	round_scrub(leader->segment, &leader->scrub, now_ns);
-	count = prepare(leader, now_ns, calls);
 	if (count == 0)
 		return leader->walk.next ? LEADER_MORE : LEADER_IDLE;
 	if (!transport->call(transport->context, calls, replies, count))
@@ -270,4 +283,41 @@ enum leader_result leader_tick(struct leader *leader, const struct leader_transp
 		leader->sequence[calls[k].shard]++;
 	}
 	return leader->walk.next ? LEADER_MORE : LEADER_DONE;
+}
+
+/* What fails here is asked again: nothing of it can be counted twice. */
+static void leases(struct leader *leader, const struct leader_transport *transport,
+		   uint64_t now_ns)
+{
+	struct lease_call calls[SYNC_SHARDS];
+	struct lease_reply replies[SYNC_SHARDS];
+	unsigned count = leases_calls(leader->leases, calls, leader->term, now_ns);
+
+	if (count == 0)
+		return;
+	if (!transport->lease(transport->context, calls, replies, count)) {
+		leases_failed(leader->leases, now_ns);
+		return;
+	}
+	for (unsigned k = 0; k < count; k++) {
+		if (!leases_merge(leader->leases, &calls[k], &replies[k], now_ns))
+			leases_failed(leader->leases, now_ns);
+	}
+}
+
+enum leader_result leader_tick(struct leader *leader, const struct leader_transport *transport,
+			       uint64_t now_ns)
+{
+	bool strict = set_caps(leader->segment);
+	enum leader_result result = fence(leader, transport, now_ns);
+
+	if (result != LEADER_DONE && result != LEADER_IDLE)
+		return result;
+	if (strict && !leader->leases)
+		leader->leases = leases_create(leader->segment);
+	round_scrub(leader->segment, &leader->scrub, now_ns);
+	result = rounds(leader, transport, now_ns);
+	if (strict && leader->leases && result != LEADER_LOST && result != LEADER_FAILED)
+		leases(leader, transport, now_ns);
+	return result;
 }

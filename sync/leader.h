@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "sync/lease.h"
 #include "sync/round.h"
 
 /* One call of the script: a fence (round NULL) or a round, of one shard. */
@@ -23,6 +24,10 @@ struct leader_transport {
 	 * leader then fences all shards. */
 	bool (*call)(void *context, const struct leader_call *calls, struct round_reply *replies,
 		     unsigned count);
+	/* The same for leases; sets sent_ns of each call.  False if any outcome is in
+	 * doubt: leases need no fence. */
+	bool (*lease)(void *context, struct lease_call *calls, struct lease_reply *replies,
+		      unsigned count);
 	void *context;
 };
 
@@ -38,6 +43,7 @@ struct leader {
 	struct round_scrub scrub;
 	struct round_walk walk;
 	struct round rounds[SYNC_SHARDS];
+	struct leases *leases;          /* NULL until a policy is strict */
 };
 
 enum leader_result {
@@ -49,6 +55,10 @@ enum leader_result {
 };
 
 void leader_init(struct leader *leader, struct segment *segment);
+void leader_end(struct leader *leader);
+
+/* When there is something to do before the interval has passed; UINT64_MAX: nothing. */
+uint64_t leader_due_ns(const struct leader *leader);
 
 /* Become the leader, or stay it; false if another process is. */
 bool leader_stand(struct leader *leader, uint64_t now_ns);

@@ -75,6 +75,19 @@ void round_remember_view(struct slot *slot, uint64_t generation, uint32_t view)
 	}
 }
 
+void round_merge_view(const struct bucket_ref *ref, const struct round_item *item,
+		      uint64_t taken_ns, int64_t debt_ns, uint32_t generation)
+{
+	enum view_rule rule = round_view_rule(item->view, generation);
+	uint64_t view_ns = taken_ns + (uint64_t)debt_ns;
+
+	if ((int64_t)view_ns < 0)
+		view_ns = 0;
+	if (debt_ns <= (int64_t)GCRA_DEBT_MAX_NS && rule != VIEW_IGNORE &&
+	    merge_bucket(ref, item, view_ns, rule) && rule == VIEW_ADOPT)
+		round_remember_view(ref->slot, item->generation, generation);
+}
+
 bool round_renew_credit(const struct segment *segment, struct slot *slot, uint64_t word,
 			uint64_t term)
 {

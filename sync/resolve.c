@@ -71,6 +71,7 @@ static void resolve_slot(const struct segment *segment, uint64_t index, uint64_t
 	struct bucket_ref ref = { .slot = slot };
 	struct word_pair state;
 	uint64_t acked, sent;
+	enum weir_consistency consistency;
 	struct limit limit;
 	bool applied, restore;
 
@@ -87,7 +88,8 @@ static void resolve_slot(const struct segment *segment, uint64_t index, uint64_t
 	acked = atomic_load_relaxed(&sync->agreed.first);
 	applied = atomic_load_relaxed(&sync->sent.second) == last_tag &&
 		  (sent & GENERATION_MASK) == ref.generation;
-	if (applied && acked != sent && round_owner_limit(segment, slot, ref.generation, &limit))
+	if (applied && acked != sent &&
+	    round_owner_limit(segment, slot, ref.generation, &limit, &consistency))
 		round_acknowledge(segment, index, &limit, sent, term);
 	restore = atomic_load_relaxed(&segment->shards[slot_shard(slot->identity.first)].restore) &&
 		  (atomic_load_relaxed(&sync->agreed.first) & GENERATION_MASK) == ref.generation &&

@@ -69,6 +69,8 @@ enum round_code {
 
 /* ---- collect.c --------------------------------------------------------- */
 
+struct leases;
+
 /* A walk over all that is marked.  It takes several rounds where there is more than
  * they have room for: each goes on where the last one was full, so that buckets which
  * are charged all the time do not keep the others waiting. */
@@ -79,13 +81,16 @@ struct round_walk {
 };
 
 /* Take what is marked into the shards' ROUNDS, which have their tags.  Stops
- * short when they are full, or LEADER, of TERM, is the leader no more. */
+ * short when they are full, or LEADER, of TERM, is the leader no more.
+ * LEASES, if any, get what is of policies in mode strict. */
 void round_collect(const struct segment *segment, struct round rounds[SYNC_SHARDS],
-		   struct round_walk *walk, uint64_t leader, uint64_t term, uint64_t now_ns);
+		   struct round_walk *walk, struct leases *leases, uint64_t leader, uint64_t term,
+		   uint64_t now_ns);
 
-/* The limit of a slot's owner, a window aligned; false if it does not sync (any more). */
+/* The limit of a slot's owner, a window aligned, and its policy's mode; false if it does
+ * not sync (any more). */
 bool round_owner_limit(const struct segment *segment, const struct slot *slot, uint64_t generation,
-		       struct limit *limit);
+		       struct limit *limit, enum weir_consistency *consistency);
 
 /* Has the slot no bucket, and none that is about to be? */
 bool round_slot_is_dead(const struct slot *slot);
@@ -121,6 +126,11 @@ void round_scrub(const struct segment *segment, struct round_scrub *scrub, uint6
  * one to this round: then nothing was merged. */
 bool round_merge(const struct segment *segment, const struct round *round,
 		 const struct round_reply *reply);
+
+/* Merge into ITEM's bucket that the cluster was DEBT_NS in debt at TAKEN_NS, as of
+ * GENERATION of the view. */
+void round_merge_view(const struct bucket_ref *ref, const struct round_item *item,
+		      uint64_t taken_ns, int64_t debt_ns, uint32_t generation);
 
 /* Of a view of generation THEIRS, where the bucket has one of OURS. */
 enum view_rule {

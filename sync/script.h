@@ -6,5 +6,6 @@
 extern const char sync_script[];        /* weir_sync.lua */
 extern const char policies_script[];    /* weir_policies.lua */
 extern const char publish_script[];     /* weir_publish.lua */
+extern const char lease_script[];       /* weir_lease.lua */
 
 #endif

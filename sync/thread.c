@@ -28,6 +28,7 @@
 #include "sync/erase.h"
 #include "sync/keys.h"
 #include "sync/leader.h"
+#include "sync/lease_call.h"
 #include "sync/policies.h"
 #include "sync/redis_route.h"
 #include "sync/redis_socket.h"
@@ -43,6 +44,7 @@ enum script {
 	SCRIPT_ROUND,
 	SCRIPT_POLICIES,
 	SCRIPT_PUBLISH,
+	SCRIPT_LEASES,
 	SCRIPTS,
 };
 
@@ -54,6 +56,7 @@ struct sync {
 	unsigned char host[HOST_ID_SIZE];
 	char prefix[SYNC_PREFIX_MAX + 1];
 	unsigned failures;              /* in a row */
+	bool lease_failed;              /* in this turn */
 	bool permanent;                 /* the last of them takes a person to mend */
 	uint64_t random;
 	uint64_t keep_s;
@@ -257,6 +260,24 @@ static bool call_redis(void *context, const struct leader_call *calls, struct ro
 	return true;
 }
 
+static bool call_leases(void *context, struct lease_call *calls, struct lease_reply *replies,
+			unsigned count)
+{
+	struct sync *sync = context;
+	struct weir_error error = { 0 };
+	bool permanent = sync->permanent;
+	enum redis_error outcome = lease_call_redis(sync->route, SCRIPT_LEASES, sync->prefix,
+						    sync->host, calls, replies, count, &error);
+
+	if (outcome == REDIS_ERROR_NONE)
+		return true;
+	sync->lease_failed = true;
+	failed(sync, outcome, error.message);
+	/* The rounds go on. */
+	sync->permanent = permanent;
+	return false;
+}
+
 /* ---- The thread -------------------------------------------------------- */
 
 static bool stopping(const struct sync *sync)
@@ -364,12 +385,13 @@ static void measure(struct sync *sync, uint64_t begin, uint64_t end, enum leader
 /* One turn as the leader.  Returns how long to sleep. */
 static uint64_t lead(struct sync *sync)
 {
-	struct leader_transport transport = { call_redis, sync };
+	struct leader_transport transport = { call_redis, call_leases, sync };
 	struct segment_header *header = sync->segment->header;
 	uint64_t interval = atomic_load_relaxed(&header->sync.interval_ns);
-	uint64_t begin = now_ns(), end, spent;
+	uint64_t begin = now_ns(), end, spent, due;
 	enum leader_result result = LEADER_FAILED;
 
+	sync->lease_failed = false;
 	if (connected(sync))
 		result = leader_tick(&sync->leader, &transport, begin);
 	/* Relaxed: for people to read. */
@@ -380,7 +402,8 @@ static uint64_t lead(struct sync *sync)
 	}
 	if (result == LEADER_LOST)
 		return interval;
-	forget_error(sync);
+	if (!sync->lease_failed)
+		forget_error(sync);
 	end = now_ns();
 	measure(sync, begin, end, result);
 	if (policies_due(sync->policies, begin)) {
@@ -388,6 +411,9 @@ static uint64_t lead(struct sync *sync)
 		end = now_ns();
 	}
 	spent = end - begin;
+	due = leader_due_ns(&sync->leader);
+	if (due < begin + interval)
+		interval = due > begin ? due - begin : 0;
 	return result != LEADER_MORE && spent < interval ? interval - spent : SPACING_NS;
 }
 
@@ -436,7 +462,7 @@ static int prepare(struct sync *sync, const struct weir_sync_options *options,
 		   struct weir_error *error)
 {
 	const char *scripts[SCRIPTS] = { sync_script, policies_script,
-					 publish_script };
+					 publish_script, lease_script };
 	struct redis_options redis;
 	int status = redis_url_parse(options->url, &redis, error);
 
@@ -478,6 +504,7 @@ static int start_thread(struct sync *sync, struct weir_error *error)
 static void destroy(struct sync *sync)
 {
 	redis_route_destroy(sync->route);
+	leader_end(&sync->leader);
 	policies_destroy(sync->policies);
 	pthread_mutex_destroy(&sync->mutex);
 	free(sync);

@@ -51,9 +51,10 @@ uint64_t round_unmerged(const struct segment *segment, const struct slot *slot,
 {
 	uint64_t merged = atomic_load_acquire(&slot->merged);                   /* E8 */
 	struct bucket_state bucket = { .time_ns = state.first, .used = state_used(state) };
+	enum weir_consistency consistency;
 	struct limit limit;
 
-	if (!round_owner_limit(segment, slot, generation, &limit))
+	if (!round_owner_limit(segment, slot, generation, &limit, &consistency))
 		return 0;
 	if (!limit_is_window(&limit))
 		return bucket_unmerged(generation, bucket.used, merged);

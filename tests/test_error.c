@@ -144,7 +144,7 @@ START_TEST(reason_names)
 {
 	static const char *const expected[] = {
 		"limit", "cost", "table-full", "shadow", "no-policy", "key", "clock", "contended",
-		"use-acquire", "holds-full", "debt", "closed", "stale", "cap", "unknown",
+		"use-acquire", "holds-full", "debt", "closed", "stale", "cap", "lease", "unknown",
 	};
 
 	for (unsigned reason = 0; reason < sizeof(expected) / sizeof(expected[0]); reason++)
@@ -154,7 +154,7 @@ END_TEST
 
 START_TEST(names_of_garbage)
 {
-	static const unsigned garbage[] = { 4, 14, 1000, 0x7fffffff, 0x80000000, 0xffffffff };
+	static const unsigned garbage[] = { 4, 15, 1000, 0x7fffffff, 0x80000000, 0xffffffff };
 	unsigned value = garbage[_i];
 
 	ck_assert_str_eq(weir_algorithm_name((enum weir_algorithm)value), "unknown");
@@ -162,7 +162,7 @@ START_TEST(names_of_garbage)
 	ck_assert_str_eq(weir_fail_mode_name((enum weir_fail_mode)value), "unknown");
 	ck_assert_str_eq(weir_consistency_name((enum weir_consistency)value), "unknown");
 	ck_assert_str_eq(weir_outcome_name((enum weir_outcome)value), "unknown");
-	if (value >= 14)
+	if (value >= 15)
 		ck_assert_str_eq(weir_reason_name((enum weir_reason)value), "unknown");
 }
 END_TEST

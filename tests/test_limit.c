@@ -444,6 +444,21 @@ static struct weir_policy good_policy(void)
 	};
 }
 
+START_TEST(policy_that_is_strict)
+{
+	struct weir_policy policy = good_policy();
+	struct weir_error error;
+
+	policy.consistency = WEIR_STRICT;
+	ck_assert_int_eq(weir_policy_check(&policy, &error), WEIR_EINVAL);
+	ck_assert_str_eq(error.message,
+			 "policy \"api\": limit 1 is of algorithm concurrency, and mode strict is for "
+			 "token buckets alone; use bounded, or another algorithm");
+	policy.limit_count = 1;
+	ck_assert_int_eq(weir_policy_check(&policy, &error), WEIR_OK);
+}
+END_TEST
+
 START_TEST(policy_that_is_good)
 {
 	struct weir_policy policy = good_policy();
@@ -454,7 +469,7 @@ START_TEST(policy_that_is_good)
 	/* What is behind the limits that count is not looked at. */
 	memset(&policy.limits[2], 0xff, sizeof(policy.limits[2]));
 	policy.fail_mode = WEIR_FAIL_CLOSED;
-	policy.consistency = WEIR_STRICT;
+	policy.consistency = WEIR_EVENTUAL;
 	policy.shadow = true;
 	ck_assert_int_eq(weir_policy_check(&policy, &error), WEIR_OK);
 }
@@ -579,6 +594,7 @@ int main(void)
 	tcase_add_loop_test(structs, check_of_garbage, 0, LENGTH(garbage));
 	tcase_add_test(structs, check_of_a_burst_of_the_limit);
 	tcase_add_test(structs, policy_that_is_good);
+	tcase_add_test(structs, policy_that_is_strict);
 	tcase_add_test(structs, policy_names);
 	tcase_add_test(structs, policy_garbage);
 	tcase_add_test(structs, policy_of_random_bytes);

@@ -309,7 +309,7 @@ static void name_keys(void)
 /* One tick of one of the machine's leaders; the one that leads, mostly. */
 static void tick(struct machine *machine)
 {
-	struct leader_transport transport = { send_message, machine };
+	struct leader_transport transport = { send_message, NULL, machine };
 	uint64_t now_ns = weir_now_ns(machine->weir);
 	unsigned which = machine->leading;
 

@@ -56,7 +56,7 @@ START_TEST(set_and_get)
 	struct weir_error error;
 
 	policy.fail_mode = WEIR_FAIL_CLOSED;
-	policy.consistency = WEIR_STRICT;
+	policy.consistency = WEIR_EVENTUAL;
 	policy.shadow = true;
 	ck_assert_int_eq(weir_policy_set(weir, &policy, 1, &error), WEIR_OK);
 	ck_assert_int_eq(error.status, WEIR_OK);

@@ -57,7 +57,7 @@ static unsigned collect(void)
 {
 	unsigned count = 0;
 
-	round_collect(segment, rounds, &round_walk, LEADER, TERM, weir_now_ns(weir));
+	round_collect(segment, rounds, &round_walk, NULL, LEADER, TERM, weir_now_ns(weir));
 	for (unsigned i = 0; i < SYNC_SHARDS; i++)
 		count += rounds[i].count;
 	return count;

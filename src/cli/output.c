@@ -211,6 +211,7 @@ const char *cli_reason_sentence(enum weir_reason reason)
 	case WEIR_REASON_SHADOW:
 	case WEIR_REASON_DEBT:
 	case WEIR_REASON_CAP:
+	case WEIR_REASON_LEASE:
 		break;
 	}
 	return weir_reason_name(reason);

@@ -54,13 +54,13 @@ class Policy(WeirTest):
 
     def test_options(self):
         policy = self.weir_json(
-            "policy", "set", "api", "1/s sliding-window flag",
+            "policy", "set", "api", "1/s burst 7",
             "--fail-mode", "closed", "--consistency=strict", "--shadow",
         )["policies"][0]
         self.assertEqual(policy["fail_mode"], "closed")
         self.assertEqual(policy["consistency"], "strict")
         self.assertTrue(policy["shadow"])
-        self.assertEqual(policy["limits"][0]["action"], "flag")
+        self.assertEqual(policy["limits"][0]["burst"], 7)
         text = self.weir("policy", "list")
         for word in ("api", "closed", "strict", "shadow"):
             self.assertIn(word, text)

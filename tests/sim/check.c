@@ -12,6 +12,8 @@
  *  restored   what Redis forgot it knows again after two rounds
  *  agree      without faults, all hosts that are asked agree with Redis, and all that was
  *             taken, less what was given back, is merged
+ *  escrow     in mode strict, debt and credit together are within the limit; credit that
+ *             nobody uses comes back; and nothing is admitted beyond the limit at all
  */
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +22,7 @@
 #include "sync/round.h"
 #include "tests/sim/sim.h"
 
+#define ROUNDED_NS 1000         /* up, by sessions that begin */
 #define CLOCK_STEP_NS 2000      /* Redis' clock counts microseconds */
 
 /* ---- Numbers ----------------------------------------------------------- */
@@ -171,7 +174,8 @@ static void check_bucket(struct host *host, unsigned key, int64_t since_ns)
 		return;
 	merged = merged_of(&ref);
 	slot = (uint64_t)(ref.slot - host->segment->table.slots);
-	follow_merges(host, key, state_used(state), merged, since_ns);
+	if (!world.scenario.strict)
+		follow_merges(host, key, state_used(state), merged, since_ns);
 	if (!gives_back() && (int64_t)state.first < truth->own_ns)
 		sim_fail("host %u key %u: its bucket is %lld ns below its own requests' debt",
 			 host->number, key, (long long)(truth->own_ns - (int64_t)state.first));
@@ -246,6 +250,18 @@ static void forget(struct truth *truth, int64_t then_ns)
 	add_alternative(truth, truth->applied_ns);
 	add_alternative(truth, truth->before_ns);
 	truth->applied_ns = truth->before_ns = then_ns;
+}
+
+void check_escrow(unsigned key)
+{
+	int64_t debt, left;
+
+	redis_lease(key, &debt, &left);
+	/* In the second phase tokens are forced. */
+	if (!world.quiet && left > 0 && debt + left > world.tolerance_ns + ROUNDED_NS)
+		sim_fail("key %u: a debt of %lld ns and credit of %lld ns are more than a burst's "
+			 "%lld ns",
+			 key, (long long)debt, (long long)left, (long long)world.tolerance_ns);
 }
 
 void check_forgotten(const struct life *then)
@@ -372,6 +388,8 @@ static int64_t bound_ns(unsigned shard)
 	int64_t others = world.scenario.hosts - 1, each, lost = 0;
 	uint64_t cap = cap_tokens();
 
+	if (world.scenario.strict)
+		return world.shards[shard].gained_ns + drift_ns();
 	if (world.scenario.consistency == WEIR_BOUNDED)
 		each = (int64_t)(cap > world.admitted_costs_max ? cap : world.admitted_costs_max) *
 		       world.token_ns;
@@ -432,6 +450,13 @@ static void check_agreement(const struct host *host, unsigned key)
 	there = redis_debt_ns(key);
 	/* A clock of Redis' that ran ahead has forgiven there what is still owed here. */
 	apart = here > there ? here - there - clock->gained_ns : there - here;
+	if (world.scenario.strict) {
+		redis_lease(key, &here, &there);
+		if (there > 0)
+			sim_fail("key %u: at the end credit of %lld ns is out", key,
+				 (long long)there);
+		return;
+	}
 	/* So has a window that was capped: its own host owes it still. */
 	if (world.keys[key].forgiven && here > there)
 		apart = 0;

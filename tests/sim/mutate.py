@@ -37,6 +37,9 @@ MUTANTS = {
         ), (
             "!merge_bucket(&ref, item, view_ns, rule))",
             "!merge_bucket(&ref, item, view_ns, rule, debt))",
+        ), (
+            "merge_bucket(ref, item, view_ns, rule) &&",
+            "merge_bucket(ref, item, view_ns, rule, debt_ns) &&",
         )],
     },
     # Debt beyond the limit is forgiven at each merge.

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* network.c - calls on their way to Redis, and what it makes of them. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,6 +29,13 @@ struct sent_call {
 	} head;
 };
 
+struct sent_lease {
+	struct lease_model_call call;
+	struct lease_model_reply reply;
+	unsigned char items[SIM_CALL_ITEMS * LEASE_ITEM];
+	unsigned shard;
+};
+
 /* The calls of one flush of one connection. */
 struct message {
 	struct message *next;           /* in the list of free ones */
@@ -44,12 +52,15 @@ struct message {
 	bool answered;
 	bool abandoned;
 	bool lost;                      /* it, or its answer */
+	bool leases;                    /* calls of the other script */
 	struct sent_call calls[SYNC_SHARDS];
+	struct sent_lease lease_calls[SYNC_SHARDS];
 };
 
 /* Redis, at some time. */
 struct redis_state {
 	struct script_model *shards[SYNC_SHARDS];
+	struct lease_model leases[SYNC_SHARDS];
 	struct life life[SIM_LIVES];
 	int64_t at_ns;
 };
@@ -59,6 +70,7 @@ static struct redis_state redis;
 static struct redis_state snapshots[SNAPSHOTS];
 static unsigned snapshot_count;
 static int64_t clock_offset_ns, down_until_ns;
+static unsigned failovers;
 
 /* ---- Messages ---------------------------------------------------------- */
 
@@ -73,7 +85,8 @@ static struct message *message_new(void)
 	if (!message)
 		abort();
 	message->references = 0;
-	message->executed = message->answered = message->abandoned = message->lost = false;
+	message->executed = message->answered = message->abandoned = message->lost =
+		message->leases = false;
 	return message;
 }
 
@@ -209,33 +222,21 @@ static void read_replies(const struct message *message, struct round_reply *repl
 	}
 }
 
-bool network_call(void *context, const struct leader_call *calls, struct round_reply *replies,
-		  unsigned count)
+/* Send, and wait.  The message, which is the process's own till its next call. */
+static struct message *exchange(struct process *process, struct message *message, unsigned count)
 {
-	struct process *process = context;
-	struct message *message = message_new();
-	bool answered;
-
 	message->process = process;
 	message->host = process->host->number;
 	message->life = process->host->life;
 	message->count = message->reach = count;
 	message->taken_ns = process->tick_ns;
 	message->references = 1;
-	for (unsigned i = 0; i < count; i++)
-		pack(&message->calls[i], process->host, &calls[i]);
 	process->message = message;
 	transmit(message);
 	process_wake(process, world.scenario.timeout_ns);
 	message->serial = process->serial;
 	coroutine_yield();
 	process->message = NULL;
-	answered = message->answered;
-	if (answered) {
-		read_replies(message, replies);
-		if (message->executed_ns - message->taken_ns > world.delay_max_ns)
-			world.delay_max_ns = message->executed_ns - message->taken_ns;
-	}
 	/* Its replies are good until the next call: nothing runs that could use the
 	 * place for another message before that, but other hosts may. */
 	message->references++;
@@ -243,7 +244,75 @@ bool network_call(void *context, const struct leader_call *calls, struct round_r
 	if (process->held)
 		message_put(process->held);
 	process->held = message;
-	return answered;
+	return message;
+}
+
+bool network_call(void *context, const struct leader_call *calls, struct round_reply *replies,
+		  unsigned count)
+{
+	struct process *process = context;
+	struct message *message = message_new();
+
+	for (unsigned i = 0; i < count; i++)
+		pack(&message->calls[i], process->host, &calls[i]);
+	exchange(process, message, count);
+	if (message->answered) {
+		read_replies(message, replies);
+		if (message->executed_ns - message->taken_ns > world.delay_max_ns)
+			world.delay_max_ns = message->executed_ns - message->taken_ns;
+	}
+	return message->answered;
+}
+
+static void pack_lease(struct sent_lease *sent, const struct host *host, struct lease_call *call)
+{
+	const unsigned char *id = world.life[host->life].id;
+
+	memset(&sent->call, 0, sizeof(sent->call));
+	call->sent_ns = host_now(host);
+	memcpy(sent->call.host, id, sizeof(sent->call.host));
+	memcpy(sent->call.epoch, call->epoch, sizeof(sent->call.epoch));
+	memcpy(sent->call.tenure, call->tenure, sizeof(sent->call.tenure));
+	sent->call.has_epoch = call->has_epoch;
+	sent->call.has_tenure = call->has_tenure;
+	sent->call.has_low = lease_low(call, call->sent_ns, sent->call.low) > 0;
+	memcpy(sent->call.name, id, 8);
+	wire_put32(wire_put32(sent->call.name + 8, call->term), call->number);
+	sent->call.items = sent->items;
+	sent->call.count = call->count;
+	sent->shard = call->shard;
+	if (call->count > SIM_CALL_ITEMS) {
+		sim_fail("a call of %u leases", call->count);
+		sent->call.count = 0;
+	}
+	memcpy(sent->items, call->items, sent->call.count * LEASE_ITEM);
+}
+
+bool network_lease(void *context, struct lease_call *calls, struct lease_reply *replies,
+		   unsigned count)
+{
+	struct process *process = context;
+	struct message *message = message_new();
+
+	message->leases = true;
+	for (unsigned i = 0; i < count; i++)
+		pack_lease(&message->lease_calls[i], process->host, &calls[i]);
+	exchange(process, message, count);
+	for (unsigned i = 0; message->answered && i < count; i++) {
+		const struct lease_model_reply *reply = &message->lease_calls[i].reply;
+
+		replies[i] = (struct lease_reply){
+			.code = reply->code,
+			.got_ns = host_now(process->host),
+			.has_tenure = reply->has_tenure,
+			.virtual_ns = (uint64_t)reply->now_ns,
+			.items = reply->items,
+			.count = reply->count,
+		};
+		memcpy(replies[i].epoch, reply->epoch, sizeof(reply->epoch));
+		memcpy(replies[i].tenure, reply->tenure, sizeof(reply->tenure));
+	}
+	return message->answered;
 }
 
 /* ---- At Redis ---------------------------------------------------------- */
@@ -289,6 +358,37 @@ static void execute(struct message *message, struct sent_call *sent, bool first)
 	memcpy(sent->results, reply.results, reply.count * sizeof(reply.results[0]));
 }
 
+static void execute_lease(const struct message *message, struct sent_lease *sent, bool first)
+{
+	static struct lease_model_reply reply;
+	char run_id[16];
+
+	snprintf(run_id, sizeof(run_id), "run %u", failovers);
+	sent->call.items = sent->items;
+	sent->call.run_id = run_id;
+	sent->call.clock_ns = (REDIS_BASE_NS + world.now_ns + clock_offset_ns) / 1000 * 1000;
+	lease_model_call(&redis.leases[sent->shard], &sent->call, &reply);
+	world.calls++;
+	sim_trace("redis: host %u life %u shard %u leases %u -> %u%s", message->host,
+		  message->life, sent->shard, sent->call.count, reply.code, first ? "" : " (again)");
+	for (unsigned i = 0; reply.code == LEASE_DONE && i < sent->call.count; i++) {
+		const unsigned char *item = sent->items + i * LEASE_ITEM;
+		const unsigned char *answer = reply.items + i * LEASE_REPLY;
+
+		sim_trace("  name %08x session %u.%u spent %lld back %lld target %lld least %lld "
+			  "flags %x -> granted %lld debt %lld err %u",
+			  wire_get32(item), wire_get32(item + 16), wire_get32(item + 20),
+			  (long long)wire_get_ns(item + 24), (long long)wire_get_ns(item + 40),
+			  (long long)wire_get_ns(item + 48), (long long)wire_get_ns(item + 56),
+			  wire_get32(item + 72), (long long)wire_get_ns(answer),
+			  (long long)wire_get_ns(answer + 8), wire_get32(answer + 20));
+	}
+	for (unsigned key = 0; key < world.scenario.keys; key++)
+		check_escrow(key);
+	if (first)
+		sent->reply = reply;
+}
+
 static void answer(struct message *message)
 {
 	if (message->reach < message->count)
@@ -306,7 +406,10 @@ void network_arrive(struct message *message)
 
 	if (world.now_ns >= down_until_ns && (world.quiet || !is_cut_off(message->host))) {
 		for (unsigned i = 0; i < message->reach && !world.failed; i++)
-			execute(message, &message->calls[i], first);
+			if (message->leases)
+				execute_lease(message, &message->lease_calls[i], first);
+			else
+				execute(message, &message->calls[i], first);
 		message->executed = true;
 		if (first) {
 			message->executed_ns = world.now_ns;
@@ -343,6 +446,8 @@ static void state_copy(struct redis_state *to, const struct redis_state *from)
 	state_free(to);
 	for (unsigned i = 0; i < SYNC_SHARDS; i++)
 		to->shards[i] = script_model_copy(from->shards[i]);
+	if (world.scenario.strict)
+		memcpy(to->leases, from->leases, sizeof(to->leases));
 	memcpy(to->life, world.life, sizeof(to->life));
 	to->at_ns = world.now_ns;
 }
@@ -352,6 +457,8 @@ void network_begin(void)
 	state_free(&redis);
 	for (unsigned i = 0; i < SYNC_SHARDS; i++)
 		redis.shards[i] = script_model_new();
+	memset(redis.leases, 0, sizeof(redis.leases));
+	failovers = 0;
 	snapshot_count = 0;
 	clock_offset_ns = 0;
 	down_until_ns = 0;
@@ -365,6 +472,7 @@ void redis_flush(void)
 
 	for (unsigned i = 0; i < SYNC_SHARDS; i++)
 		script_model_flush(redis.shards[i]);
+	memset(redis.leases, 0, sizeof(redis.leases));
 	check_forgotten(nothing);
 }
 
@@ -392,6 +500,9 @@ void redis_fail_over(void)
 		script_model_free(redis.shards[i]);
 		redis.shards[i] = script_model_copy(old->shards[i]);
 	}
+	if (world.scenario.strict)
+		memcpy(redis.leases, old->leases, sizeof(redis.leases));
+	failovers++;
 	check_forgotten(old->life);
 	down_until_ns = world.now_ns + (world.scenario.measure ?
 						MEASURED_DOWN_NS :
@@ -409,6 +520,25 @@ void redis_step_clock(int64_t step_ns)
 	clock_offset_ns += step_ns;
 }
 
+static void name_of(unsigned key, uint8_t bytes[SCRIPT_NAME_BYTES])
+{
+	const struct fingerprint *name = &world.hosts[0].fingerprints[key];
+
+	for (unsigned i = 0; i < 8; i++) {
+		bytes[i] = (uint8_t)(name->low >> (8 * i));
+		bytes[8 + i] = (uint8_t)(name->high >> (8 * i));
+	}
+}
+
+void redis_lease(unsigned key, int64_t *debt_ns, int64_t *left_ns)
+{
+	uint8_t bytes[SCRIPT_NAME_BYTES];
+
+	name_of(key, bytes);
+	lease_model_read(&redis.leases[slot_shard(world.hosts[0].fingerprints[key].low)], bytes,
+			 debt_ns, left_ns);
+}
+
 int64_t redis_debt_ns(unsigned key)
 {
 	const struct fingerprint *name = &world.hosts[0].fingerprints[key];
@@ -416,10 +546,7 @@ int64_t redis_debt_ns(unsigned key)
 	uint8_t bytes[SCRIPT_NAME_BYTES];
 	int64_t tat_ns, now_ns = REDIS_BASE_NS + world.now_ns + world.shards[shard].slip_ns;
 
-	for (unsigned i = 0; i < 8; i++) {
-		bytes[i] = (uint8_t)(name->low >> (8 * i));
-		bytes[8 + i] = (uint8_t)(name->high >> (8 * i));
-	}
+	name_of(key, bytes);
 	tat_ns = script_model_tat_ns(redis.shards[shard], bytes);
 	return tat_ns > now_ns ? tat_ns - now_ns : 0;
 }

@@ -87,21 +87,27 @@ void weir_model_step(void)
 
 static int64_t turn(struct process *process)
 {
-	struct leader_transport transport = { network_call, process };
-	int64_t interval = world.scenario.interval_ns, spent;
+	struct leader_transport transport = { network_call, network_lease, process };
+	int64_t interval = world.scenario.interval_ns, spent, due;
+	uint64_t begin;
 	enum leader_result result;
 
 	process->tick_ns = world.now_ns;
 	if (!leader_stand(&process->leader, host_now(process->host)))
 		return interval;
 	process->tick_ns = world.now_ns;
-	result = leader_tick(&process->leader, &transport, host_now(process->host));
+	begin = host_now(process->host);
+	result = leader_tick(&process->leader, &transport, begin);
 	spent = world.now_ns - process->tick_ns;
 	if (result == LEADER_MORE)
 		return SPACING_NS;
 	if (result == LEADER_DONE || result == LEADER_IDLE) {
 		process->failures = 0;
 		check_host(process->host);
+		if (leader_due_ns(&process->leader) < begin + (uint64_t)interval) {
+			due = (int64_t)(leader_due_ns(&process->leader) - begin);
+			interval = due > 0 ? due : 0;
+		}
 		return spent < interval ? interval - spent : SPACING_NS;
 	}
 	sim_trace("host %u: leader %u %s", process->host->number, process->number,
@@ -140,6 +146,7 @@ void process_start(struct host *host, struct process *process)
 	struct segment *segment = host->segment;
 
 	process->host = host;
+	leader_end(&process->leader);
 	leader_init(&process->leader, segment);
 	/* Random in earnest; here it need only be another each time. */
 	process->leader.id = ++host->next_id << 12;

@@ -141,6 +141,12 @@ void scenario_draw(uint64_t seed, const struct restriction *restriction,
 	scenario->timeout_ns = 500 * MS;
 	scenario->loss = scenario->reply_loss = pick(3) ? 0.03 : 0.4;
 
+	if (restriction->strict) {
+		scenario->strict = true;
+		scenario->consistency = WEIR_STRICT;
+		scenario->fail_mode = WEIR_FAIL_CLOSED;
+		scenario->faults &= ~(1u << FAULT_GIVE_BACK);
+	}
 	scenario->faults &= restriction->faults;
 	if (scenario->hosts > restriction->hosts)
 		scenario->hosts = restriction->hosts;
@@ -148,4 +154,6 @@ void scenario_draw(uint64_t seed, const struct restriction *restriction,
 		scenario->keys = restriction->keys;
 	if (scenario->busy_ns > restriction->busy_ns)
 		scenario->busy_ns = restriction->busy_ns;
+	if (restriction->strict)
+		scenario->busy_ns += 3 * SECOND;        /* the first two begin an epoch */
 }

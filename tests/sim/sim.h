@@ -24,6 +24,7 @@
 #include "shm/limit.h"
 #include "shm/segment.h"
 #include "sync/leader.h"
+#include "tests/lease_model.h"
 #include "tests/script_model.h"
 #include "tests/sim/coroutine.h"
 
@@ -79,6 +80,7 @@ struct scenario {
 	double reply_loss;              /* and of replies */
 	bool cuts;                      /* what is lost goes with its connection: that shows */
 	int64_t timeout_ns;             /* of a call */
+	bool strict;                    /* leases, and all of their faults */
 	bool measure;                   /* for the table: no history is kept, */
 	int64_t disaster_ns;            /* and disasters come when it says: first at this time, */
 	int64_t every_ns;               /* then in such distances; 0: only once */
@@ -91,6 +93,7 @@ struct restriction {
 	unsigned hosts;
 	unsigned keys;
 	int64_t busy_ns;
+	bool strict;                    /* mode strict, whatever the seed says */
 };
 
 void scenario_draw(uint64_t seed, const struct restriction *restriction,
@@ -277,6 +280,8 @@ void host_bell(struct host *host);
 void network_begin(void);
 bool network_call(void *context, const struct leader_call *calls, struct round_reply *replies,
 		  unsigned count);
+bool network_lease(void *context, struct lease_call *calls, struct lease_reply *replies,
+		   unsigned count);
 void network_arrive(struct message *message);
 void network_answer(struct message *message);
 void network_abandon(struct message *message);
@@ -284,6 +289,8 @@ void redis_flush(void);
 void redis_snapshot(void);
 void redis_fail_over(void);
 void redis_step_clock(int64_t step_ns);
+/* Of KEY, at Redis: its debt and what hosts may still spend, in mode strict. */
+void redis_lease(unsigned key, int64_t *debt_ns, int64_t *left_ns);
 /* How far KEY is in debt at Redis now. */
 int64_t redis_debt_ns(unsigned key);
 /* When it answers again, at the latest. */
@@ -310,6 +317,8 @@ void check_given_back(struct host *host, unsigned key, uint64_t cost);
 void check_host(struct host *host);
 void check_applied(unsigned life, unsigned key, unsigned shard, const struct script_item *item,
 		   const struct script_result *result, uint64_t used, bool late);
+/* Mode strict, at each call: debt and credit together are within the limit. */
+void check_escrow(unsigned key);
 void check_forgotten(const struct life *then);
 void check_restored(void);
 void check_clock(unsigned shard, int64_t virtual_ns);

@@ -501,7 +501,8 @@ static void run_quiet(void)
 		for (unsigned key = 0; key < scenario->keys; key++)
 			ask(&world.hosts[i], key, 1, true);
 	}
-	run_until(world.now_ns + 8 * scenario->interval_ns + 100 * MS);
+	run_until(world.now_ns + 8 * scenario->interval_ns + 100 * MS +
+		  (scenario->strict ? 2 * SECOND : 0));
 	if (!world.failed)
 		check_quiet_end();
 	if (!world.failed && scenario->faults >> FAULT_GIVE_BACK & 1)

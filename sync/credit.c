@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * credit.c - how far a bucket of mode strict may spend.
+ *
+ * What.  The word merged of its slot is the limit: the tokens that used may reach.
+ * Decisions compare (shm/bucket.c); only leaders change it.
+ *
+ * Invariant.  Whoever is admitted finds, after its compare-and-swap of the state,
+ * that used is within the limit; whoever lowers the limit reads used after that.
+ * Both are full barriers (E15), so of a charge that comes at the same moment either
+ * the leader sees the tokens, or the charge sees the lower limit and is no admission.
+ *
+ * A leader that was stopped must not bring back a limit that the next one has taken
+ * away: bits 16-19 of the word count how often the credit was lowered, and raising
+ * compares them.  They are the same again after sixteen times.
+ */
+#include "sync/lease.h"
+
+#include "shm/bucket.h"
+
+#define CREDIT_ATTEMPTS 256
+#define LOWERED_UNIT (1ull << 16)
+#define LOWERED_MASK (0xfull << 16)
+
+uint64_t credit_word(const struct bucket_ref *ref)
+{
+	return atomic_load_acquire(&ref->slot->merged);                         /* E8 */
+}
+
+bool credit_lower(const struct segment *segment, const struct bucket_ref *ref, uint64_t keep,
+		  uint64_t term, struct credit *credit)
+{
+	struct word_pair state;
+
+	for (int attempt = 0; attempt < CREDIT_ATTEMPTS; attempt++) {
+		uint64_t word = credit_word(ref), lower, left;
+
+		if (!bucket_read(ref, &state))
+			return false;
+		left = bucket_credit(ref->generation, state_used(state), word);
+		lower = (state_used(state) + (keep < left ? keep : left)) & WEIR_COUNT_MAX;
+		lower = lower << STATE_USED_SHIFT | ((word + LOWERED_UNIT) & LOWERED_MASK) |
+			ref->generation;
+		if (!round_term_holds(segment, term))
+			return false;
+		if (!atomic_cas_full(&ref->slot->merged, word, lower))          /* E15 */
+			continue;
+		if (!bucket_read(ref, &state))
+			return false;
+		*credit = (struct credit){
+			.before = (word & GENERATION_MASK) == ref->generation ?
+					  word >> STATE_USED_SHIFT : 0,
+			.after = lower >> STATE_USED_SHIFT,
+			.used = state_used(state),
+		};
+		return true;
+	}
+	return false;
+}
+
+bool credit_raise(const struct segment *segment, const struct bucket_ref *ref, uint64_t expected,
+		  uint64_t limit, uint64_t term)
+{
+	uint64_t word = (limit & WEIR_COUNT_MAX) << STATE_USED_SHIFT |
+			(expected & LOWERED_MASK) | ref->generation;
+
+	return round_term_holds(segment, term) &&
+	       atomic_cas_acq_rel(&ref->slot->merged, &expected, word);         /* E8 */
+}

@@ -1,0 +1,480 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_strict.c - mode strict: hosts and a real Redis, and never a token too many.
+ *
+ * Nothing here waits for time to pass but for what time itself ends: a lease, and
+ * the two seconds in which an epoch begins.
+ */
+#include <hiredis/hiredis.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tests/fixture.h"
+#include "tests/redis_server.h"
+
+#define HOSTS 3
+#define LOST 2          /* tokens, at most: a process that is held up between its look and its
+			 * charge, while the credit is taken back, has spent and is denied */
+#define PATIENCE 10000          /* looks, a millisecond apart */
+
+static struct redis_server *server, *shared;
+static struct weir *hosts[HOSTS];
+static weir_policy_id ids[HOSTS];
+
+static const char secret[WEIR_SECRET_SIZE + 1] = "sixteen bytes...";
+
+static void nap(void)
+{
+	struct timespec millisecond = { .tv_nsec = 1000000 };
+
+	nanosleep(&millisecond, NULL);
+}
+
+#define wait_until(condition) \
+	do { \
+		int looks = 0; \
+		while (!(condition) && looks++ < PATIENCE) \
+			nap(); \
+		ck_assert_msg(looks <= PATIENCE, "never came: %s", #condition); \
+	} while (0)
+
+/* ---- Hosts ------------------------------------------------------------- */
+
+static bool ask(int host, const char *key, uint64_t cost, struct weir_decision *decision)
+{
+	return weir_allow_n(hosts[host], ids[host], key, strlen(key), cost, decision);
+}
+
+static struct weir_decision look(int host, const char *key)
+{
+	struct weir_request request = { .policy = ids[host], .key = key,
+					.key_length = strlen(key), .cost = 1 };
+	struct weir_decision decision;
+
+	weir_status(hosts[host], &request, &decision);
+	return decision;
+}
+
+/* Has the host a lease, so that the cluster's view decides? */
+static bool is_leased(int host, const char *key)
+{
+	return look(host, key).reason != WEIR_REASON_STALE;
+}
+
+static void start(int host)
+{
+	struct weir_sync_options options;
+	struct weir_error error;
+	char url[256];
+
+	snprintf(url, sizeof(url), "unix://%s?command_ms=500", redis_server_socket(server));
+	weir_sync_options_init(&options);
+	options.url = url;
+	options.interval_ns = 20 * MS;
+	options.max_staleness_ns = 400 * MS;
+	options.expected_hosts = HOSTS;
+	ck_assert_msg(weir_sync_start(hosts[host], &options, &error) == 0, "%s", error.message);
+}
+
+static void create_hosts(const char *limit, enum weir_fail_mode fail_mode)
+{
+	struct weir_policy policy = fixture_policy("api", limit);
+	struct weir_options options;
+
+	policy.consistency = WEIR_STRICT;
+	policy.fail_mode = fail_mode;
+	weir_options_init(&options);
+	options.slots = 1024;
+	options.sync = true;
+	options.secret = secret;
+	for (int i = 0; i < HOSTS; i++) {
+		hosts[i] = fixture_open(&options);
+		ck_assert_int_eq(weir_policy_set(hosts[i], &policy, 1, NULL), 0);
+		ids[i] = weir_policy_find(hosts[i], "api");
+	}
+}
+
+static void open_hosts(const char *limit, enum weir_fail_mode fail_mode)
+{
+	create_hosts(limit, fail_mode);
+	for (int i = 0; i < HOSTS; i++)
+		start(i);
+}
+
+static void close_hosts(void)
+{
+	for (int i = 0; i < HOSTS; i++) {
+		weir_close(hosts[i]);
+		hosts[i] = NULL;
+	}
+}
+
+/* An epoch begins with an empty bucket for every key: make KEY's a full one. */
+static void fill(const char *key)
+{
+	struct weir_request request = { .policy = ids[0], .key = key,
+					.key_length = strlen(key) };
+	struct weir_decision decision;
+
+	for (int i = 0; i < HOSTS; i++)
+		wait_until(is_leased(i, key));
+	ask(0, key, 1, &decision);              /* so that it has a bucket */
+	ck_assert_int_ne(decision.outcome, WEIR_ALLOWED);
+	wait_until(look(0, key).reset_after_ns > 0);
+	weir_reset(hosts[0], &request, &decision);
+}
+
+/* As a caller that honours retry_after, within reason. */
+static void honour(const struct weir_decision *decision)
+{
+	uint64_t ns = decision->retry_after_ns < 20 * MS ? decision->retry_after_ns : 20 * MS;
+	struct timespec wait = { .tv_nsec = (long)ns };
+
+	nanosleep(&wait, NULL);
+}
+
+static void take(int host, const char *key, int count)
+{
+	for (int i = 0; i < count; i++) {
+		struct weir_decision decision;
+
+		for (int looks = 0; !ask(host, key, 1, &decision); looks++) {
+			ck_assert_msg(looks < PATIENCE && decision.retry_after_ns != WEIR_NEVER,
+				      "token %d of host %d never came: reason %s", i, host,
+				      weir_reason_name(decision.reason));
+			honour(&decision);
+		}
+	}
+}
+
+/* All that can be had now of KEY by the hosts from FIRST on. */
+static uint64_t take_all(int first, const char *key)
+{
+	uint64_t admitted = 0;
+	int denied = 0;
+
+	while (denied < 60 * HOSTS) {
+		for (int i = first; i < HOSTS; i++) {
+			struct weir_decision decision;
+
+			if (ask(i, key, 1, &decision)) {
+				admitted++;
+				denied = 0;
+			} else {
+				denied++;
+				honour(&decision);
+			}
+		}
+	}
+	return admitted;
+}
+
+static bool all_agree(const char *key, uint64_t most)
+{
+	uint64_t remaining = look(0, key).remaining;
+
+	for (int i = 1; i < HOSTS; i++) {
+		if (look(i, key).remaining != remaining)
+			return false;
+	}
+	return remaining <= most;
+}
+
+/* ---- Tests ------------------------------------------------------------- */
+
+/* The contract: 3 instances x 30 of 100 tokens, and all agree on 90. */
+START_TEST(test_thirty_each)
+{
+	uint64_t left, admitted;
+
+	open_hosts("100/365d", WEIR_FAIL_CLOSED);
+	fill("customer");
+	for (int round = 0; round < 30; round++) {
+		for (int i = 0; i < HOSTS; i++)
+			take(i, "customer", 1);
+	}
+	wait_until(all_agree("customer", 10));
+	left = look(0, "customer").remaining;
+	ck_assert_uint_ge(left, 10 - LOST);
+	admitted = take_all(0, "customer");
+	ck_assert_uint_le(admitted, 10);
+	ck_assert_uint_ge(admitted, left - LOST);
+	close_hosts();
+}
+END_TEST
+
+/* Requests that are larger than what a host holds, and two limits. */
+START_TEST(test_costs)
+{
+	struct weir_decision decision;
+	uint64_t tokens = 0;
+
+	open_hosts("60/365d, 100/365d", WEIR_FAIL_CLOSED);
+	fill("bulk");
+	for (int denied = 0; denied < 100;) {
+		for (int i = 0; i < HOSTS; i++) {
+			if (ask(i, "bulk", 7, &decision)) {
+				tokens += 7;
+				denied = 0;
+			} else {
+				denied++;
+				honour(&decision);
+			}
+		}
+	}
+	ck_assert_uint_le(tokens, 60);
+	ck_assert_uint_ge(tokens, 49);
+	ck_assert(!ask(0, "bulk", 61, &decision));
+	ck_assert_int_eq(decision.reason, WEIR_REASON_COST);
+	close_hosts();
+}
+END_TEST
+
+/* A host that is cut off spends what it has, and no more, until its lease ends; the
+ * others get the rest, which is not what it may have spent. */
+START_TEST(test_partition)
+{
+	struct weir_decision decision;
+	uint64_t admitted = 0;
+
+	open_hosts("100/365d", WEIR_FAIL_CLOSED);
+	fill("cut");
+	take(0, "cut", 5);
+	admitted = 5;
+	ck_assert_int_eq(weir_sync_pause(hosts[0], NULL), 0);
+	for (int looks = 0; is_leased(0, "cut") && looks < PATIENCE; looks++) {
+		admitted += ask(0, "cut", 1, &decision);
+		nap();
+	}
+	ck_assert(!ask(0, "cut", 1, &decision));
+	ck_assert_int_eq(decision.outcome, WEIR_UNAVAILABLE);
+	ck_assert_int_eq(decision.reason, WEIR_REASON_STALE);
+	admitted += take_all(1, "cut");
+	ck_assert_uint_le(admitted, 100);
+	ck_assert_uint_ge(admitted, 70);
+	ck_assert_int_eq(weir_sync_resume(hosts[0], NULL), 0);
+	wait_until(is_leased(0, "cut"));
+	admitted += take_all(0, "cut");
+	ck_assert_uint_le(admitted, 100);
+	close_hosts();
+}
+END_TEST
+
+static void flush(void)
+{
+	redisContext *context = redis_server_connect(server);
+
+	freeReplyObject(redisCommand(context, "FLUSHALL"));
+	redisFree(context);
+}
+
+/* Redis forgets in mid-load, or is another one: still no token too many. */
+START_TEST(test_redis_forgets)
+{
+	uint64_t admitted = 0;
+	struct weir_decision decision;
+
+	open_hosts("100/365d", WEIR_FAIL_CLOSED);
+	fill("key");
+	for (int i = 0; i < HOSTS; i++) {
+		take(i, "key", 10);
+		admitted += 10;
+	}
+	if (_i == 0) {
+		flush();
+	} else {
+		redis_server_kill(server);
+		redis_server_restart(server);
+	}
+	/* Till the leases end, and again when there are new ones. */
+	for (int turn = 0; turn < 2; turn++) {
+		int without = 0;
+
+		for (int looks = 0; without < HOSTS && looks < PATIENCE; looks++) {
+			without = 0;
+			for (int i = 0; i < HOSTS; i++) {
+				admitted += ask(i, "key", 1, &decision);
+				without += (decision.outcome == WEIR_UNAVAILABLE) == (turn == 0);
+			}
+			nap();
+		}
+		ck_assert_int_eq(without, HOSTS);
+	}
+	admitted += take_all(0, "key");
+	ck_assert_uint_le(admitted, 100);
+	ck_assert_uint_ge(admitted, 30);
+	close_hosts();
+}
+END_TEST
+
+/* A process that leads host 0, and does nothing else. */
+static pid_t spawn(void)
+{
+	pid_t child = fork();
+
+	ck_assert_int_ge(child, 0);
+	if (child == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		start(0);
+		for (;;)
+			pause();
+	}
+	return child;
+}
+
+/* The leader is killed, and another process of the host goes on with what it had. */
+START_TEST(test_takeover)
+{
+	struct weir_sync_status status = { .leading = false };
+	uint64_t admitted;
+	pid_t leader;
+
+	create_hosts("100/365d", WEIR_FAIL_CLOSED);
+	leader = spawn();
+	for (int i = 1; i < HOSTS; i++)
+		start(i);
+	fill("takeover");
+	take(0, "takeover", 10);
+	start(0);
+	kill(leader, SIGKILL);
+	waitpid(leader, NULL, 0);
+	while (!status.leading) {
+		ck_assert_int_eq(weir_sync_status(hosts[0], &status, NULL), 0);
+		nap();
+	}
+	/* All that was granted was spent, or told unspent: but for what was on its way. */
+	admitted = take_all(0, "takeover");
+	ck_assert_uint_le(admitted, 90);
+	ck_assert_uint_ge(admitted, 80);
+	close_hosts();
+}
+END_TEST
+
+/* A process is killed while it spends: what it spent stays spent. */
+START_TEST(test_killed_spender)
+{
+	uint64_t *admitted = mmap(NULL, sizeof(*admitted), PROT_READ | PROT_WRITE,
+				  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	pid_t child;
+
+	ck_assert_ptr_ne(admitted, MAP_FAILED);
+	open_hosts("200/365d", WEIR_FAIL_CLOSED);
+	fill("killed");
+	child = fork();
+	ck_assert_int_ge(child, 0);
+	if (child == 0) {
+		struct weir_decision decision;
+
+		for (;;) {
+			if (ask(0, "killed", 1, &decision))
+				__atomic_add_fetch(admitted, 1, __ATOMIC_SEQ_CST);
+		}
+	}
+	wait_until(__atomic_load_n(admitted, __ATOMIC_SEQ_CST) >= 20);
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+	ck_assert_uint_le(*admitted + take_all(0, "killed"), 200);
+	close_hosts();
+	munmap(admitted, sizeof(*admitted));
+}
+END_TEST
+
+/* Without a lease the fail mode answers. */
+START_TEST(test_fail_modes)
+{
+	static const enum weir_fail_mode modes[] = { WEIR_FAIL_OPEN, WEIR_FAIL_SHARE,
+						     WEIR_FAIL_CLOSED };
+	static const uint64_t admitted[] = { 12, 4, 0 };
+	struct weir_decision decision;
+	uint64_t passed = 0;
+
+	redis_server_stop(server);
+	open_hosts("12/365d", modes[_i]);
+	for (int i = 0; i < 20; i++) {
+		passed += ask(0, "key", 1, &decision);
+		ck_assert_int_eq(decision.reason, WEIR_REASON_STALE);
+	}
+	ck_assert_uint_eq(passed, admitted[_i]);
+	ck_assert_int_eq(decision.outcome,
+			 modes[_i] == WEIR_FAIL_CLOSED ? WEIR_UNAVAILABLE : WEIR_DENIED);
+	redis_server_continue(server);
+	close_hosts();
+}
+END_TEST
+
+/* What was admitted open is debt for all; a refund gives nothing back, a reset all. */
+START_TEST(test_open_refund_reset)
+{
+	struct weir_request request = { .key = "open", .key_length = 4, .cost = 8 };
+	struct weir_decision decision;
+	uint64_t admitted;
+
+	open_hosts("20/365d", WEIR_FAIL_OPEN);
+	fill("open");
+	take(0, "open", 4);
+	take(1, "open", 4);
+	wait_until(look(0, "open").remaining == 12 && look(1, "open").remaining == 12);
+	request.policy = ids[0];
+	ck_assert(weir_refund(hosts[0], &request, &decision));
+	ck_assert_uint_eq(decision.remaining, 12);
+	ck_assert(weir_force_take(hosts[0], &request, &decision));
+	wait_until(look(1, "open").remaining <= 4);
+	ck_assert_uint_le(take_all(0, "open"), 4);
+	request.policy = ids[1];
+	ck_assert(weir_reset(hosts[1], &request, &decision));
+	wait_until(look(1, "open").remaining == 20);
+	admitted = take_all(0, "open");
+	ck_assert_uint_le(admitted, 20);
+	ck_assert_uint_ge(admitted, 20 - LOST);
+	close_hosts();
+}
+END_TEST
+
+/* A server of a test's own, which it may stop and kill. */
+static void begin(void)
+{
+	server = redis_server_start(NULL);
+}
+
+static void end(void)
+{
+	redis_server_end(server);
+	server = shared;
+}
+
+int main(void)
+{
+	Suite *suite = suite_create("strict");
+	TCase *tests = tcase_create("shared"), *alone = tcase_create("alone");
+	SRunner *runner;
+	int failed;
+
+	redis_server_require();
+	tcase_set_timeout(tests, 30);
+	tcase_set_timeout(alone, 30);
+	tcase_add_checked_fixture(alone, begin, end);
+	tcase_add_test(tests, test_thirty_each);
+	tcase_add_test(tests, test_costs);
+	tcase_add_test(tests, test_partition);
+	tcase_add_loop_test(alone, test_redis_forgets, 0, 2);
+	tcase_add_test(tests, test_takeover);
+	tcase_add_test(tests, test_killed_spender);
+	tcase_add_loop_test(alone, test_fail_modes, 0, 3);
+	tcase_add_test(tests, test_open_refund_reset);
+	suite_add_tcase(suite, tests);
+	suite_add_tcase(suite, alone);
+	begin();        /* the epoch of the others begins once */
+	shared = server;
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_ENV);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	end();
+	return failed != 0;
+}
