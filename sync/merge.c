@@ -145,8 +145,9 @@ bool round_merge(const struct segment *segment, const struct round *round,
 	uint64_t staleness = atomic_load_relaxed(&segment->header->sync.staleness_ns);
 	unsigned merged = 0;
 
-	if (reply->code != ROUND_DONE || reply->count != round->count ||
-	    reply->window_count != round->window_count)
+	/* It names the call that it answers: another one's reply never passes for it. */
+	if (reply->code != ROUND_DONE || reply->last_tag != round->tag ||
+	    reply->count != round->count || reply->window_count != round->window_count)
 		return false;
 	for (unsigned i = 0; i < round->count; i++)
 		merged += merge_item(segment, round, i, reply->items + i * WIRE_REPLY);

@@ -404,16 +404,21 @@ static int64_t bound_ns(unsigned shard)
 	       (int64_t)world.lives;
 }
 
+/* What is not merged will not be for some time yet, or never. */
+void check_unmerged(const struct host *host)
+{
+	for (unsigned key = 0; key < world.scenario.keys; key++) {
+		int64_t first = truth_of(host, key)->first_unmerged_ns;
+
+		if (first >= 0 && world.now_ns - first > world.unmerged_max_ns)
+			world.unmerged_max_ns = world.now_ns - first;
+	}
+}
+
 void check_busy_end(void)
 {
-	for (unsigned i = 0; i < world.scenario.hosts; i++) {
-		for (unsigned key = 0; key < world.scenario.keys; key++) {
-			int64_t first = truth_of(&world.hosts[i], key)->first_unmerged_ns;
-
-			if (first >= 0 && world.now_ns - first > world.unmerged_max_ns)
-				world.unmerged_max_ns = world.now_ns - first;
-		}
-	}
+	for (unsigned i = 0; i < world.scenario.hosts; i++)
+		check_unmerged(&world.hosts[i]);
 	for (unsigned key = 0; key < world.scenario.keys; key++) {
 		unsigned shard = slot_shard(world.hosts[0].fingerprints[key].low);
 		struct key *all = &world.keys[key];

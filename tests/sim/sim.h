@@ -322,6 +322,7 @@ void check_escrow(unsigned key);
 void check_forgotten(const struct life *then);
 void check_restored(void);
 void check_clock(unsigned shard, int64_t virtual_ns);
+void check_unmerged(const struct host *host);
 void check_busy_end(void);
 void check_quiet_end(void);
 

@@ -326,6 +326,7 @@ static void crash(struct host *host)
 	for (unsigned i = 0; i < SIM_PROCESSES; i++)
 		process_kill(&host->processes[i]);
 	world.crashes++;
+	check_unmerged(host);
 	begin_life(host);
 }
 
