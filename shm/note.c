@@ -46,9 +46,10 @@ void note_key(const struct segment *segment, const struct bucket_ref *ref, const
 {
 	struct note *note = note_of(segment, ref);
 	uint32_t count = segment->key_bytes / 8;
-	uint64_t words[KEY_WORDS_MAX] = { 0 };
+	uint64_t words[KEY_WORDS_MAX];
 	uint64_t about = about_of(ref, length);
 
+	memset(words, 0, segment->key_bytes);
 	memcpy(words, key, length < segment->key_bytes ? length : segment->key_bytes);
 	for (uint32_t i = 0; i < count; i++)
 		atomic_store_relaxed(&note->key[i], words[i]);
