@@ -129,6 +129,54 @@ START_TEST(test_reshard)
 }
 END_TEST
 
+/* The node that the URL names, and that has shards, dies; its replica takes over. */
+START_TEST(test_promotion)
+{
+	cluster_start(MASTERS, 1);
+	open_hosts("1000000/365d", WEIR_EVENTUAL, WEIR_FAIL_OPEN);
+	load();
+	all_agree();
+	redis_server_kill(cluster_nodes[0].server);
+	load();
+	wait_until(look(0, keys[0]).reason == WEIR_REASON_STALE);
+	cluster_do(MASTERS, "CLUSTER FAILOVER TAKEOVER");
+	load();
+	all_are_fresh();
+	load();
+	all_agree();
+	hosts_close();
+	cluster_end();
+}
+END_TEST
+
+/* A slot that nobody has brings its node down, until it is somebody's again. */
+START_TEST(test_down)
+{
+	struct weir_decision decision;
+	char key[32];
+	int slot, owner;
+
+	cluster_start(MASTERS, 0);
+	open_hosts("1000000/365d", WEIR_EVENTUAL, WEIR_FAIL_CLOSED);
+	load();
+	shard_key(key, sizeof(key), 0);
+	slot = cluster_slot(key);
+	owner = cluster_owner(0, slot);
+	cluster_do(owner, "CLUSTER DELSLOTS %d", slot);
+	for (int i = 0; i < HOSTS; i++) {
+		wait_until(strstr(status_of(hosts[i]).last_error, "clusterdown") != NULL);
+		wait_until(!ask(i, "other", 1, &decision) &&
+			   decision.outcome == WEIR_UNAVAILABLE);
+	}
+	cluster_do(owner, "CLUSTER ADDSLOTS %d", slot);
+	all_are_fresh();
+	load();
+	all_agree();
+	hosts_close();
+	cluster_end();
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("cluster");
@@ -140,6 +188,8 @@ int main(void)
 	tcase_set_timeout(tests, 40);
 	tcase_add_test(tests, test_agree);
 	tcase_add_test(tests, test_reshard);
+	tcase_add_test(tests, test_promotion);
+	tcase_add_test(tests, test_down);
 	suite_add_tcase(suite, tests);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_ENV);
