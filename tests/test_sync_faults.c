@@ -185,10 +185,10 @@ static uint64_t count_errors(void)
 /* All that was taken is in Redis, once. */
 static void must_balance(const struct weir_policy *policy)
 {
-	/* Who is fresh may have lost its connection just now, and come back when the others
-	 * ask for the key no more. */
+	/* Who is fresh may have been cut off just now, and come back when the others ask
+	 * for the key no more. */
 	for (int i = 0; i < HOSTS; i++)
-		wait_until(status_of(hosts[i]).connected);
+		wait_until(status_of(hosts[i]).unmerged_tokens == 0);
 	all_are_fresh();
 	take_each(1);
 	all_agree_on("key", BURST - taken);
