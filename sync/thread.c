@@ -394,6 +394,10 @@ static uint64_t lead(struct sync *sync)
 	sync->lease_failed = false;
 	if (connected(sync))
 		result = leader_tick(&sync->leader, &transport, begin);
+	/* The fence goes over a connection on which nothing is under way: a late reply to
+	 * an earlier call would pass for its own, and tell of another shard. */
+	if (result == LEADER_FAILED)
+		redis_route_disconnect(sync->route);
 	/* Relaxed: for people to read. */
 	atomic_store_relaxed(&header->leader.connected, redis_route_connected(sync->route));
 	if (result == LEADER_FAILED) {
