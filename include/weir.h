@@ -201,8 +201,8 @@ enum weir_fail_mode {
 };
 
 /* How far hosts together may exceed a limit, once weir_sync_start() was called on
- * the segment; before that every policy is local.  Token buckets alone are shared:
- * other algorithms are each host's own in every mode (docs/sync.md). */
+ * the segment; before that every policy is local.  What hosts share of each algorithm,
+ * and the bounds, are in docs/sync.md. */
 enum weir_consistency {
 	WEIR_BOUNDED = 0,               /* the default: by what may be unmerged, a part of
 	                                 * the burst, whatever is lost or cut off */

@@ -97,10 +97,13 @@ static struct word_pair encode(const struct bucket_ref *ref, const struct bucket
 static struct verdict concurrency_peek(const struct limit *limit, const struct bucket_state *state,
 				       uint64_t cost)
 {
-	uint64_t room = state->used < limit->limit ? limit->limit - state->used : 0;
+	uint64_t held = window_sum(state->used, foreign_tokens(state->foreign, HELD_WINDOW));
+	uint64_t room = held < limit->limit ? limit->limit - held : 0;
 	struct verdict verdict = {
 		.allowed = cost <= room,
 		.never = cost > limit->limit,
+		.elsewhere = cost > room && state->used <= limit->limit &&
+			     cost <= limit->limit - state->used,
 		.remaining = room,
 	};
 
@@ -236,16 +239,18 @@ static void deny(const struct limit *limit, const struct bucket_request *request
 {
 	verdict->allowed = false;
 	/* A token bucket's is added at the end, and a peek's is the state's. */
-	if (limit->algorithm != WEIR_TOKEN_BUCKET && request->operation == BUCKET_SPEND)
+	if (limit_is_window(limit) && request->operation == BUCKET_SPEND)
 		verdict->remaining += request->cost;
 }
 
-/* With a stale view, a host may have its share of a window, whatever the others do. */
+/* With a stale view, a host may have its share, whatever the others do. */
 static void apply_share(const struct limit *limit, const struct bucket_state *before,
 			const struct bucket_request *request, struct verdict *verdict)
 {
-	struct window_own own = window_own_at(limit, before, request->now_ns);
+	struct window_own own = { .tokens = before->used };
 
+	if (limit_is_window(limit))
+		own = window_own_at(limit, before, request->now_ns);
 	if (own.tokens <= request->share && request->cost <= request->share - own.tokens)
 		return;
 	verdict->retry_after_ns = own.left_ns;
@@ -277,6 +282,8 @@ static uint64_t unmerged_of(const struct bucket_ref *ref, const struct limit *li
 
 	if (limit->algorithm == WEIR_TOKEN_BUCKET)
 		return bucket_unmerged(ref->generation, before->used, merged);
+	if (limit->algorithm == WEIR_CONCURRENCY)
+		return hold_unmerged(ref->generation, before->used, merged);
 	own = window_own_at(limit, before, request->now_ns);
 	return window_unmerged(ref->generation, own.index, own.tokens, merged, before->foreign);
 }
@@ -339,6 +346,27 @@ static void refuse(const struct bucket_request *request, struct verdict *verdict
 	verdict->allowed = false;
 	verdict->unleased = true;
 	verdict->retry_after_ns = request->merge_ns;
+}
+
+struct verdict bucket_judge_hold(const struct bucket_ref *ref, const struct limit *limit,
+				 const struct bucket_request *request, struct word_pair state)
+{
+	struct bucket_state before = decode(ref, state);
+	struct verdict verdict;
+	uint64_t merged = 0;
+
+	/* As in bucket_apply(). */
+	if (request->queue)
+		merged = atomic_load_acquire(&ref->slot->merged);               /* E8 */
+	if (request->foreign)
+		before.foreign = foreign_of(ref);
+	verdict = concurrency_peek(limit, &before, request->cost);
+	if (request->share && verdict.allowed)
+		apply_share(limit, &before, request, &verdict);
+	if (request->queue && verdict.allowed)
+		apply_cap(limit, unmerged_of(ref, limit, &before, request, merged), request,
+			  &verdict);
+	return verdict;
 }
 
 /* Let the leader know of a reset: before it happens, so that a process killed in

@@ -25,7 +25,7 @@ struct bucket_request {
 	bool detail;                    /* is verdict.remaining wanted? */
 	const struct queue *queue;      /* of a limit that syncs; NULL: it does not */
 	uint64_t slot;                  /* then: the index of the slot */
-	bool foreign;                   /* do other hosts' tokens count? */
+	bool foreign;                   /* does count what other hosts have? */
 	uint64_t share;                 /* tokens that this host may have; 0: any number */
 	uint64_t cap;                   /* tokens that may be unmerged; 0: any number */
 	uint64_t wake;                  /* if more are, the leader has to hurry */
@@ -55,6 +55,11 @@ enum bucket_result bucket_apply(const struct bucket_ref *ref, const struct limit
  * debt that the request would leave there. */
 struct verdict bucket_judge_absent(const struct limit *limit, const struct bucket_request *request,
 				   uint64_t *debt_ns);
+
+/* What REQUEST would be told of a concurrency limit whose bucket was read as STATE.
+ * verdict.remaining does not count it in: hold.c makes the change. */
+struct verdict bucket_judge_hold(const struct bucket_ref *ref, const struct limit *limit,
+				 const struct bucket_request *request, struct word_pair state);
 
 /* Read the bucket; false if the slot has another owner now. */
 bool bucket_read(const struct bucket_ref *ref, struct word_pair *state);
@@ -88,6 +93,15 @@ static inline uint64_t bucket_credit(uint64_t generation, uint64_t used, uint64_
 	uint64_t left = ((merged >> STATE_USED_SHIFT) - used) & WEIR_COUNT_MAX;
 
 	return (merged & GENERATION_MASK) != generation || left > WEIR_COUNT_MAX / 2 ? 0 : left;
+}
+
+/* The same of a concurrency limit: merged is never more than what any call told that the
+ * cluster may know of, so what is held beyond it is in nobody's view. */
+static inline uint64_t hold_unmerged(uint64_t generation, uint64_t held, uint64_t merged)
+{
+	uint64_t known = (merged & GENERATION_MASK) == generation ? merged >> STATE_USED_SHIFT : 0;
+
+	return held > known ? held - known : 0;
 }
 
 static inline uint64_t state_used(struct word_pair state)

@@ -147,6 +147,21 @@ static bool counts(uint64_t state_second, uint64_t generation)
 	return (state_second & (GENERATION_MASK | STATE_LIVE)) == (generation | STATE_LIVE);
 }
 
+/* What stays of the state's second word, and of a limit that syncs QUEUED, whose mark
+ * comes first: see queue.h. */
+static uint64_t kept_bits(const struct queue *queue, uint64_t slot, uint64_t state_second,
+			  bool owned)
+{
+	uint64_t kept = state_second & STATE_EPOCH_MASK;
+
+	if (owned && (state_second & STATE_QUEUED))
+		return kept | STATE_QUEUED;
+	if (!queue)
+		return kept;
+	queue_mark(queue, slot);
+	return kept | STATE_QUEUED;
+}
+
 /* Add the record's units to the bucket. */
 static enum hold_result count_up(const struct segment *segment, const struct bucket_ref *ref,
 				 const struct limit *limit, const struct bucket_request *request,
@@ -155,21 +170,23 @@ static enum hold_result count_up(const struct segment *segment, const struct buc
 	for (int attempt = 0; attempt < CHANGE_ATTEMPTS; attempt++) {
 		struct word_pair state, after;
 		uint64_t used;
+		bool owned;
 
 		if (!bucket_read(ref, &state))
 			return HOLD_GONE;
-		used = counts(state.second, ref->generation) ? state_used(state) : 0;
-		verdict->allowed = used <= limit->limit && request->cost <= limit->limit - used;
-		verdict->remaining = used < limit->limit ? limit->limit - used : 0;
+		owned = counts(state.second, ref->generation);
+		used = owned ? state_used(state) : 0;
+		*verdict = bucket_judge_hold(ref, limit, request, state);
 		if (!verdict->allowed)
 			return HOLD_DENIED;
 		if (atomic_load_acquire(request->version) != request->version_seen)     /* E4 */
 			return HOLD_POLICY_CHANGED;
-		if (counts(state.second, ref->generation))
+		if (owned)
 			holds_settle(&segment->holds, state.first);
 		after.first = tag;
 		after.second = (used + request->cost) << STATE_USED_SHIFT | STATE_LIVE |
-			       ref->generation;
+			       ref->generation |
+			       kept_bits(request->queue, request->slot, state.second, owned);
 		if (atomic_cas_pair_full(&ref->slot->state, state, after)) {            /* E2, E5 */
 			verdict->remaining -= request->cost;
 			return HOLD_TAKEN;
@@ -213,6 +230,20 @@ enum hold_result hold_acquire(const struct segment *segment, const struct bucket
 	return result;
 }
 
+/* The queue that the slot's leader is told by; NULL if its limit does not sync. */
+static const struct queue *queue_of(const struct segment *segment, const struct slot *slot,
+				    uint64_t generation)
+{
+	uint64_t owner;
+
+	if (!segment->queue.marks)
+		return NULL;
+	/* Relaxed: complete in itself. */
+	owner = atomic_load_relaxed(&slot->owner);
+	return (owner & GENERATION_MASK) == generation && (owner & OWNER_SYNCS) ? &segment->queue :
+										  NULL;
+}
+
 /* Take the units of a RELEASING record out of the bucket, and free the record.
  * The owner or any reaper, or several of them. */
 static void count_down(const struct segment *segment, uint64_t index, struct word_pair word)
@@ -241,7 +272,9 @@ static void count_down(const struct segment *segment, uint64_t index, struct wor
 		used = state_used(state);
 		after.first = tag;
 		after.second = (used > count ? used - count : 0) << STATE_USED_SHIFT | STATE_LIVE |
-			       generation;
+			       generation |
+			       kept_bits(queue_of(segment, slot, generation), place >> 16,
+					 state.second, true);
 		if (atomic_cas_pair_full(&slot->state, state, after))           /* E2, E5 */
 			break;
 	}
@@ -267,6 +300,18 @@ bool hold_release(const struct segment *segment, uint64_t hold)
 		return false;           /* another thread is releasing it */
 	count_down(segment, index, word);
 	return true;
+}
+
+void hold_ask(const struct segment *segment, const struct slot *slot)
+{
+	uint64_t index = (uint64_t)(slot - segment->table.slots);
+	uint64_t *refresh = &segment->slot_syncs[index].refresh_ns;
+
+	/* Relaxed: the leader looks again and again.  Who is denied all the time does
+	 * not write all the time. */
+	if (atomic_load_relaxed(refresh) != 0)
+		atomic_store_relaxed(refresh, 0);
+	queue_mark(&segment->queue, index);
 }
 
 /* Bring a dead owner's PENDING or COUNTED record to FREE; true if it was this

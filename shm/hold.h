@@ -38,6 +38,10 @@ enum hold_result hold_acquire(const struct segment *segment, const struct bucket
 /* Give a hold back.  False if it is not this process's, or released already. */
 bool hold_release(const struct segment *segment, uint64_t hold);
 
+/* A request was denied for what other hosts hold of SLOT's bucket: let the leader ask
+ * Redis in its next round.  Of a segment that syncs. */
+void hold_ask(const struct segment *segment, const struct slot *slot);
+
 /* Release the holds of dead processes, and finish releases that were begun: in
  * the bucket of SLOT, or all if SLOT is NULL.  Returns how many.  Any number of processes may do this at once. */
 unsigned holds_reap(const struct segment *segment, const struct slot *slot);

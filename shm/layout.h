@@ -67,7 +67,8 @@ struct slot {
 	union {
 		uint64_t share_ns;      /* sync, token bucket: when the share of a stale
 		                         * view is whole again */
-		uint64_t foreign;       /* sync, else: what other hosts have (window.h) */
+		uint64_t foreign;       /* sync, else: what other hosts have (window.h); of
+		                         * a concurrency limit: of window HELD_WINDOW */
 	};
 	uint64_t owner;         /* whose: 0-15 generation, 16-31 policy index, 32-37
 	                         * limit index, 38 OWNER_JOINED, 39 OWNER_SYNCS, 40-63
@@ -115,7 +116,8 @@ struct slot_sync {
 	                                 * which one: window_gone_ns() */
 	uint64_t name_rest;             /* bits 64-79 of the fingerprint << 16 */
 	uint64_t resets;                /* 16-31: resets that Redis has for certain */
-	uint64_t refresh_ns;            /* when to ask again though nothing was charged */
+	uint64_t refresh_ns;            /* when to ask again though nothing was charged; 0:
+	                                 * of a concurrency limit, at once */
 	uint64_t backoff_ns;            /* how long that was put off; strict: 0-15 generation,
 	                                 * 20-63 tokens that a request was denied for want of */
 };
@@ -142,7 +144,8 @@ struct shard_record {
 	uint64_t virtual_seconds;       /* the shard's clock at the last reply, */
 	uint64_t virtual_part_ns;
 	uint64_t virtual_at_ns;         /* and ours when it was asked */
-	uint64_t for_leaders[3];
+	uint64_t lost_ns;               /* ours when Redis was found to have forgotten */
+	uint64_t for_leaders[2];
 };
 _Static_assert(sizeof(struct shard_record) == 2 * CACHE_LINE, "");
 

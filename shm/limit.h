@@ -28,6 +28,11 @@ struct limit {
 	int64_t stored_offset_ns;       /* windows: aligned time - stored time */
 };
 
+static inline bool limit_is_window(const struct limit *limit)
+{
+	return limit->algorithm == WEIR_SLIDING_WINDOW || limit->algorithm == WEIR_FIXED_WINDOW;
+}
+
 /* No request's time is this late (the year 2116, for times since 1970): a debt
  * can be added without reaching TIME_HELD. */
 #define TIME_MAX_NS (1ull << 62)
@@ -46,6 +51,7 @@ struct verdict {
 	bool flagged;
 	bool capped;            /* denied only until what is unmerged is merged */
 	bool unleased;          /* denied only for want of credit */
+	bool elsewhere;         /* denied only for what other hosts hold */
 	bool hurry;             /* the leader has something to do: wake it */
 	uint64_t remaining;     /* tokens, after the request if it was allowed */
 	uint64_t retry_after_ns;

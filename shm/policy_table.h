@@ -138,11 +138,6 @@ static inline void policy_limit(const struct segment *segment, uint64_t version,
 	policy_limit_read(&policy_record_at(segment, version, index)->limits[i], limit);
 }
 
-static inline bool limit_is_window(const struct limit *limit)
-{
-	return limit->algorithm == WEIR_SLIDING_WINDOW || limit->algorithm == WEIR_FIXED_WINDOW;
-}
-
 /* Align a window that syncs to the clock of its SHARD; until that was heard of, as the
  * fixed windows of this host are, by OWN_OFFSET.  What is stored stays near the
  * segment's time, whatever Redis' clock says, so that a bucket which another key may

@@ -75,6 +75,9 @@ static inline int64_t foreign_tokens(uint64_t word, uint64_t index)
 	return foreign_is_of(word, index) ? (int64_t)word >> FOREIGN_SHIFT : 0;
 }
 
+/* The index that stands in the foreign word of a concurrency limit: it has no windows. */
+#define HELD_WINDOW 0u
+
 /* In a slot the tag is mixed with the owner's generation: a word that a leader left
  * to the next owner is of no window then. */
 static inline uint64_t foreign_mixed(uint64_t word, uint64_t generation)

@@ -98,7 +98,7 @@ bool plan_prepare(struct plan *plan, const struct segment *segment,
 		step->ref.slot = NULL;
 		step->hold = 0;
 		step->charged_ns = 0;
-		step->syncs = plan->syncs && step->limit.algorithm != WEIR_CONCURRENCY;
+		step->syncs = plan->syncs;
 		step->strict = step->syncs &&
 			       step->limit.algorithm == WEIR_TOKEN_BUCKET &&
 			       plan->head.consistency == WEIR_STRICT;
@@ -131,6 +131,14 @@ static uint64_t retry_ns(const struct plan *plan, uint32_t i)
 	return interval / 10 > LEASE_RETRY_MIN_NS ? interval / 10 : LEASE_RETRY_MIN_NS;
 }
 
+/* What others held when the view was fresh does not pass with time: with a stale one,
+ * it would deny for ever. */
+static bool counts_others(const struct plan *plan, const struct plan_limit *step)
+{
+	return step->syncs && (limit_is_window(&step->limit) ||
+			       (step->limit.algorithm == WEIR_CONCURRENCY && !plan->stale));
+}
+
 static struct bucket_request bucket_request(const struct plan *plan, uint32_t i,
 					    enum bucket_operation operation)
 {
@@ -145,7 +153,7 @@ static struct bucket_request bucket_request(const struct plan *plan, uint32_t i,
 		.version = &plan->segment->header->policy.version,
 		.version_seen = plan->version,
 		.queue = plan->limits[i].syncs ? &segment->queue : NULL,
-		.foreign = plan->limits[i].syncs && limit_is_window(&plan->limits[i].limit),
+		.foreign = counts_others(plan, &plan->limits[i]),
 		.share = view_share(plan, i),
 		.cap = view_cap(plan, i),
 		.wake = view_wake(plan, i),
@@ -240,14 +248,27 @@ static enum plan_result locate(struct plan *plan, uint32_t i, uint64_t debt_ns)
 	return PLAN_ALLOWED;
 }
 
+/* Other hosts may have released since the last view. */
+static void ask_others(const struct plan *plan, const struct plan_limit *step)
+{
+	if (step->syncs && (step->verdict.elsewhere || step->verdict.capped) &&
+	    step->limit.algorithm == WEIR_CONCURRENCY)
+		hold_ask(plan->segment, step->ref.slot);
+}
+
 static enum plan_result take_hold(struct plan *plan, struct plan_limit *step,
 				  const struct bucket_request *request)
 {
 	switch (hold_acquire(plan->segment, &step->ref, &step->limit, request, &step->verdict,
 			     &step->hold)) {
 	case HOLD_TAKEN:
+		if (step->verdict.hurry)
+			queue_ring(plan->segment->header);
 		return PLAN_ALLOWED;
 	case HOLD_DENIED:
+		if (step->verdict.hurry)
+			queue_ring(plan->segment->header);
+		ask_others(plan, step);
 		return PLAN_DENIED;
 	case HOLD_NO_RECORD:
 		return PLAN_HOLDS_FULL;
@@ -367,9 +388,11 @@ static enum plan_result look(struct plan *plan, uint32_t i)
 			break;
 		}
 		aim(plan, step, &request);
-		if (bucket_apply(&step->ref, &step->limit, &request, &step->verdict) == BUCKET_DONE)
+		if (bucket_apply(&step->ref, &step->limit, &request, &step->verdict) == BUCKET_DONE) {
+			ask_others(plan, step);
 			return step->verdict.allowed && take_share(plan, i, BUCKET_PEEK) ?
 				       PLAN_ALLOWED : PLAN_DENIED;
+		}
 		step->ref.slot = NULL;
 	}
 	step->verdict = bucket_judge_absent(&step->limit, &request, &debt_ns);

@@ -214,14 +214,19 @@ static bool find_heir(const struct segment *segment, uint64_t version, struct we
 	return false;
 }
 
-/* Where windows stand.  True if other hosts' tokens count in them. */
-static bool align(const struct segment *segment, const struct bucket_ref *ref, struct limit *limit)
+/* Where windows stand.  True if what other hosts have counts. */
+static bool align(const struct segment *segment, const struct bucket_ref *ref, uint64_t now_ns,
+		  struct limit *limit)
 {
 	/* Relaxed here and below: words that are complete in themselves. */
 	uint64_t owner = atomic_load_relaxed(&ref->slot->owner);
 	uint64_t identity = atomic_load_relaxed(&ref->slot->identity.first);
 	int64_t offset = 0;
 
+	if (limit->algorithm == WEIR_CONCURRENCY)
+		return (owner & OWNER_SYNCS) && segment->shards &&
+		       atomic_load_acquire(&segment->shards[slot_shard(identity)].fresh_until_ns) >=
+			       now_ns;                                          /* E9 */
 	if (!limit_is_window(limit))
 		return false;
 	if (segment->clock != WEIR_CLOCK_CALLER)
@@ -252,7 +257,7 @@ static void describe_owner(const struct segment *segment, const struct bucket_re
 		bucket->limit_index = 0;
 		return;
 	}
-	syncs = align(segment, ref, &limit);
+	syncs = align(segment, ref, now_ns, &limit);
 	memcpy(bucket->policy, policy.name, sizeof(bucket->policy));
 	bucket->algorithm = limit.algorithm;
 	describe_status(ref, &limit, syncs, now_ns, bucket);

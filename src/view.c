@@ -18,6 +18,10 @@
  * Staleness comes first: a cap in force while Redis is gone would deny for ever
  * what fail mode open promises to allow.
  *
+ * A concurrency limit counts what other hosts hold only while the view is fresh: that
+ * does not pass with time, and would deny for as long as Redis is gone.  Its share is
+ * limit / hosts of its own.
+ *
  * The share of a token bucket is one of its own, of one word: share_ns in the slot.
  * It is charged before the bucket, so a process killed in between has lost a share's
  * charge, which only under-admits.  A window counts this host's own tokens anyway:

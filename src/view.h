@@ -13,7 +13,7 @@ void view_judge(struct plan *plan);
 const struct shard_record *view_shard(const struct plan *plan, uint32_t i);
 
 /* With a stale view and fail mode share: how many tokens this host may have in a
- * window of limit I.  0: any number, or the limit is a token bucket. */
+ * window of limit I, or hold of it.  0: any number, or the limit is a token bucket. */
 uint64_t view_share(const struct plan *plan, uint32_t i);
 
 /* Tokens of limit I that may be unmerged; 0 where no cap is in force. */

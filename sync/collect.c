@@ -296,8 +296,7 @@ bool collect_mark_sent(const struct collector *collector, struct slot_sync *sync
 	       atomic_cas_pair_full(&sync->sent, sent, sending);                /* E10 */
 }
 
-/* What cannot be taken now stays marked, for the next walk. */
-static bool leave(struct collector *collector, uint64_t shard)
+bool collect_leave(struct collector *collector, uint64_t shard)
 {
 	collector->walk->left |= 1u << shard;
 	return true;
@@ -330,16 +329,17 @@ static bool collect_slot(uint64_t index, void *context)
 	 * what the next leader agreed on for a refund, and a Redis that has forgotten
 	 * the terms would believe it. */
 	if (!round_read_agreed(sync, &agreed))
-		return leave(collector, shard);
+		return collect_leave(collector, shard);
 	if (!bucket_read(&ref, &state)) {
 		dequeue_dead(segment, index);
 		return true;
 	}
 	/* The shards are even: the others are nearly full as well. */
-	if (round->count == ROUND_ITEMS || round->window_count == ROUND_ITEMS)
+	if (round->count == ROUND_ITEMS || round->window_count == ROUND_ITEMS ||
+	    round->hold_count == ROUND_ITEMS)
 		return false;
 	if (!enqueue(segment, index, &state))
-		return leave(collector, shard);
+		return collect_leave(collector, shard);
 
 	item = &round->items[round->count];
 	*item = (struct round_item){ .slot = index, .generation = ref.generation,
@@ -357,8 +357,10 @@ static bool collect_slot(uint64_t index, void *context)
 			collect_dequeue(segment, index, state);
 		return true;
 	}
+	if (item->limit.algorithm == WEIR_CONCURRENCY)
+		return collect_hold(collector, round, item, state);
 	if (!join(collector, item))
-		return leave(collector, shard);
+		return collect_leave(collector, shard);
 	collect_view(slot, item);
 	/* Relaxed: complete in itself, with its generation. */
 	merged = atomic_load_relaxed(&slot->merged);
@@ -392,6 +394,7 @@ void round_collect(const struct segment *segment, struct round rounds[SYNC_SHARD
 	for (unsigned i = 0; i < SYNC_SHARDS; i++) {
 		rounds[i].count = 0;
 		rounds[i].window_count = 0;
+		rounds[i].hold_count = 0;
 		rounds[i].send = false;
 		rounds[i].taken_ns = now_ns;
 	}

@@ -18,6 +18,9 @@ struct collector {
 
 bool collect_leads(const struct collector *collector);
 
+/* What cannot be taken now stays marked, for the next walk.  True, for who visits. */
+bool collect_leave(struct collector *collector, uint64_t shard);
+
 /* The resets of this owner that Redis has, where item->resets has those asked. */
 uint64_t collect_resets_known(const struct slot_sync *sync, uint64_t generation);
 
@@ -44,5 +47,9 @@ unsigned char *collect_put_name(unsigned char *at, const struct slot *slot,
 /* windows.c: a slot whose state was read as STATE, and ITEM begun.  False: stop. */
 bool collect_window(struct collector *collector, struct round *round,
 		    const struct round_item *item, struct word_pair state);
+
+/* holds.c: the same of a concurrency limit. */
+bool collect_hold(struct collector *collector, struct round *round,
+		  const struct round_item *item, struct word_pair state);
 
 #endif

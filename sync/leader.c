@@ -24,10 +24,12 @@
 #include <string.h>
 
 #include "shm/counter.h"
+#include "shm/hold.h"
 #include "shm/policy_table.h"
 
 #define TAKEOVER_MIN_NS 500000000ull
 #define HEARTBEAT_MAX_NS 1000000000ull
+#define REAP_NS 1000000000ull
 
 void leader_init(struct leader *leader, struct segment *segment)
 {
@@ -167,7 +169,7 @@ static enum leader_result fence(struct leader *leader, const struct leader_trans
 		last_tags[calls[k].shard] = replies[k].last_tag;
 		shards |= 1u << calls[k].shard;
 	}
-	round_resolve_begin(leader->segment, &leader->resolve, shards, last_tags);
+	round_resolve_begin(leader->segment, &leader->resolve, shards, last_tags, now_ns);
 	leader->resolving = true;
 	return resolve(leader, now_ns);
 }
@@ -265,6 +267,20 @@ static bool set_caps(const struct segment *segment)
 
 /* ---- Ticks ------------------------------------------------------------- */
 
+/* What dead processes hold is given back when somebody of their host is denied; but
+ * those who wait for it may be on other hosts. */
+static void reap(struct leader *leader, uint64_t now_ns)
+{
+	const struct segment *segment = leader->segment;
+
+	/* Relaxed: a hint, and 0 only if nothing was ever held. */
+	if (atomic_load_relaxed(&segment->header->hold.next) == 0 ||
+	    leader->reaped_ns + REAP_NS > now_ns)
+		return;
+	leader->reaped_ns = now_ns;
+	holds_reap(segment, NULL);
+}
+
 static enum leader_result rounds(struct leader *leader, const struct leader_transport *transport,
 				 uint64_t now_ns)
 {
@@ -316,6 +332,7 @@ enum leader_result leader_tick(struct leader *leader, const struct leader_transp
 	if (strict && !leader->leases)
 		leader->leases = leases_create(leader->segment);
 	round_scrub(leader->segment, &leader->scrub, now_ns);
+	reap(leader, now_ns);
 	result = rounds(leader, transport, now_ns);
 	if (strict && leader->leases && result != LEADER_LOST && result != LEADER_FAILED)
 		leases(leader, transport, now_ns);

@@ -147,11 +147,13 @@ bool round_merge(const struct segment *segment, const struct round *round,
 
 	/* It names the call that it answers: another one's reply never passes for it. */
 	if (reply->code != ROUND_DONE || reply->last_tag != round->tag ||
-	    reply->count != round->count || reply->window_count != round->window_count)
+	    reply->count != round->count || reply->window_count != round->window_count ||
+	    reply->hold_count != round->hold_count)
 		return false;
 	for (unsigned i = 0; i < round->count; i++)
 		merged += merge_item(segment, round, i, reply->items + i * WIRE_REPLY);
 	merged += windows_merge(segment, round, reply);
+	merged += holds_merge(segment, round, reply);
 
 	/* Of a term that has passed: the next leader knows better. */
 	if (!round_term_holds(segment, round->tag >> 32))

@@ -103,7 +103,7 @@ static void resolve_slot(const struct segment *segment, uint64_t index, uint64_t
 }
 
 void round_resolve_begin(const struct segment *segment, struct round_resolve *resolve,
-			 unsigned shards, const uint64_t last_tags[SYNC_SHARDS])
+			 unsigned shards, const uint64_t last_tags[SYNC_SHARDS], uint64_t now_ns)
 {
 	*resolve = (struct round_resolve){ .shards = shards };
 	for (unsigned i = 0; i < SYNC_SHARDS; i++) {
@@ -111,8 +111,10 @@ void round_resolve_begin(const struct segment *segment, struct round_resolve *re
 
 		resolve->last_tags[i] = last_tags[i];
 		/* Redis knows less than it once acknowledged: it has forgotten. */
-		if ((shards >> i & 1) && last_tags[i] < atomic_load_relaxed(&shard->acked_tag))
+		if ((shards >> i & 1) && last_tags[i] < atomic_load_relaxed(&shard->acked_tag)) {
 			atomic_store_relaxed(&shard->restore, 1);
+			atomic_store_relaxed(&shard->lost_ns, now_ns);
+		}
 	}
 }
 

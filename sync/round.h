@@ -45,6 +45,9 @@ struct round {
 	unsigned window_count;
 	struct round_item windows[ROUND_ITEMS];
 	unsigned char window_blob[ROUND_ITEMS * WIRE_WINDOW];
+	unsigned hold_count;
+	struct round_item holds[ROUND_ITEMS];
+	unsigned char hold_blob[ROUND_ITEMS * WIRE_HOLD];
 };
 
 /* What Redis answered. */
@@ -58,6 +61,8 @@ struct round_reply {
 	unsigned count;
 	const unsigned char *windows;   /* window_count x WIRE_WINDOW_REPLY bytes */
 	unsigned window_count;
+	const unsigned char *holds;     /* hold_count x WIRE_HOLD_REPLY bytes */
+	unsigned hold_count;
 	uint64_t received_ns;           /* when it came, by this host's clock */
 };
 
@@ -111,7 +116,7 @@ struct round_scrub {
 };
 
 void round_resolve_begin(const struct segment *segment, struct round_resolve *resolve,
-			 unsigned shards, const uint64_t last_tags[SYNC_SHARDS]);
+			 unsigned shards, const uint64_t last_tags[SYNC_SHARDS], uint64_t now_ns);
 
 /* Go on with it.  True when all slots were looked at. */
 bool round_resolve(const struct segment *segment, struct round_resolve *resolve, uint64_t term,
@@ -154,6 +159,11 @@ bool round_renew_credit(const struct segment *segment, struct slot *slot, uint64
 unsigned windows_merge(const struct segment *segment, const struct round *round,
 		       const struct round_reply *reply);
 
+/* What the other hosts have of an item's bucket.  As in round_agree(), not by a leader
+ * whose term has passed; nor where a reset was asked for since it was collected. */
+bool round_set_foreign(const struct segment *segment, const struct round_item *item, uint64_t word,
+		       uint64_t term);
+
 /* Follow the shard's clock, which windows are aligned by. */
 void windows_keep_time(const struct segment *segment, const struct round *round,
 		       const struct round_reply *reply);
@@ -161,6 +171,12 @@ void windows_keep_time(const struct segment *segment, const struct round *round,
 /* What no view has yet of the bucket in SLOT, whose state is given. */
 uint64_t round_unmerged(const struct segment *segment, const struct slot *slot,
 			uint64_t generation, struct word_pair state);
+
+/* ---- holds.c ----------------------------------------------------------- */
+
+/* The concurrency limits of a round, as round_merge(). */
+unsigned holds_merge(const struct segment *segment, const struct round *round,
+		     const struct round_reply *reply);
 
 /* Resets that the owner of GENERATION has asked for, where the word has them. */
 static inline uint64_t round_resets_asked(const struct slot *slot, uint64_t generation)

@@ -110,7 +110,7 @@ static size_t virtual_now(const struct shard_record *shard, unsigned char out[8]
 	return 8;
 }
 
-#define ARGUMENTS 8
+#define ARGUMENTS 9
 
 /* The words of a call, which live as long as it may be made again. */
 struct call_words {
@@ -151,6 +151,8 @@ static struct redis_call write_call(const struct sync *sync, const struct leader
 		 round ? round->count * WIRE_ITEM : 0);
 	set_word(words, 7, round ? (const char *)round->window_blob : "",
 		 round ? round->window_count * WIRE_WINDOW : 0);
+	set_word(words, 8, round ? (const char *)round->hold_blob : "",
+		 round ? round->hold_count * WIRE_HOLD : 0);
 	return (struct redis_call){ .script = SCRIPT_ROUND, .key = words->key,
 				    .key_length = key_length, .argc = ARGUMENTS, .argv = words->argv,
 				    .lengths = words->lengths };
@@ -169,7 +171,7 @@ static const unsigned char *read_items(const struct redis_reply *reply, size_t s
 	return (const unsigned char *)items;
 }
 
-/* {code, now, hosts, term, sequence, items, windows} */
+/* {code, now, hosts, term, sequence, items, windows, holds} */
 static bool read_reply(const struct redis_reply *reply, struct round_reply *result)
 {
 	size_t now_length = 0;
@@ -178,8 +180,9 @@ static bool read_reply(const struct redis_reply *reply, struct round_reply *resu
 	result->items = read_items(redis_reply_at(reply, 5), WIRE_REPLY, &result->count);
 	result->windows = read_items(redis_reply_at(reply, 6), WIRE_WINDOW_REPLY,
 				     &result->window_count);
-	if (redis_reply_count(reply) != 7 || !now || now_length != 8 || !result->items ||
-	    !result->windows)
+	result->holds = read_items(redis_reply_at(reply, 7), WIRE_HOLD_REPLY, &result->hold_count);
+	if (redis_reply_count(reply) != 8 || !now || now_length != 8 || !result->items ||
+	    !result->windows || !result->holds)
 		return false;
 	result->code = (unsigned)redis_reply_integer(redis_reply_at(reply, 0));
 	result->virtual_seconds = wire_get32((const unsigned char *)now);

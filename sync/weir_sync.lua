@@ -7,6 +7,7 @@
 --    k<name>    <I4I4I4 tat (seconds, nanoseconds of virtual time), generation
 --    w<name>    <I4I4I4I4I8I8I4 end and length of a window, its tokens, the tokens of the one
 --               before, generation
+--    g<name>    <c16I8I4 for each host that holds units: id, how many, second when it told
 --    L          the ids of the live hosts      c  where the garbage collection goes on
 --    v          format tag, longer than 64 bytes: Redis then never uses its O(n) listpack
 -- ARGV     1 host (16 bytes)  2 term >= 1  3 seq, 0 = FENCE  4 vlow: <I4I4 the virtual time of the
@@ -16,9 +17,11 @@
 --          name c16 | d i4I4 | E i4I4 | V i4I4 | cap i4I4 | generation I4 | flags I4
 --          8 up to 1000 windows of 64 bytes, none in a FENCE:
 --          name c16 | end I4I4 | length I4I4 | n i8 | T I8 | P I8 | generation I4 | flags I4
+--          9 up to 1000 concurrency limits of 24 bytes, none in a FENCE: name c16 | held I8
 -- Returns  {code, now <I4I4, live hosts, term, seq,
 --           items of 16 bytes: G i4I4 | generation I4 | err I4,
---           windows of 24 bytes: T i8 | P i8 | generation I4 | err I4}
+--           windows of 24 bytes: T i8 | P i8 | generation I4 | err I4,
+--           concurrency limits of 16 bytes: others I8 | hosts I4 | err I4}
 --    code   0 done: term and seq are the last batch of this host that was applied, here or before
 --           1 an old term, 2 fence first: nothing was changed; term and seq are those in force
 --    err    0 done, 1 malformed, 2 the tat would leave the range; 1 and 2 changed nothing
@@ -46,13 +49,18 @@
 -- are void, and a later one's replace what a Redis that lost state has.
 --   err  2: the window begins later than a second from now; the host's clock is wrong
 --
+-- What is held is a gauge: a host tells how many units it holds now, below 2^44.  What it told
+-- before is void, and so is what any host told 30 seconds ago.
+--   others  what the other hosts hold, at most 2^52; hosts: how many of them hold any
+--   err  3: too many of them do; what was told is not kept
+--
 -- Redis does not roll a failed script back: what can fail comes before the first write.
 
 local clock = redis.call('TIME')
 local GIGA, EXACT, MOST = 1000000000, 9007199254740992, 4503599627370496
 local NEVER, FAR, LAST = -2147483648, 2147483647, 4294967295
 local ALIVE, HOST_KEPT, GENERATION_KEPT, TTL_MS = 30, 86400, 600, 7 * 86400000
-local MAX_ITEMS, MAX_HOSTS, MAX_DEAD = 1000, 4000, 1000
+local MAX_ITEMS, MAX_HOSTS, MAX_DEAD, HELD_LIMIT = 1000, 4000, 1000, 17592186044416
 local get, put = struct.unpack, struct.pack
 
 local function integer(text, least, limit)
@@ -72,11 +80,12 @@ local function difference(a_s, a_n, b_s, b_n)
   return a_s - b_s, a_n - b_n
 end
 
-if #KEYS ~= 1 or #ARGV ~= 8 then return redis.error_reply('WEIR expects 1 key and 8 arguments') end
-local key, host, blob, windows = KEYS[1], ARGV[1], ARGV[7], ARGV[8]
+if #KEYS ~= 1 or #ARGV ~= 9 then return redis.error_reply('WEIR expects 1 key and 9 arguments') end
+local key, host, blob, windows, holds = KEYS[1], ARGV[1], ARGV[7], ARGV[8], ARGV[9]
 local term, seq = integer(ARGV[2], 1, EXACT), integer(ARGV[3], 0, EXACT)
 local tolerance, keep = integer(ARGV[5], 0, EXACT), integer(ARGV[6], 1, 2 ^ 30)
-local count, window_count, low_s, low_n = #blob / 56, #windows / 64, nil, 0
+local count, window_count, hold_count = #blob / 56, #windows / 64, #holds / 24
+local low_s, low_n = nil, 0
 if #ARGV[4] == 8 then low_s, low_n = get('<I4I4', ARGV[4]) end
 if #host ~= 16 then return redis.error_reply('WEIR argument 1: the host id has 16 bytes') end
 if not term then return redis.error_reply('WEIR argument 2: the term is 1 .. 2^53 - 1') end
@@ -91,6 +100,9 @@ if count % 1 ~= 0 or count > MAX_ITEMS or seq == 0 and count > 0 then
 end
 if window_count % 1 ~= 0 or window_count > MAX_ITEMS or seq == 0 and window_count > 0 then
   return redis.error_reply('WEIR argument 8: 0 .. 1000 windows of 64 bytes, none in a fence')
+end
+if hold_count % 1 ~= 0 or hold_count > MAX_ITEMS or seq == 0 and hold_count > 0 then
+  return redis.error_reply('WEIR argument 9: 0 .. 1000 limits of 24 bytes, none in a fence')
 end
 
 local own = 'h' .. host
@@ -122,8 +134,8 @@ if found[2] and #found[2] == 36 then
   top, at, applied_term, applied_seq, seen = get('<I8I8I8I8I4', found[2])
   if seen < now_s - HOST_KEPT then top, at, applied_term, applied_seq, seen = 0, 0, 0, 0, -ALIVE end
 end
-if term < top or term == top and seq == 0 then return {1, now, live, top, at, '', ''} end
-if seq > 0 and (term > top or seq ~= at + 1) then return {2, now, live, top, at, '', ''} end
+if term < top or term == top and seq == 0 then return {1, now, live, top, at, '', '', ''} end
+if seq > 0 and (term > top or seq ~= at + 1) then return {2, now, live, top, at, '', '', ''} end
 if seq > 0 then applied_term, applied_seq = term, seq end
 
 -- An entry that may be collected counts as absent, and an absent one as tat = now - keep: nobody
@@ -264,6 +276,52 @@ if window_count > 0 then
   end
 end
 
+-- Call VISIT for the hosts whose units VALUE tells of, until it returns true.
+local function each_holder(value, visit)
+  if #value % 28 ~= 0 or #value > 28 * MAX_HOSTS then return end
+  for i = 1, #value, 28 do
+    local id, held, told = get('<c16I8I4', value, i)
+    if held > 0 and held < HELD_LIMIT and told <= now_s and now_s - told < ALIVE and
+       visit(id, held, string.sub(value, i, i + 27)) then
+      return
+    end
+  end
+end
+
+local hold_reply, emptied = {}, {}
+if hold_count > 0 then
+  local field, fresh, size = {}, {}, #set
+  for i = 1, hold_count do field[i] = 'g' .. string.sub(holds, i * 24 - 23, i * 24 - 8) end
+  local stored = redis.call('HMGET', key, unpack(field))
+  for i = 1, hold_count do
+    local name, held, err, others, list = field[i], get('<I8', holds, i * 24 - 7), 0, 0, {}
+    local value = fresh[name] or stored[i] or ''
+    each_holder(value, function(id, units, text)
+      if id ~= host then others, list[#list + 1] = math.min(others + units, MOST), text end
+    end)
+    local hosts = #list
+    if held >= HELD_LIMIT then
+      err = 1
+    elseif held > 0 and hosts >= MAX_HOSTS then
+      err = 3
+    else
+      if held > 0 then list[hosts + 1] = put('<c16I8I4', host, held, now_s) end
+      fresh[name] = table.concat(list)
+    end
+    hold_reply[i] = put('<I8I4I4', others, hosts, err)
+  end
+  for i = 1, hold_count do
+    local name = field[i]
+    local value = fresh[name]
+    if value == '' and stored[i] then
+      emptied[#emptied + 1] = name
+    elseif value and value ~= '' and value ~= stored[i] then
+      set[size + 1], set[size + 2], size = name, value, size + 2
+    end
+    fresh[name] = nil                               -- a name may occur more than once
+  end
+end
+
 -- Live hosts are counted once a second, and when one comes (back).
 if counted ~= now_s or now_s - seen >= ALIVE then
   local list, alive, fields, listed = found[3] or '', {}, {}, false
@@ -289,10 +347,11 @@ end
 set[2] = put('<i8I4I4I4I4I4', off_s, off_n, now_s, now_n, live, counted)
 if seq == 0 then set[#set + 1] = 'v'; set[#set + 1] = 'weir1' .. string.rep('.', 65) end
 redis.call('HSET', key, unpack(set))                -- the first write: refused when memory is out
+if #emptied > 0 then redis.call('HDEL', key, unpack(emptied)) end
 redis.call('PEXPIRE', key, TTL_MS)
 
 if seq > 0 then                                     -- collect: a few fields with every batch
-  local some = 8 + math.floor((count + window_count) / 2)
+  local some = 8 + math.floor((count + window_count + hold_count) / 2)
   local scan = redis.pcall('HSCAN', key, found[4] or '0', 'COUNT', some)
   if scan.err then scan = {'0', {}} end             -- not a cursor: begin again
   local dead, pairs_found, byte = {}, scan[2], string.byte
@@ -305,10 +364,14 @@ if seq > 0 then                                     -- collect: a few fields wit
       old = gone(get('<I4I4I4I4', value))
     elseif kind == 104 and #value == 36 then        -- h
       old = get('<I4', value, 33) < now_s - HOST_KEPT
+    elseif kind == 103 and #pairs_found[i] == 17 then       -- g
+      old = true
+      each_holder(value, function() old = false; return true end)
     end
     if old and #dead < MAX_DEAD then dead[#dead + 1] = pairs_found[i] end
   end
   if #dead > 0 then redis.call('HDEL', key, unpack(dead)) end
   if scan[1] ~= found[4] then redis.call('HSET', key, 'c', scan[1]) end
 end
-return {0, now, live, applied_term, applied_seq, table.concat(reply), table.concat(window_reply)}
+return {0, now, live, applied_term, applied_seq, table.concat(reply), table.concat(window_reply),
+        table.concat(hold_reply)}

@@ -56,6 +56,8 @@ uint64_t round_unmerged(const struct segment *segment, const struct slot *slot,
 
 	if (!round_owner_limit(segment, slot, generation, &limit, &consistency))
 		return 0;
+	if (limit.algorithm == WEIR_CONCURRENCY)
+		return hold_unmerged(generation, bucket.used, merged);
 	if (!limit_is_window(&limit))
 		return bucket_unmerged(generation, bucket.used, merged);
 	return window_unmerged(generation, window_index(&limit, window_gone_ns(&limit, &bucket)),
@@ -174,13 +176,12 @@ static struct bucket_state bucket_of(struct word_pair state)
 }
 
 /* Nobody else writes the word, but a claimer and a reset, who clear it. */
-static bool set_foreign(const struct segment *segment, const struct round_item *item,
-			int64_t tokens, uint64_t term)
+bool round_set_foreign(const struct segment *segment, const struct round_item *item, uint64_t word,
+		       uint64_t term)
 {
 	struct slot *slot = &segment->table.slots[item->slot];
-	uint64_t index = window_index(&item->limit, item->gone_ns);
-	uint64_t word = foreign_mixed(foreign_word(tokens, index), item->generation);
 
+	word = foreign_mixed(word, item->generation);
 	for (int attempt = 0; attempt < ROUND_ATTEMPTS; attempt++) {
 		/* Relaxed: one word; its compare-and-swap releases what came before. */
 		uint64_t seen = atomic_load_relaxed(&slot->foreign);
@@ -273,6 +274,8 @@ static bool merge_window(const struct segment *segment, const struct round *roun
 	uint32_t view = wire_get32(answer + 16), failed = wire_get32(answer + 20);
 	enum view_rule rule = round_view_rule(item->view, view);
 	uint64_t sent = round_sent(item), term = round->tag >> 32;
+	uint64_t foreign = foreign_word(total - (int64_t)item->used,
+					window_index(&item->limit, item->gone_ns));
 
 	if (failed == WIRE_AHEAD)
 		come_back(item, slot, reply->virtual_seconds * (uint64_t)WIRE_SECOND +
@@ -281,7 +284,7 @@ static bool merge_window(const struct segment *segment, const struct round *roun
 		return false;           /* and nothing of it was applied */
 	if (total <= COUNT_NONE || rule == VIEW_IGNORE ||
 	    !merge_previous(&ref, item, total, previous, rule == VIEW_ADOPT) ||
-	    !set_foreign(segment, item, total - (int64_t)item->used, term)) {
+	    !round_set_foreign(segment, item, foreign, term)) {
 		round_acknowledge(segment, item->slot, &item->limit, sent, term);
 		return false;
 	}

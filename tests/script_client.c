@@ -95,12 +95,12 @@ static void reply_parse(const redisReply *array, struct script_reply *reply)
 	static const int types[] = {
 		REDIS_REPLY_INTEGER, REDIS_REPLY_STRING, REDIS_REPLY_INTEGER,
 		REDIS_REPLY_INTEGER, REDIS_REPLY_INTEGER, REDIS_REPLY_STRING,
-		REDIS_REPLY_STRING,
+		REDIS_REPLY_STRING,  REDIS_REPLY_STRING,
 	};
 	uint32_t now[2];
 
-	must(array->type == REDIS_REPLY_ARRAY && array->elements == 7, "not seven elements");
-	for (int i = 0; i < 7; i++)
+	must(array->type == REDIS_REPLY_ARRAY && array->elements == 8, "not eight elements");
+	for (int i = 0; i < 8; i++)
 		must(array->element[i]->type == types[i], "element %d has type %d", i,
 		     array->element[i]->type);
 	must(array->element[1]->len == sizeof(now), "a time of %zu bytes", array->element[1]->len);
@@ -122,6 +122,11 @@ static void reply_parse(const redisReply *array, struct script_reply *reply)
 	     array->element[6]->len);
 	reply->window_count = array->element[6]->len / sizeof(struct script_window_result);
 	memcpy(reply->windows, array->element[6]->str, array->element[6]->len);
+	must(array->element[7]->len % sizeof(struct script_hold_result) == 0 &&
+	     array->element[7]->len <= sizeof(reply->holds), "%zu bytes of holds",
+	     array->element[7]->len);
+	reply->hold_count = array->element[7]->len / sizeof(struct script_hold_result);
+	memcpy(reply->holds, array->element[7]->str, array->element[7]->len);
 	for (size_t i = 0; i < reply->count; i++)
 		must(reply->results[i].debt.nanoseconds < GIGA, "item %zu: %" PRIu32 " nanoseconds",
 		     i, reply->results[i].debt.nanoseconds);
@@ -157,11 +162,12 @@ bool script_client_call(struct script_client *client, const struct script_call *
 {
 	uint32_t low[2] = { 0, 0 };
 	char numbers[5][48];
-	const char *arguments[9] = { (const char *)call->host, numbers[0], numbers[1],
+	const char *arguments[10] = { (const char *)call->host, numbers[0], numbers[1],
 				     (const char *)low, numbers[2], numbers[3],
 				     call->items ? (const char *)call->items : "",
-				     call->windows ? (const char *)call->windows : "", numbers[4] };
-	size_t sizes[9];
+				     call->windows ? (const char *)call->windows : "",
+				     call->holds ? (const char *)call->holds : "", numbers[4] };
+	size_t sizes[10];
 
 	if (call->low_ns >= 0) {
 		low[0] = (uint32_t)((uint64_t)call->low_ns / GIGA);
@@ -181,7 +187,8 @@ bool script_client_call(struct script_client *client, const struct script_call *
 	sizes[5] = strlen(numbers[3]);
 	sizes[6] = call->count * sizeof(*call->items);
 	sizes[7] = call->window_count * sizeof(*call->windows);
-	sizes[8] = strlen(numbers[4]);
-	return script_client_evaluate(client, client->clock == SCRIPT_CLOCK_CALL ? 9 : 8, arguments,
+	sizes[8] = call->hold_count * sizeof(*call->holds);
+	sizes[9] = strlen(numbers[4]);
+	return script_client_evaluate(client, client->clock == SCRIPT_CLOCK_CALL ? 10 : 9, arguments,
 				      sizes, reply);
 }

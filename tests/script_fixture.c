@@ -117,6 +117,17 @@ enum script_code shard_call(const struct script_call *call)
 			      (long long)model->total, (long long)model->previous,
 			      model->generation, model->error);
 	}
+	ck_assert_uint_eq(reply->hold_count, other.hold_count);
+	for (size_t i = 0; i < reply->hold_count; i++) {
+		const struct script_hold_result *real = &reply->holds[i];
+		const struct script_hold_result *model = &other.holds[i];
+
+		ck_assert_msg(memcmp(real, model, sizeof(*real)) == 0,
+			      "holds %zu: others %llu, %u hosts, error %u; "
+			      "in the model %llu, %u, %u", i, (unsigned long long)real->others,
+			      real->hosts, real->error, (unsigned long long)model->others,
+			      model->hosts, model->error);
+	}
 	return reply->code;
 }
 

@@ -2,6 +2,7 @@
 /* What the script does, with other means: nanoseconds in one word, tables in memory.  An entry that
  * the script's collection may remove counts as absent there, so nothing is collected here but when
  * a table would grow. */
+#include "tests/script_holds.h"
 #include "tests/script_windows.h"
 
 #include <stdlib.h>
@@ -39,6 +40,7 @@ struct script_model {
 	size_t entry_slots;                     /* a power of two, or 0 */
 	size_t entry_count;
 	struct kept_windows windows;
+	struct kept_holds holds;
 	struct host *hosts;
 	size_t host_slots;
 	size_t host_count;
@@ -107,6 +109,7 @@ void script_model_flush(struct script_model *model)
 	free(model->entries);
 	free(model->hosts);
 	windows_free(&model->windows);
+	holds_free(&model->holds);
 	memset(model, 0, sizeof(*model));
 }
 
@@ -127,6 +130,7 @@ struct script_model *script_model_copy(const struct script_model *model)
 	copy->entries = NULL;
 	copy->hosts = NULL;
 	windows_copy(&copy->windows, &model->windows);
+	holds_copy(&copy->holds, &model->holds);
 	if (model->entry_slots) {
 		copy->entries = grown(NULL, model->entry_slots, sizeof(*model->entries));
 		memcpy(copy->entries, model->entries,
@@ -226,6 +230,11 @@ int64_t script_model_window(const struct script_model *model, const uint8_t *nam
 	if (window)
 		*end_ns = window->end_ns;
 	return window ? window->total : -1;
+}
+
+uint64_t script_model_held(const struct script_model *model, const uint8_t *name)
+{
+	return holds_sum(&model->holds, seconds_of(model->last_ns), name);
 }
 
 /* ---- One item ---------------------------------------------------------- */
@@ -367,8 +376,8 @@ static bool call_valid(const struct script_call *call)
 	return call->term >= 1 && call->term < EXACT && call->seq < EXACT &&
 	       call->tolerance_ns < EXACT && call->keep_seconds >= 1 &&
 	       call->keep_seconds < MAX_KEEP && call->count <= SCRIPT_MAX_ITEMS &&
-	       call->window_count <= SCRIPT_MAX_ITEMS &&
-	       (call->seq > 0 || (call->count == 0 && call->window_count == 0));
+	       call->window_count <= SCRIPT_MAX_ITEMS && call->hold_count <= SCRIPT_MAX_ITEMS &&
+	       (call->seq > 0 || call->count + call->window_count + call->hold_count == 0);
 }
 
 static int64_t virtual_now(const struct script_model *model, const struct script_call *call)
@@ -429,7 +438,7 @@ bool script_model_call(struct script_model *model, const struct script_call *cal
 	reply->live = model->live;
 	reply->term = known.term;
 	reply->seq = known.seq;
-	reply->count = reply->window_count = 0;
+	reply->count = reply->window_count = reply->hold_count = 0;
 	if (call->term < known.term || (call->term == known.term && call->seq == 0)) {
 		reply->code = SCRIPT_STALE;
 		return true;
@@ -448,6 +457,10 @@ bool script_model_call(struct script_model *model, const struct script_call *cal
 		reply->windows[reply->window_count++] =
 			windows_run(&model->windows, context.now_ns, context.floor_ns,
 				    &call->windows[i]);
+	for (size_t i = 0; i < call->hold_count; i++)
+		reply->holds[reply->hold_count++] =
+			holds_run(&model->holds, seconds_of(context.now_ns), call->host,
+				  &call->holds[i]);
 	call_commit(model, call, host, reply);
 	reply->live = model->live;
 	return true;

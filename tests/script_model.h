@@ -26,6 +26,7 @@ enum script_error {
 	SCRIPT_ITEM_DONE = 0,
 	SCRIPT_ITEM_MALFORMED = 1,
 	SCRIPT_ITEM_RANGE = 2,
+	SCRIPT_ITEM_CROWDED = 3,
 };
 
 enum script_flag {
@@ -79,6 +80,19 @@ struct script_window_result {
 	uint32_t error;                         /* enum script_error; RANGE: too far ahead */
 };
 
+struct script_hold {
+	uint8_t name[SCRIPT_NAME_BYTES];
+	uint64_t held;
+};
+
+struct script_hold_result {
+	uint64_t others;
+	uint32_t hosts;
+	uint32_t error;
+};
+
+_Static_assert(sizeof(struct script_hold) == 24, "an item of the wire");
+_Static_assert(sizeof(struct script_hold_result) == 16, "an item of the wire");
 _Static_assert(sizeof(struct script_window) == 64, "an item of the wire");
 _Static_assert(sizeof(struct script_window_result) == 24, "an item of the wire");
 _Static_assert(sizeof(struct script_item) == 56, "an item of the wire");
@@ -96,6 +110,8 @@ struct script_call {
 	size_t count;
 	const struct script_window *windows;
 	size_t window_count;
+	const struct script_hold *holds;
+	size_t hold_count;
 };
 
 struct script_reply {
@@ -108,6 +124,8 @@ struct script_reply {
 	struct script_result results[SCRIPT_MAX_ITEMS];
 	size_t window_count;
 	struct script_window_result windows[SCRIPT_MAX_ITEMS];
+	size_t hold_count;
+	struct script_hold_result holds[SCRIPT_MAX_ITEMS];
 };
 
 struct script_duration script_duration(int64_t ns);
@@ -133,6 +151,9 @@ bool script_model_call(struct script_model *model, const struct script_call *cal
 /* The window of NAME that is kept: its end, and its tokens.  -1: none. */
 int64_t script_model_window(const struct script_model *model, const uint8_t *name,
 			    int64_t *end_ns);
+
+/* What all hosts hold of NAME, as of the last call. */
+uint64_t script_model_held(const struct script_model *model, const uint8_t *name);
 
 /* The tat of NAME in virtual time; negative if there is none. */
 int64_t script_model_tat_ns(const struct script_model *model, const uint8_t *name);

@@ -93,7 +93,7 @@ static void resolve(uint64_t term)
 	uint64_t last_tags[SYNC_SHARDS] = { 0 };
 	struct round_resolve resolve;
 
-	round_resolve_begin(segment, &resolve, 1, last_tags);
+	round_resolve_begin(segment, &resolve, 1, last_tags, weir_now_ns(weir));
 	while (!round_resolve(segment, &resolve, term, weir_now_ns(weir)))
 		continue;
 }

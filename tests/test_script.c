@@ -516,7 +516,7 @@ START_TEST(test_own_clock)
 	/* Nobody can bring a clock along. */
 	own.clock = SCRIPT_CLOCK_CALL;
 	ck_assert(!script_client_call(&own, &call, reply));
-	ck_assert_ptr_nonnull(strstr(own.error, "WEIR expects 1 key and 8 arguments"));
+	ck_assert_ptr_nonnull(strstr(own.error, "WEIR expects 1 key and 9 arguments"));
 }
 END_TEST
 

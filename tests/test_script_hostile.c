@@ -38,31 +38,37 @@ START_TEST(test_malformed_calls_write_nothing)
 		{ 7, item_bytes, 1001 * 56 },
 		{ 8, item_bytes, 1 }, { 8, item_bytes, 63 }, { 8, item_bytes, 65 },
 		{ 8, item_bytes, 1001 * 64 },
+		{ 9, item_bytes, 1 }, { 9, item_bytes, 23 }, { 9, item_bytes, 25 },
+		{ 9, item_bytes, 1001 * 24 },
 	};
 	struct script_client own;
 
 	script_client_start(&own, shard.context, SCRIPT_CLOCK_REDIS);
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		const char *arguments[8] = { "sixteen bytes...", "1", "1", "", "1000", "5", "", "" };
-		size_t sizes[8] = { 16, 1, 1, 0, 4, 1, 0, 0 };
+		const char *arguments[9] = { "sixteen bytes...", "1", "1", "", "1000", "5",
+					     "", "", "" };
+		size_t sizes[9] = { 16, 1, 1, 0, 4, 1, 0, 0, 0 };
 		char argument[32];
 
 		arguments[cases[i].argument - 1] = cases[i].value;
 		sizes[cases[i].argument - 1] = cases[i].size;
 		snprintf(argument, sizeof(argument), "WEIR argument %d:", cases[i].argument);
-		ck_assert_msg(!script_client_evaluate(&own, 8, arguments, sizes, &shard.reply),
+		ck_assert_msg(!script_client_evaluate(&own, 9, arguments, sizes, &shard.reply),
 			      "case %zu", i);
 		ck_assert_msg(strncmp(own.error, argument, strlen(argument)) == 0, "case %zu: %s",
 			      i, own.error);
 	}
 
 	/* A fence brings no items; and all arguments are there, no more. */
-	for (size_t count = 0; count <= 9; count++) {
-		const char *arguments[9] = { "sixteen bytes...", "1", "0", "", "1000", "5",
-					     count % 2 ? "" : item_bytes, item_bytes, "1 1" };
-		size_t sizes[9] = { 16, 1, 1, 0, 4, 1, count % 2 ? 0 : 56, 64, 3 };
+	for (size_t i = 0; i < 3 * 11; i++) {
+		static const size_t item_sizes[] = { 56, 64, 24 };
+		const char *arguments[10] = { "sixteen bytes...", "1", "0", "", "1000", "5",
+					      "", "", "", "1 1" };
+		size_t sizes[10] = { 16, 1, 1, 0, 4, 1, 0, 0, 0, 3 };
 
-		ck_assert(!script_client_evaluate(&own, count, arguments, sizes, &shard.reply));
+		arguments[6 + i % 3] = item_bytes;
+		sizes[6 + i % 3] = item_sizes[i % 3];
+		ck_assert(!script_client_evaluate(&own, i / 3, arguments, sizes, &shard.reply));
 	}
 	ck_assert_int_eq(shard_command("DBSIZE"), 0);
 }
