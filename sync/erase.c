@@ -13,7 +13,7 @@
 #include "sync/keys.h"
 #include "sync/redis_route.h"
 
-#define KEYS (SYNC_SHARDS + 2u)
+#define KEYS (2 * SYNC_SHARDS + 2u)
 
 int sync_prefix_check(const char *prefix, struct weir_error *error)
 {
@@ -24,6 +24,17 @@ int sync_prefix_check(const char *prefix, struct weir_error *error)
 				 "prefix of %zu bytes does not do; give 1 to %u bytes without braces",
 				 length, SYNC_PREFIX_MAX);
 	return 0;
+}
+
+/* The name of key I of all. */
+static size_t key_name(char key[SYNC_KEY_SIZE], const char *prefix, unsigned i)
+{
+	if (i < SYNC_SHARDS)
+		return sync_shard_key(key, prefix, i);
+	if (i < 2 * SYNC_SHARDS)
+		return sync_lease_key(key, prefix, i - SYNC_SHARDS);
+	return i == 2 * SYNC_SHARDS ? sync_cluster_key(key, prefix) :
+				      sync_policies_key(key, prefix);
 }
 
 /* The first thing that went wrong, in words. */
@@ -37,9 +48,7 @@ static int delete_all(struct redis_route *route, const char *prefix, struct weir
 	enum redis_error outcome = redis_route_connect(route, &cause);
 
 	for (unsigned i = 0; i < KEYS; i++) {
-		size_t length = i < SYNC_SHARDS  ? sync_shard_key(keys[i], prefix, i) :
-				i == SYNC_SHARDS ? sync_cluster_key(keys[i], prefix) :
-						   sync_policies_key(keys[i], prefix);
+		size_t length = key_name(keys[i], prefix, i);
 
 		argv[i][0] = "DEL";
 		argv[i][1] = keys[i];

@@ -229,11 +229,15 @@ static void parse_early_options(struct cli *cli, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+	static char output[64 * 1024];
 	const char *segment = getenv("WEIR_SEGMENT");
 	struct cli cli = { .segment = segment && *segment ? segment : "weir" };
 	int used;
 
 	occupy_standard_descriptors();
+	/* What fits is written in the end, when the reason can still be told if it is not. */
+	if (!isatty(STDOUT_FILENO))
+		setvbuf(stdout, output, _IOFBF, sizeof(output));
 	setlocale(LC_CTYPE, "");
 	parse_early_options(&cli, argc, argv);
 	argc -= optind;
