@@ -355,6 +355,13 @@ static inline uint64_t window_gone_ns(const struct limit *limit, const struct bu
 	return state->time_ns - window_previous(limit, state);
 }
 
+/* The time STORED by the clock that requests have, which need not be what windows were
+ * aligned by when the segment was made. */
+static inline uint64_t window_clock_ns(const struct limit *limit, uint64_t stored_ns)
+{
+	return stored_ns + (uint64_t)limit->stored_offset_ns - (uint64_t)limit->aligned_offset_ns;
+}
+
 static inline uint64_t window_index(const struct limit *limit, uint64_t gone_ns)
 {
 	return (gone_ns + (uint64_t)limit->stored_offset_ns) / limit->period_ns -

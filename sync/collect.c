@@ -246,12 +246,12 @@ static bool join(const struct collector *collector, struct round_item *item)
 	return atomic_cas_relaxed(&slot->owner, &owner, owner & ~OWNER_JOINED);
 }
 
-bool collect_wants_refresh(const struct collector *collector, const struct round_item *item,
+bool collect_wants_refresh(const struct collector *collector, uint64_t until_ns,
 			   const struct slot_sync *sync)
 {
 	uint64_t interval = atomic_load_relaxed(&collector->segment->header->sync.interval_ns);
 
-	return item->time_ns > collector->now_ns &&
+	return until_ns > collector->now_ns &&
 	       atomic_load_relaxed(&sync->backoff_ns) < REFRESH_INTERVALS * interval;
 }
 
@@ -367,7 +367,7 @@ static bool collect_slot(uint64_t index, void *context)
 	if (knows(item->acked, item) && knows(merged, item) &&
 	    item->resets == collect_resets_known(sync, ref.generation) &&
 	    !atomic_load_relaxed(&segment->shards[shard].restore)) {
-		if (!collect_wants_refresh(collector, item, sync)) {
+		if (!collect_wants_refresh(collector, item->time_ns, sync)) {
 			collect_dequeue(segment, index, state);
 			return true;
 		}

@@ -31,9 +31,9 @@ void collect_view(const struct slot *slot, struct round_item *item);
 void collect_dequeue(const struct segment *segment, uint64_t index, struct word_pair state);
 
 /* A bucket without new charges is asked for a few times more, ever later, while it
- * has something to remember: other hosts may go on, and who looks at it here should
- * see that. */
-bool collect_wants_refresh(const struct collector *collector, const struct round_item *item,
+ * has something to remember, UNTIL_NS: other hosts may go on, and who looks at it here
+ * should see that. */
+bool collect_wants_refresh(const struct collector *collector, uint64_t until_ns,
 			   const struct slot_sync *sync);
 void collect_plan_refresh(const struct collector *collector, struct slot_sync *sync);
 

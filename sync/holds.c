@@ -71,13 +71,11 @@ static bool wants_refresh(const struct collector *collector, const struct round_
 			  const struct slot_sync *sync)
 {
 	const struct slot *slot = &collector->segment->table.slots[item->slot];
-	struct round_item lasting = *item;
 
 	if (item->used > 0)
 		return true;
-	lasting.time_ns = UINT64_MAX;
 	return foreign_held(slot, item->generation) > 0 &&
-	       collect_wants_refresh(collector, &lasting, sync);
+	       collect_wants_refresh(collector, UINT64_MAX, sync);
 }
 
 static void plan_refresh(const struct collector *collector, struct slot_sync *sync)

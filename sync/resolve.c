@@ -63,6 +63,25 @@ static bool is_unmerged(const struct slot *slot, struct word_pair state)
 						 state.second & GENERATION_MASK);
 }
 
+/* Has what was agreed on not been paid off, or its window not passed?  Then Redis has to
+ * know it. */
+static bool is_owed(const struct segment *segment, const struct slot *slot, uint64_t generation,
+		    uint64_t now_ns)
+{
+	const struct slot_sync *sync = &segment->slot_syncs[slot - segment->table.slots];
+	/* Relaxed: leaders' own; the leader word ordered them. */
+	uint64_t until_ns = atomic_load_relaxed(&sync->agreed.second);
+	enum weir_consistency consistency;
+	struct limit limit;
+
+	if ((atomic_load_relaxed(&sync->agreed.first) & GENERATION_MASK) != generation)
+		return false;
+	if (round_owner_limit(segment, slot, generation, &limit, &consistency) &&
+	    limit_is_window(&limit) && until_ns != 0)
+		until_ns = window_clock_ns(&limit, until_ns);
+	return until_ns > now_ns;
+}
+
 static void resolve_slot(const struct segment *segment, uint64_t index, uint64_t last_tag,
 			 uint64_t term, uint64_t now_ns)
 {
@@ -92,8 +111,7 @@ static void resolve_slot(const struct segment *segment, uint64_t index, uint64_t
 	    round_owner_limit(segment, slot, ref.generation, &limit, &consistency))
 		round_acknowledge(segment, index, &limit, sent, term);
 	restore = atomic_load_relaxed(&segment->shards[slot_shard(slot->identity.first)].restore) &&
-		  (atomic_load_relaxed(&sync->agreed.first) & GENERATION_MASK) == ref.generation &&
-		  atomic_load_relaxed(&sync->agreed.second) > now_ns;
+		  is_owed(segment, slot, ref.generation, now_ns);
 	/* Also what is queued, or marked, and clean: the last leader may have died, or
 	 * be stopped, with its mark or the summary of it, and who charges next does not
 	 * mark again. */

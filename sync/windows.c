@@ -19,7 +19,7 @@
  * is not lost to that window's limit (it was within what the mode allows without a
  * view), only to what the others take for its sum.  A sliding window needs that sum:
  * this host tells it as a fact, of which Redis takes the maximum, and so it is
- * wrong by at most what the other hosts had not merged.
+ * wrong by at most what all hosts had not merged.
  *
  * Ordering.  E8: the foreign word, then merged with release -> the acquire of merged,
  * then of foreign, by who applies the cap.
@@ -73,7 +73,8 @@ static bool agreed_is_of(const struct round_item *item)
 }
 
 /* The window that the bucket counts.  One that was refunded to nothing, or reset, does
- * not say: then it is the one last agreed on, else the present one. */
+ * not say: then it is the one last agreed on, unless Redis would refuse that as not begun,
+ * for a reset that was told of such a one would wait for it; else the present one. */
 static uint64_t window_of(const struct collector *collector, const struct round_item *item)
 {
 	const struct limit *limit = &item->limit;
@@ -82,7 +83,8 @@ static uint64_t window_of(const struct collector *collector, const struct round_
 
 	if (item->time_ns != 0)
 		return window_gone_ns(limit, &bucket);
-	if ((item->acked & GENERATION_MASK) == item->generation && item->base_ns != 0)
+	if ((item->acked & GENERATION_MASK) == item->generation && item->base_ns != 0 &&
+	    window_index(limit, item->base_ns) * limit->period_ns <= aligned_ns + WIRE_SECOND)
 		return item->base_ns;
 	return window_gone_of_index(limit, aligned_ns / limit->period_ns);
 }
@@ -150,7 +152,8 @@ bool collect_window(struct collector *collector, struct round *round,
 	if (round_tokens(item->acked, item->generation) == item->used && !reset &&
 	    atomic_load_relaxed(&slot->merged) == merged_word(item, item->used) &&
 	    !atomic_load_relaxed(&segment->shards[round->shard].restore)) {
-		if (!collect_wants_refresh(collector, item, sync)) {
+		if (!collect_wants_refresh(collector, window_clock_ns(&item->limit, item->time_ns),
+					   sync)) {
 			collect_dequeue(segment, item->slot, state);
 			return true;
 		}
