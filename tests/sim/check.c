@@ -174,9 +174,11 @@ static void check_bucket(struct host *host, unsigned key, int64_t since_ns)
 		return;
 	merged = merged_of(&ref);
 	slot = (uint64_t)(ref.slot - host->segment->table.slots);
-	if (!world.scenario.strict)
+	if (!world.scenario.strict && !world.scenario.windows)
 		follow_merges(host, key, state_used(state), merged, since_ns);
-	if (!gives_back() && (int64_t)state.first < truth->own_ns)
+	if (world.scenario.windows)
+		check_window_host(host, key, state);
+	else if (!gives_back() && (int64_t)state.first < truth->own_ns)
 		sim_fail("host %u key %u: its bucket is %lld ns below its own requests' debt",
 			 host->number, key, (long long)(truth->own_ns - (int64_t)state.first));
 	if (!(state.second & STATE_QUEUED) && state_used(state) != merged)
@@ -273,6 +275,8 @@ void check_forgotten(const struct life *then)
 	}
 	for (unsigned key = 0; key < SIM_KEYS; key++)
 		world.keys[key].inexact = true;
+	if (world.scenario.windows)
+		check_windows_forgotten();
 }
 
 /* What was owed before comes back with the views of the hosts. */

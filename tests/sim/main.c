@@ -3,7 +3,7 @@
  * main.c - run seeds; make a failing one small.
  *
  *	WEIR_SIM_FIRST=S WEIR_SIM_SEEDS=N sim [--must-fail] [--trace]
- *		[--strict] [--faults A,B,...] [--hosts N] [--keys N] [--ms N]
+ *		[--strict | --windows] [--faults A,B,...] [--hosts N] [--keys N] [--ms N]
  *	sim --table 3,10,100,faults	(table.c)
  */
 #include <getopt.h>
@@ -16,7 +16,8 @@
 
 #define SMALLER_SEEDS 40        /* tried for each thing that is taken away */
 
-static struct restriction everything = { UINT32_MAX, SIM_HOSTS, SIM_KEYS, INT64_MAX, false };
+static struct restriction everything = { UINT32_MAX, SIM_HOSTS, SIM_KEYS, INT64_MAX, false,
+					false };
 
 static bool run(uint64_t seed, const struct restriction *restriction)
 {
@@ -47,13 +48,15 @@ static void tell_failure(uint64_t seed, const char *message)
 	const struct scenario *scenario = &world.scenario;
 
 	printf("seed %llu: %s\n", (unsigned long long)seed, message);
-	printf("  again: WEIR_SIM_FIRST=%llu WEIR_SIM_SEEDS=1 sim --trace%s --hosts %u --keys %u "
+	printf("  again: WEIR_SIM_FIRST=%llu WEIR_SIM_SEEDS=1 sim --trace%s%s --hosts %u --keys %u "
 	       "--ms %lld --faults ",
-	       (unsigned long long)seed, scenario->strict ? " --strict" : "", scenario->hosts,
-	       scenario->keys, (long long)((scenario->busy_ns + MS - 1) / MS));
+	       (unsigned long long)seed, scenario->strict ? " --strict" : "",
+	       scenario->windows ? " --windows" : "", scenario->hosts, scenario->keys,
+	       (long long)((scenario->busy_ns + MS - 1) / MS));
 	tell_faults(scenario->faults);
-	printf("\n  %llu per %.3f s, burst %llu, %s, fail %s, interval %lld ms, staleness %lld ms, "
+	printf("\n  %s %llu per %.3f s, burst %llu, %s, fail %s, interval %lld ms, staleness %lld ms, "
 	       "overshoot %u, load %.1f, cost to %u\n",
+	       weir_algorithm_name(scenario->limit.algorithm),
 	       (unsigned long long)scenario->limit.limit,
 	       (double)scenario->limit.period_ns / 1e9,
 	       (unsigned long long)scenario->limit.burst,
@@ -117,7 +120,8 @@ static void make_small(uint64_t seed)
 {
 	struct restriction restriction = { world.scenario.faults, world.scenario.hosts,
 					   world.scenario.keys, world.scenario.busy_ns,
-					   world.scenario.strict };
+					   world.scenario.strict,
+					   world.scenario.windows };
 	bool less = true;
 
 	for (int turns = 0; less && turns < 100; turns++) {
@@ -238,7 +242,8 @@ int main(int argc, char **argv)
 		{ "table", required_argument, NULL, 'T' }, { "hosts", required_argument, NULL, 'h' },
 		{ "keys", required_argument, NULL, 'k' }, { "ms", required_argument, NULL, 'm' },
 		{ "faults", required_argument, NULL, 'F' },
-		{ "strict", no_argument, NULL, 's' },   { NULL, 0, NULL, 0 },
+		{ "strict", no_argument, NULL, 's' },
+		{ "windows", no_argument, NULL, 'w' }, { NULL, 0, NULL, 0 },
 	};
 	struct restriction restriction = everything;
 	bool must_fail = false, restricted = false;
@@ -257,6 +262,9 @@ int main(int argc, char **argv)
 			return table_of(optarg);
 		case 's':
 			restriction.strict = everything.strict = true;
+			break;
+		case 'w':
+			restriction.windows = everything.windows = true;
 			break;
 		case 'h':
 			restriction.hosts = (unsigned)strtoul(optarg, NULL, 10);

@@ -102,6 +102,34 @@ MUTANTS = {
             "if (0)",
         )],
     },
+    # What the other hosts have includes this one's tokens.
+    "foreign-own": {
+        "windows.c": [(
+            "foreign_word(total - (int64_t)item->used,",
+            "foreign_word(total,",
+        )],
+    },
+    # A window's tokens are sent from its beginning, whatever was acknowledged.
+    "whole-window": {
+        "windows.c": [(
+            "reset ? item->used : item->used - acked",
+            "item->used",
+        )],
+    },
+    # The next window begins with what was acknowledged of the last.
+    "kept-ack": {
+        "windows.c": [(
+            "item->generation &&\n\t       item->base_ns == item->gone_ns;",
+            "item->generation;",
+        )],
+    },
+    # A window is over by the clock that the host had before it heard of Redis.
+    "own-clock": {
+        "windows.c": [(
+            "window_clock_ns(&item->limit, item->time_ns)",
+            "item->time_ns",
+        )],
+    },
     # A leader's successor trusts the marks.
     "no-remark": {
         "resolve.c": [(

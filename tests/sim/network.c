@@ -7,7 +7,6 @@
 #include "tests/sim/sim.h"
 
 #define CLOCK_TOLERANCE_NS SECOND
-#define REDIS_BASE_NS (INT64_C(1700000000) * SECOND)
 #define SNAPSHOTS 8u
 #define SNAPSHOT_NS (250 * MS)
 #define MEASURED_LAG_NS SECOND          /* of the replica, for the table of faults, */
@@ -19,6 +18,10 @@ struct sent_call {
 	struct script_result results[SIM_CALL_ITEMS];
 	uint64_t used[SIM_CALL_ITEMS];
 	unsigned keys[SIM_CALL_ITEMS];
+	struct script_window windows[SIM_CALL_ITEMS];
+	struct script_window_result window_results[SIM_CALL_ITEMS];
+	uint64_t window_used[SIM_CALL_ITEMS];
+	unsigned window_keys[SIM_CALL_ITEMS];
 	unsigned shard;
 	struct script_reply_head {
 		enum script_code code;
@@ -158,6 +161,21 @@ static unsigned key_of(const struct host *host, uint64_t slot)
 	return 0;
 }
 
+static void pack_windows(struct sent_call *sent, const struct host *host, const struct round *round)
+{
+	sent->script.windows = sent->windows;
+	sent->script.window_count = round ? round->window_count : 0;
+	if (sent->script.window_count > SIM_CALL_ITEMS) {
+		sim_fail("a round of %zu windows", sent->script.window_count);
+		sent->script.window_count = 0;
+	}
+	for (unsigned i = 0; i < sent->script.window_count; i++) {
+		memcpy(&sent->windows[i], round->window_blob + i * WIRE_WINDOW, WIRE_WINDOW);
+		sent->window_used[i] = round->windows[i].used;
+		sent->window_keys[i] = key_of(host, round->windows[i].slot);
+	}
+}
+
 static void pack(struct sent_call *sent, const struct host *host, const struct leader_call *call)
 {
 	const struct round *round = call->round;
@@ -182,6 +200,7 @@ static void pack(struct sent_call *sent, const struct host *host, const struct l
 		sent->used[i] = round->items[i].used;
 		sent->keys[i] = key_of(host, round->items[i].slot);
 	}
+	pack_windows(sent, host, round);
 }
 
 /* What the network does with it. */
@@ -217,6 +236,9 @@ static void read_replies(const struct message *message, struct round_reply *repl
 			.last_tag = sent->head.term << 32 | sent->head.seq,
 			.items = (const unsigned char *)sent->results,
 			.count = sent->head.code == SCRIPT_DONE ? (unsigned)sent->script.count : 0,
+			.windows = (const unsigned char *)sent->window_results,
+			.window_count =
+				sent->head.code == SCRIPT_DONE ? (unsigned)sent->script.window_count : 0,
 			.received_ns = host_now(message->process->host),
 		};
 	}
@@ -260,6 +282,8 @@ bool network_call(void *context, const struct leader_call *calls, struct round_r
 		read_replies(message, replies);
 		if (message->executed_ns - message->taken_ns > world.delay_max_ns)
 			world.delay_max_ns = message->executed_ns - message->taken_ns;
+		if (world.now_ns - message->taken_ns > world.round_trip_max_ns)
+			world.round_trip_max_ns = world.now_ns - message->taken_ns;
 	}
 	return message->answered;
 }
@@ -350,12 +374,17 @@ static void execute(struct message *message, struct sent_call *sent, bool first)
 			check_applied(message->life, sent->keys[i], sent->shard, &sent->items[i],
 				      &reply.results[i], sent->used[i],
 				      !first || is_late(message, sent));
+		for (unsigned i = 0; i < sent->script.window_count; i++)
+			check_window_applied(message->life, sent->window_keys[i], &sent->windows[i],
+					     &reply.windows[i], sent->window_used[i],
+					     !first || is_late(message, sent));
 	}
 	if (!first)
 		return;
 	sent->head = (struct script_reply_head){ reply.code, reply.now_ns, reply.live, reply.term,
 						 reply.seq };
 	memcpy(sent->results, reply.results, reply.count * sizeof(reply.results[0]));
+	memcpy(sent->window_results, reply.windows, reply.window_count * sizeof(reply.windows[0]));
 }
 
 static void execute_lease(const struct message *message, struct sent_lease *sent, bool first)
@@ -539,12 +568,31 @@ void redis_lease(unsigned key, int64_t *debt_ns, int64_t *left_ns)
 			 debt_ns, left_ns);
 }
 
+int64_t redis_virtual_ns(unsigned key)
+{
+	unsigned shard = slot_shard(world.hosts[0].fingerprints[key].low);
+
+	return REDIS_BASE_NS + world.now_ns + world.shards[shard].slip_ns;
+}
+
+int64_t redis_window(unsigned key, uint64_t *index)
+{
+	unsigned shard = slot_shard(world.hosts[0].fingerprints[key].low);
+	uint8_t bytes[SCRIPT_NAME_BYTES];
+	int64_t end_ns = 0, tokens;
+
+	name_of(key, bytes);
+	tokens = script_model_window(redis.shards[shard], bytes, &end_ns);
+	*index = (uint64_t)end_ns / world.limit.period_ns - 1;
+	return tokens;
+}
+
 int64_t redis_debt_ns(unsigned key)
 {
 	const struct fingerprint *name = &world.hosts[0].fingerprints[key];
 	unsigned shard = slot_shard(name->low);
 	uint8_t bytes[SCRIPT_NAME_BYTES];
-	int64_t tat_ns, now_ns = REDIS_BASE_NS + world.now_ns + world.shards[shard].slip_ns;
+	int64_t tat_ns, now_ns = redis_virtual_ns(key);
 
 	name_of(key, bytes);
 	tat_ns = script_model_tat_ns(redis.shards[shard], bytes);

@@ -114,6 +114,33 @@ static uint32_t draw_faults(void)
 	return faults;
 }
 
+/* Long enough for all that is asked of them in the quiet. */
+static void draw_windows(struct scenario *scenario)
+{
+	static const struct weir_limit limits[] = {
+		{ .limit = 100, .period_ns = 1000000000 },
+		{ .limit = 1000, .period_ns = 1000000000 },
+		{ .limit = 30, .period_ns = 2000000000 },
+		{ .limit = 7, .period_ns = 1000000000 },
+		{ .limit = 300, .period_ns = 3000000000 },
+		{ .limit = 3, .period_ns = 1000000000 },
+		{ .limit = 997, .period_ns = 2000000000 },
+	};
+	int64_t longest_ns;
+
+	scenario->limit = limits[pick(sizeof(limits) / sizeof(limits[0]))];
+	scenario->limit.algorithm = pick(2) ? WEIR_FIXED_WINDOW : WEIR_SLIDING_WINDOW;
+	if (scenario->cost_max > scenario->limit.limit)
+		scenario->cost_max = (unsigned)scenario->limit.limit;
+	longest_ns = (int64_t)scenario->limit.period_ns / 20;
+	if (scenario->interval_ns > longest_ns)
+		scenario->interval_ns = longest_ns;
+	/* A Redis that was emptied has lost its virtual clock, and one whose own clock was
+	 * stepped back as well begins windows of the past again: no bound covers that. */
+	if (scenario->faults & (1u << FAULT_FLUSH | 1u << FAULT_FAILOVER))
+		scenario->faults &= ~(1u << FAULT_REDIS_CLOCK);
+}
+
 void scenario_draw(uint64_t seed, const struct restriction *restriction,
 		   struct scenario *scenario)
 {
@@ -146,6 +173,10 @@ void scenario_draw(uint64_t seed, const struct restriction *restriction,
 		scenario->consistency = WEIR_STRICT;
 		scenario->fail_mode = WEIR_FAIL_CLOSED;
 		scenario->faults &= ~(1u << FAULT_GIVE_BACK);
+	}
+	if (restriction->windows) {
+		scenario->windows = true;
+		draw_windows(scenario);
 	}
 	scenario->faults &= restriction->faults;
 	if (scenario->hosts > restriction->hosts)

@@ -30,6 +30,7 @@
 
 #define MS INT64_C(1000000)
 #define SECOND INT64_C(1000000000)
+#define REDIS_BASE_NS (INT64_C(1700000000) * SECOND)     /* its clock at true time 0 */
 
 #define SIM_HOSTS 100u
 #define SIM_KEYS 3u
@@ -37,6 +38,7 @@
 #define SIM_LIVES 160u          /* makings of segments, of all hosts together */
 #define SIM_CALL_ITEMS 16u
 #define SIM_ALTERNATIVES 24u
+#define SIM_WINDOWS 128u        /* of a key, in one run */
 
 /* ---- Scenario ---------------------------------------------------------- */
 
@@ -81,6 +83,7 @@ struct scenario {
 	bool cuts;                      /* what is lost goes with its connection: that shows */
 	int64_t timeout_ns;             /* of a call */
 	bool strict;                    /* leases, and all of their faults */
+	bool windows;                   /* fixed or sliding, and hosts whose clocks are wrong */
 	bool measure;                   /* for the table: no history is kept, */
 	int64_t disaster_ns;            /* and disasters come when it says: first at this time, */
 	int64_t every_ns;               /* then in such distances; 0: only once */
@@ -94,6 +97,7 @@ struct restriction {
 	unsigned keys;
 	int64_t busy_ns;
 	bool strict;                    /* mode strict, whatever the seed says */
+	bool windows;                   /* and so on */
 };
 
 void scenario_draw(uint64_t seed, const struct restriction *restriction,
@@ -126,6 +130,18 @@ struct charge {
 	unsigned life;
 };
 
+/* What is true of a bucket that counts windows, in one making of a segment. */
+struct own_window {
+	uint64_t index;                 /* which one it counts, in the cluster's time */
+	uint64_t admitted;              /* in that one, with a fresh view */
+	uint64_t unmerged;              /* the most that it had so */
+	uint64_t applied_index;         /* which one Redis was told of last, */
+	uint64_t applied;               /* and how many tokens since it begun to count it, */
+	uint64_t earlier;               /* and before, */
+	bool refused;                   /* for its last one had not begun: it goes back, */
+	uint64_t refused_index;         /* unless that is not known, as the answer was lost */
+};
+
 /* What is true of a key's bucket in one making of a segment. */
 struct truth {
 	int64_t applied_ns;             /* by Redis, as far as this host may know */
@@ -137,6 +153,7 @@ struct truth {
 	int64_t first_unmerged_ns;      /* true time; negative: all is merged */
 	uint64_t merged;
 	int64_t consumed;               /* tokens taken, less those given back */
+	struct own_window window;
 };
 
 struct life {
@@ -176,6 +193,17 @@ struct host {
 	struct fingerprint fingerprints[SIM_KEYS];
 };
 
+/* A window of a key, of all hosts. */
+struct window {
+	uint64_t index;
+	uint64_t admitted;              /* with fresh views */
+	uint64_t unmerged;              /* the most that each host had so, added up */
+	uint64_t cost_max;
+	unsigned crashes;               /* before it began */
+	unsigned forgotten;
+	bool early;                     /* a host was in it before its time */
+};
+
 struct key {
 	int64_t all_ns;                 /* time of the ideal bucket of all hosts, true time */
 	int64_t over_ns;                /* its largest excess over the limit */
@@ -189,6 +217,9 @@ struct key {
 	int64_t owed_ns;                /* Redis' debt when it was last made to forget, */
 	int64_t owed_at_ns;             /* and when that was */
 	int64_t window_max_ns;          /* the largest window's charges */
+	uint64_t inexact_to;            /* windows that Redis may have forgotten something of */
+	unsigned window_count;
+	struct window windows[SIM_WINDOWS];
 };
 
 struct shard_truth {
@@ -212,6 +243,7 @@ struct world {
 	int64_t delay_max_ns;           /* from snapshot to execution, of calls answered */
 	int64_t flight_max_ns;          /* of all calls that Redis executed */
 	int64_t unmerged_max_ns;        /* W */
+	int64_t round_trip_max_ns;      /* from snapshot to answer, of calls answered */
 	unsigned forgotten;             /* times that Redis lost state */
 	unsigned crashes;
 	uint64_t calls;
@@ -293,6 +325,10 @@ void redis_step_clock(int64_t step_ns);
 void redis_lease(unsigned key, int64_t *debt_ns, int64_t *left_ns);
 /* How far KEY is in debt at Redis now. */
 int64_t redis_debt_ns(unsigned key);
+/* The tokens of the window of KEY that Redis keeps, and which one it is; -1: none. */
+int64_t redis_window(unsigned key, uint64_t *index);
+/* The cluster's time for KEY. */
+int64_t redis_virtual_ns(unsigned key);
 /* When it answers again, at the latest. */
 int64_t redis_up_ns(void);
 
@@ -325,5 +361,19 @@ void check_clock(unsigned shard, int64_t virtual_ns);
 void check_unmerged(const struct host *host);
 void check_busy_end(void);
 void check_quiet_end(void);
+
+/* ---- check_windows.c --------------------------------------------------- */
+
+/* A host's clock is wrong by that much till it has heard of Redis. */
+void windows_set_clock(struct host *host, int64_t error_ns);
+void check_window_admitted(struct host *host, unsigned key, uint64_t cost, bool stale,
+			   uint64_t now_ns, const struct word_pair *after);
+void check_window_host(const struct host *host, unsigned key, struct word_pair state);
+void check_window_applied(unsigned life, unsigned key, const struct script_window *item,
+			  const struct script_window_result *result, uint64_t used, bool late);
+void check_windows_forgotten(void);
+/* Nothing is charged for LONG_NS: do all keys' windows last so long from now on? */
+bool windows_last(int64_t long_ns);
+void check_windows_agree(void);
 
 #endif

@@ -14,6 +14,7 @@
 
 #define HOST_BASE_NS 10000000000000ull
 #define KEY_LENGTH 5u
+#define CLOCKS_APART_NS (5 * SECOND)
 
 struct world world;
 bool sim_tracing;
@@ -187,6 +188,9 @@ static void begin_life(struct host *host)
 	/* Its clock starts somewhere, too. */
 	host->base_ns = HOST_BASE_NS + sim_below(STREAM_REQUESTS, 1000000000000u);
 	memcpy(host->segment->header, pristine, host->segment->size);
+	if (world.scenario.windows)
+		windows_set_clock(host, (int64_t)sim_below(STREAM_REQUESTS, 2 * CLOCKS_APART_NS) -
+						CLOCKS_APART_NS);
 	set_policy(host);
 	for (unsigned i = 0; i < SIM_PROCESSES; i++)
 		process_start(host, &host->processes[i]);
@@ -235,7 +239,11 @@ static void ask(struct host *host, unsigned key, uint64_t cost, bool force)
 	hash_in((uint64_t)world.now_ns ^ (uint64_t)admitted << 63);
 	if (force && !admitted)
 		sim_fail("host %u key %u: a token cannot be forced", host->number, key);
-	if (admitted && bucket_of(host, key, &ref, &after))
+	admitted = admitted && bucket_of(host, key, &ref, &after);
+	if (admitted && world.scenario.windows)
+		check_window_admitted(host, key, cost, decision.reason == WEIR_REASON_STALE,
+				      request.now_ns, &after);
+	else if (admitted)
 		check_admitted(host, key, cost, decision.reason == WEIR_REASON_STALE,
 			       request.now_ns, &before, &after);
 	if (!world.scenario.measure)
@@ -273,7 +281,8 @@ static void client(unsigned number)
 
 	if (world.quiet)
 		return;
-	check_offered(key, cost);
+	if (!world.scenario.windows)
+		check_offered(key, cost);
 	ask(&world.hosts[number], key, cost, false);
 	if (sim_has(FAULT_GIVE_BACK) && sim_chance(STREAM_FAULTS + FAULT_GIVE_BACK, 0.03))
 		give_back(&world.hosts[number], key);
@@ -460,6 +469,15 @@ static void world_begin(const struct scenario *scenario)
 		next_disaster(fault);
 }
 
+/* Until all keys' windows last as long as that. */
+static void await_window(int64_t long_ns)
+{
+	int64_t step_ns = (int64_t)world.limit.period_ns / 64;
+
+	for (unsigned i = 0; i < 256 && !world.failed && !windows_last(long_ns); i++)
+		run_until(world.now_ns + step_ns);
+}
+
 /* What one host resets is soon reset at Redis. */
 static void reset_all(void)
 {
@@ -470,6 +488,12 @@ static void reset_all(void)
 	}
 	run_until(world.now_ns + 3 * world.scenario.interval_ns + 100 * MS);
 	for (unsigned key = 0; key < world.scenario.keys; key++) {
+		uint64_t index;
+
+		if (world.scenario.windows && redis_window(key, &index) > 0)
+			sim_fail("key %u: it was reset, and Redis counts %lld tokens in window %llu",
+				 key, (long long)redis_window(key, &index),
+				 (unsigned long long)index);
 		if (redis_debt_ns(key) > 0)
 			sim_fail("key %u: it was reset, and Redis has a debt of %lld ns", key,
 				 (long long)redis_debt_ns(key));
@@ -482,6 +506,7 @@ static void run_quiet(void)
 {
 	const struct scenario *scenario = &world.scenario;
 	int64_t settle_ns = 3 * SECOND + 8 * scenario->interval_ns;
+	int64_t ask_ns = 8 * scenario->interval_ns + 100 * MS + (scenario->strict ? 2 * SECOND : 0);
 
 	world.quiet = true;
 	sim_trace("quiet from here");
@@ -497,14 +522,17 @@ static void run_quiet(void)
 		replace_dead(host);
 	}
 	run_until(world.now_ns + settle_ns);
+	if (scenario->windows)
+		await_window(ask_ns);
 	for (unsigned i = 0; i < scenario->hosts && !world.failed; i++) {
 		world.hosts[i].unsettled = false;
 		for (unsigned key = 0; key < scenario->keys; key++)
 			ask(&world.hosts[i], key, 1, true);
 	}
-	run_until(world.now_ns + 8 * scenario->interval_ns + 100 * MS +
-		  (scenario->strict ? 2 * SECOND : 0));
-	if (!world.failed)
+	run_until(world.now_ns + ask_ns);
+	if (!world.failed && scenario->windows)
+		check_windows_agree();
+	else if (!world.failed)
 		check_quiet_end();
 	if (!world.failed && scenario->faults >> FAULT_GIVE_BACK & 1)
 		reset_all();
@@ -514,7 +542,7 @@ bool sim_run(const struct scenario *scenario)
 {
 	world_begin(scenario);
 	run_until(scenario->busy_ns);
-	if (!world.failed)
+	if (!world.failed && !scenario->windows)
 		check_busy_end();
 	if (!world.failed && !scenario->measure)
 		run_quiet();
