@@ -136,7 +136,7 @@ struct own_window {
 	uint64_t admitted;              /* in that one, with a fresh view */
 	uint64_t unmerged;              /* the most that it had so */
 	uint64_t applied_index;         /* which one Redis was told of last, */
-	uint64_t applied;               /* and how many tokens since it begun to count it, */
+	uint64_t applied;               /* and how many tokens since it began to count it, */
 	uint64_t earlier;               /* and before, */
 	bool refused;                   /* for its last one had not begun: it goes back, */
 	uint64_t refused_index;         /* unless that is not known, as the answer was lost */
