@@ -32,6 +32,7 @@
 #include "shm/bucket.h"
 #include "shm/gcra.h"
 
+#define HORIZON_MAX_NS 1000000000ull
 #define REFRESH_INTERVALS 32    /* after these without a charge, a bucket is idle */
 
 /* ---- Tokens and time --------------------------------------------------- */
@@ -53,8 +54,10 @@ static uint64_t tau_ns(const struct limit *limit)
 static uint64_t horizon_ns(const struct leases *leases)
 {
 	uint64_t interval = leases_interval_ns(leases);
+	uint64_t trips = 20 * leases->trip_ns;
 
-	return 20 * leases->trip_ns > interval ? 20 * leases->trip_ns : interval;
+	trips = trips < HORIZON_MAX_NS ? trips : HORIZON_MAX_NS;
+	return trips > interval ? trips : interval;
 }
 
 /* Counts of tokens go round. */

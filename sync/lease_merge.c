@@ -262,7 +262,7 @@ bool leases_merge(struct leases *leases, const struct lease_call *call,
 	shard->virtual_ns = reply->virtual_ns;
 	shard->virtual_at_ns = call->sent_ns;
 	shard->virtual_got_ns = reply->got_ns;
-	leases->trip_ns = reply->got_ns - call->sent_ns;
+	leases->trip_ns = (7 * leases->trip_ns + (reply->got_ns - call->sent_ns)) / 8;
 	if (reply->code == LEASE_QUARANTINE) {
 		shard->has_tenure = false;
 		return true;

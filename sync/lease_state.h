@@ -62,7 +62,7 @@ struct leases {
 	uint32_t calls;
 	uint64_t retry_ns;
 	uint64_t due_ns;
-	uint64_t trip_ns;               /* how long the last call took */
+	uint64_t trip_ns;               /* how long calls take, smoothed */
 	struct lease_shard shards[SYNC_SHARDS];
 };
 

@@ -393,7 +393,7 @@ static int64_t bound_ns(unsigned shard)
 	uint64_t cap = cap_tokens();
 
 	if (world.scenario.strict)
-		return world.shards[shard].gained_ns + drift_ns();
+		return drift_ns();
 	if (world.scenario.consistency == WEIR_BOUNDED)
 		each = (int64_t)(cap > world.admitted_costs_max ? cap : world.admitted_costs_max) *
 		       world.token_ns;

@@ -130,6 +130,23 @@ MUTANTS = {
             "item->time_ns",
         )],
     },
+    # Mode strict: a Redis that has forgotten, or is another, grants at once.
+    "no-quarantine": {
+        "lease_model.c": [(
+            "model->end_ns = call->clock_ns + TTL_NS;",
+            "model->end_ns = call->clock_ns - WIRE_SECOND * 86400;",
+        )],
+    },
+    # What is given back is told without being taken away.
+    "keep-credit": {
+        "credit.c": [(
+            "lower = (state_used(state) + (keep < left ? keep : left)) & WEIR_COUNT_MAX;",
+            "lower = (state_used(state) + left + 0 * keep) & WEIR_COUNT_MAX;",
+        ), (
+            ".after = lower >> STATE_USED_SHIFT,",
+            ".after = (state_used(state) + keep) & WEIR_COUNT_MAX,",
+        )],
+    },
     # A leader's successor trusts the marks.
     "no-remark": {
         "resolve.c": [(

@@ -393,7 +393,8 @@ static void disaster(unsigned fault)
 		crash(host);
 		break;
 	case FAULT_PARTITION:
-		host->cut_until_ns = world.now_ns + sim_exponential_ns(stream, 1e9);
+		host->cut_until_ns = world.now_ns +
+				     sim_exponential_ns(stream, world.scenario.strict ? 4e9 : 1e9);
 		break;
 	default:
 		break;
