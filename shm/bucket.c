@@ -309,35 +309,48 @@ static bool crosses(uint64_t left, uint64_t cost)
 	return left == cost || __builtin_clzll(left) != __builtin_clzll(left - cost);
 }
 
+/* What a charge in mode strict relied on. */
+struct credit_seen {
+	uint64_t until_ns;
+	uint64_t word;
+};
+
 /* In mode strict, only what the cluster has leased to this host may be spent. */
-static void apply_credit(const struct bucket_ref *ref, const struct bucket_state *before,
-			 const struct bucket_request *request, struct verdict *verdict)
+static struct credit_seen apply_credit(const struct bucket_ref *ref,
+				       const struct bucket_state *before,
+				       const struct bucket_request *request,
+				       struct verdict *verdict)
 {
-	uint64_t credit = atomic_load_acquire(&ref->slot->merged);              /* E8 */
-	uint64_t left = bucket_credit(ref->generation, before->used, credit);
+	/* In this order: who finds the lease renewed finds no credit of an earlier one. */
+	uint64_t until = atomic_load_acquire(request->lease_until_ns);          /* E14 */
+	struct credit_seen seen = { until, atomic_load_acquire(&ref->slot->merged) };   /* E8 */
+	uint64_t left = bucket_credit(ref->generation, before->used, seen.word);
 
 	if (request->cost <= left) {
 		verdict->hurry = crosses(left, request->cost);
-		return;
+		return seen;
 	}
 	verdict->allowed = false;
 	verdict->unleased = true;
 	verdict->hurry = true;
 	verdict->retry_after_ns = request->merge_ns;
+	return seen;
 }
 
-/* After the charge: did the credit cover it, and still does?  The process may have
- * been stopped since it looked. */
-static bool credit_held(const struct bucket_ref *ref, const struct bucket_state *after,
-			const struct bucket_request *request)
+/*
+ * After the charge: did the credit that was seen cover it?  The process may have been
+ * stopped since it looked.  It did if the lease that was seen still runs, and the credit
+ * was not lowered.  What the credit is by now proves nothing: a leader that has seen the
+ * charge counts it as used, and grants on top of it.
+ */
+static bool credit_held(const struct bucket_ref *ref, const struct bucket_request *request,
+			const struct credit_seen *seen)
 {
 	uint64_t now = request->own_clock ? clock_ns(CLOCK_BOOTTIME) : request->now_ns;
-	uint64_t until = atomic_load_acquire(request->lease_until_ns);          /* E14 */
-	uint64_t credit = atomic_load_acquire(&ref->slot->merged);              /* E15 */
+	uint64_t word = atomic_load_acquire(&ref->slot->merged);                /* E15 */
 
-	uint64_t start = (after->used - request->cost) & WEIR_COUNT_MAX;
-
-	return now < until && bucket_credit(ref->generation, start, credit) >= request->cost;
+	return now < seen->until_ns && ((word ^ seen->word) & CREDIT_LOWERED_MASK) == 0 &&
+	       ((word ^ seen->word) & GENERATION_MASK) == 0;
 }
 
 /* The charge stays, and the answer is no. */
@@ -456,6 +469,7 @@ enum bucket_result bucket_apply(const struct bucket_ref *ref, const struct limit
 	bool capped = asks && request->queue && !leased;
 
 	for (int attempt = 0; attempt < CHANGE_ATTEMPTS; attempt++) {
+		struct credit_seen seen = { 0, 0 };
 		struct bucket_state before, after;
 		struct word_pair state;
 		uint64_t merged = 0;
@@ -475,7 +489,7 @@ enum bucket_result bucket_apply(const struct bucket_ref *ref, const struct limit
 			apply_cap(limit, unmerged_of(ref, limit, &before, request, merged),
 				  request, verdict);
 		if (leased && verdict->allowed)
-			apply_credit(ref, &before, request, verdict);
+			seen = apply_credit(ref, &before, request, verdict);
 		/* Also if the view denies: another host may reset the bucket. */
 		if (leased && !verdict->allowed && !verdict->never &&
 		    request->operation != BUCKET_PEEK) {
@@ -509,7 +523,7 @@ enum bucket_result bucket_apply(const struct bucket_ref *ref, const struct limit
 			if (request->operation == BUCKET_RESET && request->foreign)
 				atomic_store_relaxed(&ref->slot->foreign, 0);
 			if (leased && request->operation == BUCKET_SPEND &&
-			    !credit_held(ref, &after, request))
+			    !credit_held(ref, request, &seen))
 				refuse(request, verdict);
 			add_remaining(limit, &after, request, verdict);
 			return BUCKET_DONE;

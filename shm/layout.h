@@ -85,6 +85,10 @@ _Static_assert(sizeof(struct slot) == CACHE_LINE, "a decision touches one line")
 #define STATE_EPOCH_MASK (3ull << 18)
 #define STATE_USED_SHIFT 20
 
+/* In merged, of mode strict. */
+#define CREDIT_LOWERED_UNIT (1ull << 16)
+#define CREDIT_LOWERED_MASK (0xfull << 16)
+
 #define MERGED_WINDOW_SHIFT 16
 #define MERGED_WINDOW_MASK 0xf0000ull
 

@@ -5,22 +5,21 @@
  * What.  The word merged of its slot is the limit: the tokens that used may reach.
  * Decisions compare (shm/bucket.c); only leaders change it.
  *
- * Invariant.  Whoever is admitted finds, after its compare-and-swap of the state,
- * that used is within the limit; whoever lowers the limit reads used after that.
- * Both are full barriers (E15), so of a charge that comes at the same moment either
- * the leader sees the tokens, or the charge sees the lower limit and is no admission.
+ * Invariant.  Whoever is admitted finds, after its compare-and-swap of the state, that
+ * the credit was not lowered since it looked; whoever lowers it reads used after that.
+ * Both are full barriers (E15), so of a charge that comes at the same moment either the
+ * leader sees the tokens, or the charge sees that the credit was lowered and is no
+ * admission.
  *
- * A leader that was stopped must not bring back a limit that the next one has taken
- * away: bits 16-19 of the word count how often the credit was lowered, and raising
- * compares them.  They are the same again after sixteen times.
+ * How often it was lowered is in bits 16-19 of the word.  A leader that was stopped
+ * compares them too, before it raises the credit: it must not bring back what the next
+ * one has taken away.  They are the same again after sixteen times.
  */
 #include "sync/lease.h"
 
 #include "shm/bucket.h"
 
 #define CREDIT_ATTEMPTS 256
-#define LOWERED_UNIT (1ull << 16)
-#define LOWERED_MASK (0xfull << 16)
 
 uint64_t credit_word(const struct bucket_ref *ref)
 {
@@ -39,7 +38,7 @@ bool credit_lower(const struct segment *segment, const struct bucket_ref *ref, u
 			return false;
 		left = bucket_credit(ref->generation, state_used(state), word);
 		lower = (state_used(state) + (keep < left ? keep : left)) & WEIR_COUNT_MAX;
-		lower = lower << STATE_USED_SHIFT | ((word + LOWERED_UNIT) & LOWERED_MASK) |
+		lower = lower << STATE_USED_SHIFT | ((word + CREDIT_LOWERED_UNIT) & CREDIT_LOWERED_MASK) |
 			ref->generation;
 		if (!round_term_holds(segment, term))
 			return false;
@@ -62,7 +61,7 @@ bool credit_raise(const struct segment *segment, const struct bucket_ref *ref, u
 		  uint64_t limit, uint64_t term)
 {
 	uint64_t word = (limit & WEIR_COUNT_MAX) << STATE_USED_SHIFT |
-			(expected & LOWERED_MASK) | ref->generation;
+			(expected & CREDIT_LOWERED_MASK) | ref->generation;
 
 	return round_term_holds(segment, term) &&
 	       atomic_cas_acq_rel(&ref->slot->merged, &expected, word);         /* E8 */
