@@ -249,8 +249,10 @@ static bool wants_call(const struct leases *leases, const struct lease *lease,
 		*due_ns = lease->not_before_ns;
 		return lease->not_before_ns <= now_ns;
 	}
-	/* All else is regular: news, and what is not needed any more. */
-	if (!demand->news && demand->left <= 2 * demand->target && demand->target > 0)
+	/* All else is regular: news, what is not needed any more, and an end that was not
+	 * acknowledged yet. */
+	if (!lease->ending && !demand->news && demand->target > 0 &&
+	    demand->left <= 2 * demand->target)
 		return false;
 	*due_ns = regular;
 	return regular <= now_ns;
