@@ -481,6 +481,17 @@ struct weir_sync_status {
 	uint64_t unmerged_tokens;       /* consumed here and not in a view yet */
 	uint64_t hosts;                 /* alive at the last round; 0: not known */
 	uint64_t largest_cap;           /* tokens; WEIR_NEVER where no cap is in force */
+	uint64_t strict_policies;       /* hosts together exceed their limits by 0 tokens */
+	uint64_t leased_shards;         /* of the 8: this host's lease there runs */
+	uint64_t quarantined_shards;    /* of the 8: Redis is new, or has forgotten, and grants
+					 * nothing for 2 s, as of its last answer */
+	uint64_t lease_left_ns;         /* until the first lease lapses if Redis is silent */
+	uint64_t tenure_ns;             /* for how long the youngest has run without a gap */
+	uint64_t epoch;                 /* a digest: hosts that know the same Redis have the
+					 * same; 0: some shards' is not known */
+	uint64_t credit_tokens;         /* of strict policies, that this host may spend now */
+	uint64_t leases;                /* buckets that have them */
+	uint64_t unleased;              /* requests denied here for want of credit */
 	char last_error[256];           /* of this process's thread; "" if none */
 	uint64_t disagreeing;           /* policies that another host has otherwise */
 	bool follows;                   /* are policies that are published applied here? */
@@ -511,6 +522,17 @@ struct weir_disagreement {
  * charge. */
 size_t weir_sync_disagreements(const struct weir *weir, struct weir_disagreement *list,
 			       size_t capacity);
+
+/* What this host may spend of a policy of mode strict. */
+struct weir_lease {
+	char policy[WEIR_NAME_MAX + 1];
+	uint64_t tokens;                /* of credit, in all buckets of the policy */
+	uint64_t buckets;               /* that have some */
+};
+
+/* Fill LIST with up to CAPACITY policies of mode strict, in no order.  Returns how
+ * many there are.  Looks at every slot, once for each of them. */
+size_t weir_sync_leases(const struct weir *weir, struct weir_lease *list, size_t capacity);
 
 /* Publish policies NAMES of the segment, COUNT of them, or (NULL) all, as they are here:
  * hosts that follow apply them within a second.  A publication has all that was ever

@@ -149,7 +149,9 @@ struct shard_record {
 	uint64_t virtual_part_ns;
 	uint64_t virtual_at_ns;         /* and ours when it was asked */
 	uint64_t lost_ns;               /* ours when Redis was found to have forgotten */
-	uint64_t for_leaders[2];
+	uint64_t lease_since_ns;        /* strict: when this host's tenure began; 0: in
+					 * quarantine, or not known */
+	uint64_t lease_epoch;           /* strict: a digest of the epoch; 0: not known */
 };
 _Static_assert(sizeof(struct shard_record) == 2 * CACHE_LINE, "");
 

@@ -11,6 +11,7 @@
 #include "shm/policy_table.h"
 #include "shm/report.h"
 #include "src/handle.h"
+#include "src/leases.h"
 #include "src/quiet_pipe.h"
 #include "sync/erase.h"
 #include "sync/leader.h"
@@ -255,6 +256,7 @@ int weir_sync_status(const struct weir *weir, struct weir_sync_status *status,
 	status->unmerged_tokens = unmerged_tokens(segment);
 	status->longest_unmerged_ns = longest_unmerged(header, status->unmerged_tokens > 0);
 	status->largest_cap = largest_cap(segment);
+	leases_status(segment, clock_now_ns(), status);
 	status_of_shards(segment, status);
 	status->follows = atomic_load_relaxed(&header->sync.follow) != 0;
 	status->published = atomic_load_relaxed(&header->others.published);

@@ -246,6 +246,26 @@ static void renew(struct shard_record *shard, uint64_t until_ns)
 	}
 }
 
+/* For people: which epoch Redis is in, and since when this host holds its tenure. */
+static void tell_tenure(struct shard_record *record, const struct lease_call *call,
+			const struct lease_reply *reply)
+{
+	uint64_t digest = 0xcbf29ce484222325u, since = 0;       /* FNV-1a */
+
+	for (size_t i = 0; i < sizeof(reply->epoch); i++)
+		digest = (digest ^ reply->epoch[i]) * 0x100000001b3u;
+	if (reply->has_tenure) {
+		uint64_t began = (uint64_t)wire_get32(reply->tenure) * (uint64_t)WIRE_SECOND +
+				 wire_get32(reply->tenure + 4);
+		uint64_t age = reply->virtual_ns > began ? reply->virtual_ns - began : 0;
+
+		since = age < call->sent_ns ? call->sent_ns - age : 1;
+	}
+	/* Relaxed: numbers that are good by themselves. */
+	atomic_store_relaxed(&record->lease_epoch, digest | 1);
+	atomic_store_relaxed(&record->lease_since_ns, since);
+}
+
 bool leases_merge(struct leases *leases, const struct lease_call *call,
 		  const struct lease_reply *reply, uint64_t now_ns)
 {
@@ -262,6 +282,7 @@ bool leases_merge(struct leases *leases, const struct lease_call *call,
 	shard->virtual_ns = reply->virtual_ns;
 	shard->virtual_at_ns = call->sent_ns;
 	shard->virtual_got_ns = reply->got_ns;
+	tell_tenure(&leases->segment->shards[call->shard], call, reply);
 	leases->trip_ns = (7 * leases->trip_ns + (reply->got_ns - call->sent_ns)) / 8;
 	if (reply->code == LEASE_QUARANTINE) {
 		shard->has_tenure = false;

@@ -12,166 +12,36 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "tests/fixture.h"
 #include "tests/redis_server.h"
+#include "tests/strict_fixture.h"
 
 #define HOSTS 3
 #define LOST 2          /* tokens, at most: a process that is held up between its look and its
 			 * charge, while the credit is taken back, has spent and is denied */
-#define PATIENCE 10000          /* looks, a millisecond apart */
 
 static struct redis_server *server, *shared;
-static struct weir *hosts[HOSTS];
-static weir_policy_id ids[HOSTS];
 
-static const char secret[WEIR_SECRET_SIZE + 1] = "sixteen bytes...";
-
-static void nap(void)
+static const char *url_of_server(void)
 {
-	struct timespec millisecond = { .tv_nsec = 1000000 };
+	static char url[256];
 
-	nanosleep(&millisecond, NULL);
-}
-
-#define wait_until(condition) \
-	do { \
-		int looks = 0; \
-		while (!(condition) && looks++ < PATIENCE) \
-			nap(); \
-		ck_assert_msg(looks <= PATIENCE, "never came: %s", #condition); \
-	} while (0)
-
-/* ---- Hosts ------------------------------------------------------------- */
-
-static bool ask(int host, const char *key, uint64_t cost, struct weir_decision *decision)
-{
-	return weir_allow_n(hosts[host], ids[host], key, strlen(key), cost, decision);
-}
-
-static struct weir_decision look(int host, const char *key)
-{
-	struct weir_request request = { .policy = ids[host], .key = key,
-					.key_length = strlen(key), .cost = 1 };
-	struct weir_decision decision;
-
-	weir_status(hosts[host], &request, &decision);
-	return decision;
-}
-
-/* Has the host a lease, so that the cluster's view decides? */
-static bool is_leased(int host, const char *key)
-{
-	return look(host, key).reason != WEIR_REASON_STALE;
+	snprintf(url, sizeof(url), "unix://%s?command_ms=500", redis_server_socket(server));
+	return url;
 }
 
 static void start(int host)
 {
-	struct weir_sync_options options;
 	struct weir_error error;
-	char url[256];
 
-	snprintf(url, sizeof(url), "unix://%s?command_ms=500", redis_server_socket(server));
-	weir_sync_options_init(&options);
-	options.url = url;
-	options.interval_ns = 20 * MS;
-	options.max_staleness_ns = 400 * MS;
-	options.expected_hosts = HOSTS;
-	ck_assert_msg(weir_sync_start(hosts[host], &options, &error) == 0, "%s", error.message);
-}
-
-static void create_hosts(const char *limit, enum weir_fail_mode fail_mode)
-{
-	struct weir_policy policy = fixture_policy("api", limit);
-	struct weir_options options;
-
-	policy.consistency = WEIR_STRICT;
-	policy.fail_mode = fail_mode;
-	weir_options_init(&options);
-	options.slots = 1024;
-	options.sync = true;
-	options.secret = secret;
-	for (int i = 0; i < HOSTS; i++) {
-		hosts[i] = fixture_open(&options);
-		ck_assert_int_eq(weir_policy_set(hosts[i], &policy, 1, NULL), 0);
-		ids[i] = weir_policy_find(hosts[i], "api");
-	}
+	ck_assert_msg(host_start(hosts[host], url_of_server(), HOSTS, &error) == 0, "%s",
+		      error.message);
 }
 
 static void open_hosts(const char *limit, enum weir_fail_mode fail_mode)
 {
-	create_hosts(limit, fail_mode);
-	for (int i = 0; i < HOSTS; i++)
-		start(i);
-}
-
-static void close_hosts(void)
-{
-	for (int i = 0; i < HOSTS; i++) {
-		weir_close(hosts[i]);
-		hosts[i] = NULL;
-	}
-}
-
-/* An epoch begins with an empty bucket for every key: make KEY's a full one. */
-static void fill(const char *key)
-{
-	struct weir_request request = { .policy = ids[0], .key = key,
-					.key_length = strlen(key) };
-	struct weir_decision decision;
-
-	for (int i = 0; i < HOSTS; i++)
-		wait_until(is_leased(i, key));
-	/* Ask, so that it has a bucket: again if the lease has lapsed meanwhile. */
-	wait_until(!ask(0, key, 1, &decision) && look(0, key).reset_after_ns > 0);
-	weir_reset(hosts[0], &request, &decision);
-}
-
-/* As a caller that honours retry_after, within reason. */
-static void honour(const struct weir_decision *decision)
-{
-	uint64_t ns = decision->retry_after_ns < 20 * MS ? decision->retry_after_ns : 20 * MS;
-	struct timespec wait = { .tv_nsec = (long)ns };
-
-	nanosleep(&wait, NULL);
-}
-
-static void take(int host, const char *key, int count)
-{
-	for (int i = 0; i < count; i++) {
-		struct weir_decision decision;
-
-		for (int looks = 0; !ask(host, key, 1, &decision); looks++) {
-			ck_assert_msg(looks < PATIENCE && decision.retry_after_ns != WEIR_NEVER,
-				      "token %d of host %d never came: reason %s", i, host,
-				      weir_reason_name(decision.reason));
-			honour(&decision);
-		}
-	}
-}
-
-/* All that can be had now of KEY by the hosts from FIRST on. */
-static uint64_t take_all(int first, const char *key)
-{
-	uint64_t admitted = 0;
-	int denied = 0;
-
-	while (denied < 60 * HOSTS) {
-		for (int i = first; i < HOSTS; i++) {
-			struct weir_decision decision;
-
-			if (ask(i, key, 1, &decision)) {
-				admitted++;
-				denied = 0;
-			} else {
-				denied++;
-				honour(&decision);
-			}
-		}
-	}
-	return admitted;
+	strict_open(HOSTS, url_of_server(), limit, fail_mode);
 }
 
 static bool all_agree(const char *key, uint64_t most)
@@ -193,18 +63,18 @@ START_TEST(test_thirty_each)
 	uint64_t left, admitted;
 
 	open_hosts("100/365d", WEIR_FAIL_CLOSED);
-	fill("customer");
+	strict_fill("customer");
 	for (int round = 0; round < 30; round++) {
 		for (int i = 0; i < HOSTS; i++)
-			take(i, "customer", 1);
+			strict_take(i, "customer", 1);
 	}
 	wait_until(all_agree("customer", 10));
 	left = look(0, "customer").remaining;
 	ck_assert_uint_ge(left, 10 - LOST);
-	admitted = take_all(0, "customer");
+	admitted = strict_take_all(0, "customer");
 	ck_assert_uint_le(admitted, 10);
 	ck_assert_uint_ge(admitted, left - LOST);
-	close_hosts();
+	hosts_close();
 }
 END_TEST
 
@@ -215,7 +85,7 @@ START_TEST(test_costs)
 	uint64_t tokens = 0;
 
 	open_hosts("60/365d, 100/365d", WEIR_FAIL_CLOSED);
-	fill("bulk");
+	strict_fill("bulk");
 	for (int denied = 0; denied < 100;) {
 		for (int i = 0; i < HOSTS; i++) {
 			if (ask(i, "bulk", 7, &decision)) {
@@ -223,7 +93,7 @@ START_TEST(test_costs)
 				denied = 0;
 			} else {
 				denied++;
-				honour(&decision);
+				strict_honour(&decision);
 			}
 		}
 	}
@@ -231,7 +101,7 @@ START_TEST(test_costs)
 	ck_assert_uint_ge(tokens, 49);
 	ck_assert(!ask(0, "bulk", 61, &decision));
 	ck_assert_int_eq(decision.reason, WEIR_REASON_COST);
-	close_hosts();
+	hosts_close();
 }
 END_TEST
 
@@ -243,25 +113,25 @@ START_TEST(test_partition)
 	uint64_t admitted = 0;
 
 	open_hosts("100/365d", WEIR_FAIL_CLOSED);
-	fill("cut");
-	take(0, "cut", 5);
+	strict_fill("cut");
+	strict_take(0, "cut", 5);
 	admitted = 5;
 	ck_assert_int_eq(weir_sync_pause(hosts[0], NULL), 0);
-	for (int looks = 0; is_leased(0, "cut") && looks < PATIENCE; looks++) {
+	for (int looks = 0; strict_is_leased(0, "cut") && looks < PATIENCE; looks++) {
 		admitted += ask(0, "cut", 1, &decision);
 		nap();
 	}
 	ck_assert(!ask(0, "cut", 1, &decision));
 	ck_assert_int_eq(decision.outcome, WEIR_UNAVAILABLE);
 	ck_assert_int_eq(decision.reason, WEIR_REASON_STALE);
-	admitted += take_all(1, "cut");
+	admitted += strict_take_all(1, "cut");
 	ck_assert_uint_le(admitted, 100);
 	ck_assert_uint_ge(admitted, 70);
 	ck_assert_int_eq(weir_sync_resume(hosts[0], NULL), 0);
-	wait_until(is_leased(0, "cut"));
-	admitted += take_all(0, "cut");
+	wait_until(strict_is_leased(0, "cut"));
+	admitted += strict_take_all(0, "cut");
 	ck_assert_uint_le(admitted, 100);
-	close_hosts();
+	hosts_close();
 }
 END_TEST
 
@@ -280,9 +150,9 @@ START_TEST(test_redis_forgets)
 	struct weir_decision decision;
 
 	open_hosts("100/365d", WEIR_FAIL_CLOSED);
-	fill("key");
+	strict_fill("key");
 	for (int i = 0; i < HOSTS; i++) {
-		take(i, "key", 10);
+		strict_take(i, "key", 10);
 		admitted += 10;
 	}
 	if (_i == 0) {
@@ -305,10 +175,10 @@ START_TEST(test_redis_forgets)
 		}
 		ck_assert_int_eq(without, HOSTS);
 	}
-	admitted += take_all(0, "key");
+	admitted += strict_take_all(0, "key");
 	ck_assert_uint_le(admitted, 100);
 	ck_assert_uint_ge(admitted, 30);
-	close_hosts();
+	hosts_close();
 }
 END_TEST
 
@@ -334,12 +204,12 @@ START_TEST(test_takeover)
 	uint64_t admitted;
 	pid_t leader;
 
-	create_hosts("100/365d", WEIR_FAIL_CLOSED);
+	strict_create(HOSTS, "100/365d", WEIR_FAIL_CLOSED);
 	leader = spawn();
 	for (int i = 1; i < HOSTS; i++)
 		start(i);
-	fill("takeover");
-	take(0, "takeover", 10);
+	strict_fill("takeover");
+	strict_take(0, "takeover", 10);
 	start(0);
 	kill(leader, SIGKILL);
 	waitpid(leader, NULL, 0);
@@ -348,10 +218,10 @@ START_TEST(test_takeover)
 		nap();
 	}
 	/* All that was granted was spent, or told unspent: but for what was on its way. */
-	admitted = take_all(0, "takeover");
+	admitted = strict_take_all(0, "takeover");
 	ck_assert_uint_le(admitted, 90);
 	ck_assert_uint_ge(admitted, 80);
-	close_hosts();
+	hosts_close();
 }
 END_TEST
 
@@ -364,7 +234,7 @@ START_TEST(test_killed_spender)
 
 	ck_assert_ptr_ne(admitted, MAP_FAILED);
 	open_hosts("200/365d", WEIR_FAIL_CLOSED);
-	fill("killed");
+	strict_fill("killed");
 	child = fork();
 	ck_assert_int_ge(child, 0);
 	if (child == 0) {
@@ -378,8 +248,8 @@ START_TEST(test_killed_spender)
 	wait_until(__atomic_load_n(admitted, __ATOMIC_SEQ_CST) >= 20);
 	kill(child, SIGKILL);
 	waitpid(child, NULL, 0);
-	ck_assert_uint_le(*admitted + take_all(0, "killed"), 200);
-	close_hosts();
+	ck_assert_uint_le(*admitted + strict_take_all(0, "killed"), 200);
+	hosts_close();
 	munmap(admitted, sizeof(*admitted));
 }
 END_TEST
@@ -403,7 +273,7 @@ START_TEST(test_fail_modes)
 	ck_assert_int_eq(decision.outcome,
 			 modes[_i] == WEIR_FAIL_CLOSED ? WEIR_UNAVAILABLE : WEIR_DENIED);
 	redis_server_continue(server);
-	close_hosts();
+	hosts_close();
 }
 END_TEST
 
@@ -415,23 +285,93 @@ START_TEST(test_open_refund_reset)
 	uint64_t admitted;
 
 	open_hosts("20/365d", WEIR_FAIL_OPEN);
-	fill("open");
-	take(0, "open", 4);
-	take(1, "open", 4);
+	strict_fill("open");
+	strict_take(0, "open", 4);
+	strict_take(1, "open", 4);
 	wait_until(look(0, "open").remaining == 12 && look(1, "open").remaining == 12);
 	request.policy = ids[0];
 	ck_assert(weir_refund(hosts[0], &request, &decision));
 	ck_assert_uint_eq(decision.remaining, 12);
 	ck_assert(weir_force_take(hosts[0], &request, &decision));
 	wait_until(look(1, "open").remaining <= 4);
-	ck_assert_uint_le(take_all(0, "open"), 4);
+	ck_assert_uint_le(strict_take_all(0, "open"), 4);
 	request.policy = ids[1];
 	ck_assert(weir_reset(hosts[1], &request, &decision));
 	wait_until(look(1, "open").remaining == 20);
-	admitted = take_all(0, "open");
+	admitted = strict_take_all(0, "open");
 	ck_assert_uint_le(admitted, 20);
 	ck_assert_uint_ge(admitted, 20 - LOST);
-	close_hosts();
+	hosts_close();
+}
+END_TEST
+
+/* Without a sync thread nothing renews credit: what host 0 is told to have now, it has. */
+static bool stop_with_credit(struct weir_lease *lease)
+{
+	strict_take(0, "told", 1);
+	ck_assert_int_eq(weir_sync_stop(hosts[0], NULL), 0);
+	ck_assert_uint_eq(weir_sync_leases(hosts[0], lease, 1), 1);
+	if (lease->tokens > 0)
+		return true;
+	start(0);
+	wait_until(strict_is_leased(0, "told"));
+	return false;
+}
+
+/* An epoch begins: again, if two seconds of it were slept through. */
+static bool sees_quarantine(void)
+{
+	struct weir_sync_status status = status_of(hosts[0]);
+
+	if (status.leased_shards > 0)
+		flush();
+	return status.leased_shards == 0 && status.quarantined_shards == 8;
+}
+
+/* What status tells is what a host may do. */
+START_TEST(test_status)
+{
+	struct weir_decision decision;
+	struct weir_lease lease;
+	uint64_t epoch, spent = 0;
+
+	open_hosts("1000/365d", WEIR_FAIL_CLOSED);
+	wait_until(sees_quarantine());
+	strict_fill("told");
+	epoch = status_of(hosts[0]).epoch;
+	ck_assert_uint_ne(epoch, 0);
+	for (int i = 0; i < HOSTS; i++) {
+		struct weir_sync_status status;
+
+		strict_take(i, "told", 10);
+		wait_until(status_of(hosts[i]).leased_shards == 8);
+		status = status_of(hosts[i]);
+		ck_assert_uint_eq(status.strict_policies, 1);
+		ck_assert_uint_eq(status.quarantined_shards, 0);
+		ck_assert_uint_eq(status.epoch, epoch);
+		ck_assert_uint_gt(status.tenure_ns, 0);
+		ck_assert_uint_le(status.lease_left_ns, 1750 * MS);
+		ck_assert_uint_gt(status.unleased, 0);
+	}
+	ck_assert_uint_eq(weir_sync_leases(hosts[0], NULL, 0), 1);
+
+	wait_until(stop_with_credit(&lease));
+	ck_assert_str_eq(lease.policy, "api");
+	ck_assert_uint_eq(lease.buckets, 1);
+	while (ask(0, "told", 1, &decision))
+		spent++;
+	ck_assert_uint_le(spent, lease.tokens);
+	if (decision.reason == WEIR_REASON_LEASE)
+		ck_assert_uint_eq(spent, lease.tokens);
+	/* A lease that has lapsed is worth nothing. */
+	wait_until(status_of(hosts[0]).leased_shards == 0);
+	ck_assert_uint_eq(status_of(hosts[0]).lease_left_ns, 0);
+	ck_assert_uint_eq(status_of(hosts[0]).credit_tokens, 0);
+
+	/* Another epoch is another number. */
+	flush();
+	wait_until(status_of(hosts[1]).epoch != epoch);
+	hosts_close();
 }
 END_TEST
 
@@ -464,6 +404,7 @@ int main(void)
 	tcase_add_loop_test(alone, test_redis_forgets, 0, 2);
 	tcase_add_test(tests, test_takeover);
 	tcase_add_test(tests, test_killed_spender);
+	tcase_add_test(alone, test_status);
 	tcase_add_loop_test(alone, test_fail_modes, 0, 3);
 	tcase_add_test(tests, test_open_refund_reset);
 	suite_add_tcase(suite, tests);

@@ -9,6 +9,7 @@
 
 #define MS_NS 1000000ull
 #define DISAGREEMENTS_MAX 16
+#define LEASES_MAX 64
 #define LOOK_S 1                /* how often `sync run` looks for an error to tell */
 
 /* ---- run --------------------------------------------------------------- */
@@ -141,6 +142,75 @@ static void print_disagreements(struct cli *cli, const struct weir_sync_status *
 			 list[i].theirs);
 }
 
+/* Policies of mode strict, of which no more fit than a page can show. */
+static size_t leases(struct cli *cli, struct weir_lease list[LEASES_MAX])
+{
+	size_t count = weir_sync_leases(cli->weir, list, LEASES_MAX);
+
+	return count < LEASES_MAX ? count : LEASES_MAX;
+}
+
+static json_t *json_leases(struct cli *cli)
+{
+	struct weir_lease list[LEASES_MAX];
+	size_t count = leases(cli, list);
+	json_t *array = json_array();
+
+	for (size_t i = 0; i < count; i++) {
+		json_t *object = json_object();
+
+		json_object_set_new(object, "policy", json_string(list[i].policy));
+		json_object_set_new(object, "credit_tokens", cli_json_u64(list[i].tokens));
+		json_object_set_new(object, "leases", cli_json_u64(list[i].buckets));
+		json_array_append_new(array, object);
+	}
+	return array;
+}
+
+static json_t *json_strict(struct cli *cli, const struct weir_sync_status *status)
+{
+	json_t *object = json_object();
+	char epoch[17];
+
+	snprintf(epoch, sizeof(epoch), "%016" PRIx64, status->epoch);
+	json_object_set_new(object, "bound", cli_json_u64(0));
+	json_object_set_new(object, "policies", json_leases(cli));
+	json_object_set_new(object, "credit_tokens", cli_json_u64(status->credit_tokens));
+	json_object_set_new(object, "leases", cli_json_u64(status->leases));
+	json_object_set_new(object, "leased_shards", cli_json_u64(status->leased_shards));
+	json_object_set_new(object, "quarantined_shards", cli_json_u64(status->quarantined_shards));
+	json_object_set_new(object, "lease_left_ns", cli_json_u64(status->lease_left_ns));
+	json_object_set_new(object, "tenure_ns", cli_json_u64(status->tenure_ns));
+	json_object_set_new(object, "epoch", status->epoch ? json_string(epoch) : json_null());
+	json_object_set_new(object, "unleased", cli_json_u64(status->unleased));
+	return object;
+}
+
+static void print_strict(struct cli *cli, const struct weir_sync_status *status)
+{
+	char left[TEXT_DURATION_SIZE], tenure[TEXT_DURATION_SIZE];
+	struct weir_lease list[LEASES_MAX];
+	size_t count = leases(cli, list);
+
+	printf("strict           %" PRIu64 " policies: at most 0 tokens beyond a limit\n",
+	       status->strict_policies);
+	printf("leased           %" PRIu64 " of 8 shards, %" PRIu64 " in quarantine\n",
+	       status->leased_shards, status->quarantined_shards);
+	if (status->leased_shards > 0)
+		printf("tenure           for %s, and for %s more if Redis is silent\n",
+		       text_duration(status->tenure_ns, tenure),
+		       text_duration(status->lease_left_ns, left));
+	if (status->epoch)
+		printf("epoch            %016" PRIx64 "\n", status->epoch);
+	printf("credit           %" PRIu64 " tokens in %" PRIu64 " leases\n", status->credit_tokens,
+	       status->leases);
+	for (size_t i = 0; i < count; i++)
+		printf("  %-14s %" PRIu64 " tokens in %" PRIu64 " leases\n", list[i].policy,
+		       list[i].tokens, list[i].buckets);
+	printf("unleased         %" PRIu64 " requests denied for want of credit\n",
+	       status->unleased);
+}
+
 static json_t *json_status(struct cli *cli, const struct weir_sync_status *status)
 {
 	json_t *object = json_object();
@@ -160,6 +230,7 @@ static json_t *json_status(struct cli *cli, const struct weir_sync_status *statu
 	json_object_set_new(object, "unmerged_tokens", cli_json_u64(status->unmerged_tokens));
 	json_object_set_new(object, "hosts", cli_json_u64(status->hosts));
 	json_object_set_new(object, "largest_cap", cli_json_duration(status->largest_cap));
+	json_object_set_new(object, "strict", json_strict(cli, status));
 	json_object_set_new(object, "disagreeing", cli_json_u64(status->disagreeing));
 	json_object_set_new(object, "disagreements", json_disagreements(cli));
 	json_object_set_new(object, "follows", json_boolean(status->follows));
@@ -203,6 +274,8 @@ int cmd_sync_status(struct cli *cli, int argc, char **argv)
 		printf("largest cap      none\n");
 	else
 		printf("largest cap      %" PRIu64 " tokens\n", status.largest_cap);
+	if (status.strict_policies > 0)
+		print_strict(cli, &status);
 	printf("publication      %" PRIu64 ", applied %" PRIu64 ", %s\n", status.published,
 	       status.applied, status.follows ? "followed" : "not followed");
 	printf("disagreements    %" PRIu64 " policies\n", status.disagreeing);

@@ -340,6 +340,26 @@ class WithoutRedis(Sync):
                  for line in self.weir("stats", *host.at).splitlines() if len(line.split()) > 1}
         self.assertEqual(stats["stale_share"], "6")
 
+    def test_status_of_strict_policies(self):
+        """Mode strict: the bound, which is 0, and what this host holds."""
+        self.redis.start()
+        host = Host(self, "host", self.secret)
+        host.policy("1000/1s", consistency="strict")
+        host.run("--expected-hosts", "2")
+        self.wait(lambda: host.status()["strict"]["leased_shards"] == 8)
+        self.wait(lambda: host.decide()[0] == 0)
+        strict = host.status()["strict"]
+        self.assertEqual((strict["bound"], strict["quarantined_shards"]), (0, 0))
+        self.assertRegex(strict["epoch"], "^[0-9a-f]{16}$")
+        self.assertGreater(strict["unleased"], 0)
+        self.assertGreater(strict["tenure_ns"], 0)
+        self.assertEqual([policy["policy"] for policy in strict["policies"]], ["api"])
+        text = self.weir("sync", "status", *host.at)
+        for line in ("strict           1 policies: at most 0 tokens beyond a limit\n",
+                     "leased           8 of 8 shards, 0 in quarantine\n", "\ncredit  ", "\n  api  ",
+                     "\nunleased  ", "epoch            " + strict["epoch"]):
+            self.assertIn(line, text)
+
     def test_status_before_anything(self):
         host = Host(self, "host", self.secret)
         host.policy("10/365d")
