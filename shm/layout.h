@@ -314,7 +314,7 @@ struct segment_header {
 	} leader __attribute__((aligned(CACHE_LINE)));
 	struct {
 		uint64_t bell;          /* low half: a futex that decisions ring */
-		uint64_t asleep;        /* is the leader listening? */
+		uint64_t asleep;        /* is the leader listening?  enum wake_state */
 	} wake __attribute__((aligned(CACHE_LINE)));
 	uint64_t successor[8] __attribute__((aligned(CACHE_LINE)));
 	struct {

@@ -16,13 +16,23 @@ static uint32_t *bell_of(struct segment_header *header)
 
 void queue_ring(struct segment_header *header)
 {
-	uint64_t asleep = 1;
+	/* Relaxed: behind the charge's full barrier, as queue_listen() has it. */
+	uint64_t state = atomic_load_relaxed(&header->wake.asleep);
 
-	if (atomic_load_relaxed(&header->wake.asleep) != 1 ||
-	    !atomic_cas_acq_rel(&header->wake.asleep, &asleep, 0))      /* E12 */
+	/* It is awake, and may be past what it should hear of: it does not fall asleep. */
+	if (state == WAKE_AWAKE &&
+	    atomic_cas_acq_rel(&header->wake.asleep, &state, WAKE_RUNG))        /* E12 */
+		return;
+	if (state != WAKE_ASLEEP ||
+	    !atomic_cas_acq_rel(&header->wake.asleep, &state, WAKE_AWAKE))      /* E12 */
 		return;
 	atomic_add_relaxed(&header->wake.bell, 1);      /* the kernel orders it */
 	syscall(SYS_futex, bell_of(header), FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+}
+
+void queue_listen(struct segment_header *header)
+{
+	atomic_cas_full(&header->wake.asleep, WAKE_RUNG, WAKE_AWAKE);           /* E12 */
 }
 
 void queue_sleep(struct segment_header *header, uint64_t wait_ns)
@@ -30,11 +40,12 @@ void queue_sleep(struct segment_header *header, uint64_t wait_ns)
 	struct timespec wait = { .tv_sec = (time_t)(wait_ns / 1000000000u),
 				 .tv_nsec = (long)(wait_ns % 1000000000u) };
 	uint32_t bell = (uint32_t)atomic_load_acquire(&header->wake.bell);      /* E12 */
+	uint64_t awake = WAKE_AWAKE;
 
 	/* A ring between here and the kernel moves the bell, and it does not wait. */
-	atomic_store_release(&header->wake.asleep, 1);                          /* E12 */
-	syscall(SYS_futex, bell_of(header), FUTEX_WAIT, bell, &wait, NULL, 0);
-	atomic_store_release(&header->wake.asleep, 0);                          /* E12 */
+	if (atomic_cas_acq_rel(&header->wake.asleep, &awake, WAKE_ASLEEP))      /* E12 */
+		syscall(SYS_futex, bell_of(header), FUTEX_WAIT, bell, &wait, NULL, 0);
+	atomic_store_release(&header->wake.asleep, WAKE_AWAKE);                 /* E12 */
 }
 
 /* All bits but those below bit FIRST % 64 in the word that has it, word INDEX or not. */

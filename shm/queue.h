@@ -86,10 +86,22 @@ static inline bool queue_is_reachable(const struct queue *queue, uint64_t slot)
 	       (atomic_load_acquire(&queue->summary[bit / 64]) >> bit % 64 & 1);        /* E7 */
 }
 
-/* Wake the leader, if it sleeps.  At most one system call for each of its naps. */
+/* What header->wake.asleep says. */
+enum wake_state {
+	WAKE_AWAKE = 0,
+	WAKE_ASLEEP = 1,                /* the leader listens to the bell */
+	WAKE_RUNG = 2,                  /* it is awake, and is to look again */
+};
+
+/* Let the leader look at the marks soon: wake it if it sleeps, and if it does not, keep it
+ * from falling asleep.  At most one system call for each of its naps. */
 void queue_ring(struct segment_header *header);
 
-/* Sleep until the bell rings, or WAIT_NS have passed.  For the leader. */
+/* The leader is about to look at the marks: who rang before this is seen. */
+void queue_listen(struct segment_header *header);
+
+/* Sleep until the bell rings, or WAIT_NS have passed; not at all if it was rung since
+ * queue_listen().  For the leader. */
 void queue_sleep(struct segment_header *header, uint64_t wait_ns);
 
 /* Call VISIT for each marked slot from *NEXT on, until it returns false; what it did

@@ -325,8 +325,10 @@ enum leader_result leader_tick(struct leader *leader, const struct leader_transp
 			       uint64_t now_ns)
 {
 	bool strict = set_caps(leader->segment);
-	enum leader_result result = fence(leader, transport, now_ns);
+	enum leader_result result;
 
+	queue_listen(leader->segment->header);
+	result = fence(leader, transport, now_ns);
 	if (result != LEADER_DONE && result != LEADER_IDLE)
 		return result;
 	if (strict && !leader->leases)

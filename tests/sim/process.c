@@ -93,7 +93,8 @@ static int64_t turn(struct process *process)
 	enum leader_result result;
 
 	process->tick_ns = world.now_ns;
-	if (!leader_stand(&process->leader, host_now(process->host)))
+	process->leads = leader_stand(&process->leader, host_now(process->host));
+	if (!process->leads)
 		return interval;
 	process->tick_ns = world.now_ns;
 	begin = host_now(process->host);
@@ -119,10 +120,27 @@ static int64_t turn(struct process *process)
 	return (int64_t)sim_below(STREAM_STEPS, (uint64_t)interval) + 1;
 }
 
+/* As queue_sleep(), and only the leader listens to the bell. */
+static void nap(struct process *process, int64_t ns)
+{
+	struct segment_header *header = process->host->segment->header;
+
+	if (!process->leads) {
+		wait_ns(process, ns);
+		return;
+	}
+	if (header->wake.asleep == WAKE_AWAKE) {
+		header->wake.asleep = WAKE_ASLEEP;
+		process->sleeping = true;
+		wait_ns(process, ns);
+		process->sleeping = false;
+	}
+	header->wake.asleep = WAKE_AWAKE;
+}
+
 static void run(void *argument)
 {
 	struct process *process = argument;
-	struct segment_header *header = process->host->segment->header;
 
 	for (;;) {
 		int64_t begin = world.now_ns, sleep = turn(process);
@@ -131,13 +149,8 @@ static void run(void *argument)
 		process->tick_ns = -1;
 		rest = rest < 0 ? 0 : rest < sleep ? rest : sleep;
 		wait_ns(process, rest);
-		if (sleep == rest)
-			continue;
-		header->wake.asleep = 1;
-		process->sleeping = true;
-		wait_ns(process, sleep - rest);
-		process->sleeping = false;
-		header->wake.asleep = 0;
+		if (sleep > rest)
+			nap(process, sleep - rest);
 	}
 }
 

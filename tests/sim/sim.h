@@ -173,6 +173,7 @@ struct process {
 	struct message *held;           /* whose replies it may still read */
 	uint64_t until_fault;           /* steps */
 	bool alive;
+	bool leads;                     /* or did, at its last turn */
 	bool sleeping;                  /* until its next tick: a bell wakes it */
 	unsigned failures;
 };
