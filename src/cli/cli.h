@@ -197,6 +197,7 @@ int cmd_refund(struct cli *cli, int argc, char **argv);
 int cmd_remove(struct cli *cli, int argc, char **argv);
 int cmd_replay(struct cli *cli, int argc, char **argv);
 int cmd_reset(struct cli *cli, int argc, char **argv);
+int cmd_serve(struct cli *cli, int argc, char **argv);
 int cmd_stats(struct cli *cli, int argc, char **argv);
 int cmd_sync_pause(struct cli *cli, int argc, char **argv);
 int cmd_sync_publish(struct cli *cli, int argc, char **argv);

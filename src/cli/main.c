@@ -64,6 +64,8 @@ static const struct cli_command commands[] = {
 	  "end the pause", cmd_sync_resume },
 	{ "replay", "[FILE] [OPTION]...",
 	  "apply limits to an access log and report", cmd_replay },
+	{ "serve", "[OPTION]...",
+	  "answer over gRPC from a segment, until a signal ends it", cmd_serve },
 	{ "version", "",
 	  "print the version", cmd_version },
 	{ "help", "[COMMAND]",

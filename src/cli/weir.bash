@@ -21,7 +21,9 @@ _weir_scan()
 		--policies | --holds | --mode | --group | --secret-file | --clock | --by | --count | \
 		--limit | --key | --workers | --speed | --plot | --redis | --prefix | \
 		--interval-ms | --max-staleness-ms | --expected-hosts | --overshoot | --hosts | \
-		--deal | --demand | --seconds)
+		--deal | --demand | --seconds | --grpc | --grpc-tls | --tls-certificate | \
+		--tls-key | --tls-client-ca | --threads | --max-connections | --max-streams | \
+		--max-message | --request-timeout | --idle-timeout | --drain-timeout)
 			# bash makes "--option=value" three words.
 			[[ ${COMP_WORDS[i + 1]} == = ]] && ((i++))
 			((i++))
@@ -96,7 +98,12 @@ _weir()
 	--key) _weir_reply "addr user method path user-agent"; return ;;
 	--policy) _weir_reply "$(_weir_policies)"; return ;;
 	--group) mapfile -t COMPREPLY < <(compgen -g -- "$current"); return ;;
-	--segment | --secret-file | --policies | --plot) _weir_files; return ;;
+	--grpc | --grpc-tls) _weir_reply "127.0.0.1: unix:/"; compopt -o nospace; return ;;
+	--segment | --secret-file | --policies | --plot | --tls-certificate | --tls-key | \
+	--tls-client-ca)
+		_weir_files
+		return
+		;;
 	esac
 
 	if [[ ${#command[@]} -eq 0 ]]; then

@@ -113,6 +113,13 @@ class Folders(unittest.TestCase):
             if name.startswith("src/"):
                 self.assertTrue(name.startswith("src/cli/"), f"{path} includes {name}")
 
+    def test_the_service_uses_the_public_header_alone(self):
+        for path, name in self.includes("serve"):
+            self.assertFalse(name.startswith(("shm/", "sync/", "urcu", "hiredis")),
+                             f"{path} includes {name}")
+            if name.startswith("src/"):
+                self.assertEqual(name, "src/cli/cli.h", path)
+
     def test_one_file_uses_urcu(self):
         users = {str(path.relative_to(ROOT)) for folder in ("shm", "src")
                  for path, name in self.includes(folder) if name.startswith("urcu")}

@@ -35,6 +35,7 @@ class Completion(WeirTest):
 
     def test_commands(self):
         self.assertEqual(self.complete("st"), ["stats", "status"])
+        self.assertEqual(self.complete("se"), ["serve"])
         self.assertEqual(self.complete("--segment", "x", "rep"), ["replay"])
         self.assertEqual(self.complete("policy", ""), ["list", "load", "remove", "set"])
         self.assertEqual(self.complete("help", "re"), ["refund", "remove", "replay", "reset"])
@@ -61,6 +62,9 @@ class Completion(WeirTest):
                          ["redis://", "rediss://", "unix:///"])
         self.assertEqual(self.complete("sync", "run", "--redis", "un"), ["unix:///"])
         self.assertEqual(self.complete("sync", "status", "--j"), ["--json"])
+        if "WEIR_SERVICE" in os.environ:
+            self.assertEqual(self.complete("serve", "--max-m"), ["--max-message"])
+            self.assertEqual(self.complete("serve", "--threads", "2", "--take"), ["--takeover"])
         self.assertEqual(
             self.complete("policy", "set", "x", "1/s", "--fail-mode", ""),
             ["closed", "open", "share"],

@@ -6,7 +6,7 @@ import re
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-FOLDERS = ("include", "shm", "src", "sync", "tests", "perf", "docs", "tools", ".ci")
+FOLDERS = ("include", "shm", "src", "sync", "serve", "tests", "perf", "docs", "tools", ".ci")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 # Somebody's directories.  Tests may make files in /tmp, of a name that they draw.
 OUTSIDE = re.compile(r"(?<![\w.*/-])/(?:work|root|home/\w+|mnt|Users|workspace)/[\w.-]+")

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "serve/options.h"
+
+#include <sched.h>
+#include <string.h>
+
+#define MS_NS 1000000ull
+
+/* Where the service listens unless it is told: this host only. */
+#define DEFAULT_GRPC "127.0.0.1:8081"
+
+/* What the callbacks of options that may be given again fill in. */
+static struct options *under_way;
+
+static void add_listener(struct cli *cli, const char *address, enum room_kind room, bool tls)
+{
+	if (under_way->listener_count == LISTENERS_MAX)
+		cli_die(cli, "\"%s\" is one address too many: give %d at most", address,
+			LISTENERS_MAX);
+	under_way->listeners[under_way->listener_count++] =
+		(struct listen_option){ room, tls, address };
+}
+
+static void add_grpc(struct cli *cli, const struct cli_option *option, const char *value)
+{
+	(void)option;
+	add_listener(cli, value, ROOM_GRPC, false);
+}
+
+static void add_grpc_tls(struct cli *cli, const struct cli_option *option, const char *value)
+{
+	(void)option;
+	add_listener(cli, value, ROOM_GRPC, true);
+}
+
+/* The processors that this process may use. */
+static uint64_t processors(void)
+{
+	cpu_set_t set;
+	int count;
+
+	if (sched_getaffinity(0, sizeof(set), &set) < 0)
+		return 1;
+	count = CPU_COUNT(&set);
+	return count < 1 ? 1 : count > LOOPS_MAX ? LOOPS_MAX : (uint64_t)count;
+}
+
+static void check_tls(struct cli *cli, const struct options *options)
+{
+	bool wanted = false;
+
+	for (size_t i = 0; i < options->listener_count; i++)
+		wanted |= options->listeners[i].tls;
+	if (wanted && !(options->tls_certificate && options->tls_key))
+		cli_die(cli, "an address with TLS needs a certificate: give --tls-certificate FILE "
+			"and --tls-key FILE");
+	if (!wanted && (options->tls_certificate || options->tls_key || options->tls_client_ca))
+		cli_die(cli, "a certificate without an address that uses it: give --grpc-tls "
+			"ADDRESS, or leave the --tls options out");
+}
+
+static void set_defaults(struct options *options)
+{
+	*options = (struct options){
+		.slots = 65536,
+		.loops = processors(),
+		.streams_max = 1000,
+		.message_max_bytes = 4 << 20,
+		.request_timeout_s = 30,
+		.idle_timeout_s = 3600,
+		.drain_timeout_s = 30,
+	};
+	weir_sync_options_init(&options->sync);
+}
+
+void options_parse(struct cli *cli, int argc, char **argv, struct options *options)
+{
+	uint64_t interval_ms, staleness_ms, hosts, overshoot;
+	const char *redis = NULL;
+
+	set_defaults(options);
+	under_way = options;
+	interval_ms = options->sync.interval_ns / MS_NS;
+	staleness_ms = options->sync.max_staleness_ns / MS_NS;
+	hosts = options->sync.expected_hosts;
+	overshoot = options->sync.overshoot_permille;
+
+	const struct cli_option table[] = {
+		{ "grpc", "ADDRESS", "HOST:PORT, :PORT or unix:PATH for gRPC (default " DEFAULT_GRPC ")", CLI_CALL, .call = add_grpc },
+		{ "grpc-tls", "ADDRESS", "the same, with TLS", CLI_CALL, .call = add_grpc_tls },
+		{ "tls-certificate", "FILE", "PEM, with the chain; read again on SIGHUP", CLI_STRING,
+		  &options->tls_certificate },
+		{ "tls-key", "FILE", "its private key", CLI_STRING, &options->tls_key },
+		{ "tls-client-ca", "FILE", "demand certificates of clients, signed by these",
+		  CLI_STRING, &options->tls_client_ca },
+		{ "takeover", NULL, "listen beside a service that listens there already", CLI_FLAG,
+		  &options->takeover },
+		{ "create", NULL, "make the segment if there is none", CLI_FLAG, &options->create },
+		{ "slots", "N", "of a segment that is made (default 65536)", CLI_NUMBER,
+		  &options->slots, 16, 1ull << 32 },
+		{ "policies", "FILE", "load policies; again on SIGHUP", CLI_STRING,
+		  &options->policies },
+		{ "threads", "N", "that answer (default: the processors)", CLI_NUMBER,
+		  &options->loops, 1, LOOPS_MAX },
+		{ "max-connections", "N", "open at a time (default 20000, or what is permitted)", CLI_NUMBER,
+		  &options->connections_max, 1, 1000000 },
+		{ "max-streams", "N", "calls at a time on a connection (default 1000)", CLI_NUMBER,
+		  &options->streams_max, 1, 100000 },
+		{ "max-message", "BYTES", "of a request (default 4194304)", CLI_NUMBER,
+		  &options->message_max_bytes, 1024, 64 << 20 },
+		{ "request-timeout", "S", "for a request to come, an answer to leave (default 30)",
+		  CLI_NUMBER, &options->request_timeout_s, 1, 3600 },
+		{ "idle-timeout", "S", "of a connection without calls (default 3600; 0: never)",
+		  CLI_NUMBER, &options->idle_timeout_s, 0, 1000000 },
+		{ "drain-timeout", "S", "for calls under way on SIGTERM (default 30)", CLI_NUMBER,
+		  &options->drain_timeout_s, 0, 3600 },
+		{ "redis", "URL", "sync with other hosts through Redis", CLI_STRING, &redis },
+		{ "prefix", "TEXT", "of the keys in Redis (default \"weir\")", CLI_STRING,
+		  &options->sync.prefix },
+		{ "interval-ms", "N", "between rounds (default 100)", CLI_NUMBER, &interval_ms, 1,
+		  60000 },
+		{ "max-staleness-ms", "N", "a view older than this is stale (default 2000)",
+		  CLI_NUMBER, &staleness_ms, 2, 3600000 },
+		{ "expected-hosts", "N", "until their number is known (default 1)", CLI_NUMBER,
+		  &hosts, 1, 1000000 },
+		{ "overshoot", "PERMILLE", "of a burst, for bounded policies (default 50)",
+		  CLI_NUMBER, &overshoot, 0, 1000 },
+		{ "follow-policies", NULL, "apply policies that other hosts publish", CLI_FLAG,
+		  &options->sync.follow_policies },
+		CLI_OPTION_SEGMENT(cli),
+		{ 0 },
+	};
+
+	cli_parse(cli, argc, argv, table, 0, 0);
+	if (options->listener_count == 0)
+		add_listener(cli, DEFAULT_GRPC, ROOM_GRPC, false);
+	check_tls(cli, options);
+	options->redis = redis != NULL;
+	options->sync.url = redis;
+	options->sync.interval_ns = interval_ms * MS_NS;
+	options->sync.max_staleness_ns = staleness_ms * MS_NS;
+	options->sync.expected_hosts = (uint32_t)hosts;
+	options->sync.overshoot_permille = (uint32_t)overshoot;
+}

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "serve/server.h"
+
+#include <stdlib.h>
+
+#include "serve/fail.h"
+
+static void close_all(struct server *server)
+{
+	for (size_t i = 0; i < server->loop_count; i++)
+		loop_close(&server->loops[i]);
+	free(server->loops);
+	tls_delete(server->tls);
+	for (size_t i = 0; i < server->listener_count; i++)
+		listener_close(server->listeners[i]);
+	*server = (struct server){ 0 };
+}
+
+static int open_all(struct server *server, struct weir_error *error)
+{
+	const struct options *options = server->options;
+
+	if (options->tls_certificate && tls_new(options, &server->tls, error) < 0)
+		return error->status;
+	for (size_t i = 0; i < options->listener_count; i++) {
+		if (listener_open(&options->listeners[i], options->takeover, &server->listeners[i],
+				  error) < 0)
+			return error->status;
+		server->listener_count++;
+	}
+	server->loops = calloc(options->loops, sizeof(*server->loops));
+	if (!server->loops)
+		return fail(error, WEIR_ENOMEM, "no memory for %zu threads",
+			    (size_t)options->loops);
+	/* All sockets before the first connection. */
+	for (size_t i = 0; i < options->loops; i++) {
+		if (loop_open(&server->loops[i], server, error) < 0)
+			return error->status;
+		server->loop_count++;
+	}
+	for (size_t i = 0; i < server->loop_count; i++) {
+		if (loop_start(&server->loops[i], error) < 0)
+			return error->status;
+	}
+	return WEIR_OK;
+}
+
+int server_start(struct server *server, struct weir *weir, const struct options *options,
+		 struct weir_error *error)
+{
+	*server = (struct server){ .options = options, .weir = weir };
+	if (open_all(server, error) < 0) {
+		close_all(server);
+		return error->status;
+	}
+	return WEIR_OK;
+}
+
+void server_drain(struct server *server)
+{
+	atomic_store(&server->draining, true);
+	/* Loops keep what they share of a unix socket until they have accepted the last. */
+	for (size_t i = 0; i < server->listener_count; i++)
+		listener_unlink(server->listeners[i]);
+	for (size_t i = 0; i < server->loop_count; i++)
+		loop_wake(&server->loops[i]);
+}
+
+size_t server_connections(struct server *server)
+{
+	return atomic_load(&server->connections);
+}
+
+void server_stop(struct server *server)
+{
+	close_all(server);
+}

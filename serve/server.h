@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * server.h - the service as a whole: one segment, its listeners, its loops.
+ *
+ * THREADS: the main thread starts, drains and stops a server, and waits for signals
+ * meanwhile.  Loops read what stands here and change only what is atomic.
+ */
+#ifndef WEIR_SERVE_SERVER_H
+#define WEIR_SERVE_SERVER_H
+
+#include <stdatomic.h>
+
+#include "serve/listen.h"
+#include "serve/loop.h"
+#include "serve/options.h"
+#include "serve/tls.h"
+#include "weir.h"
+
+struct server {
+	const struct options *options;
+	struct weir *weir;
+	struct tls *tls;                /* NULL: no listener has TLS */
+	struct listener *listeners[LISTENERS_MAX];
+	size_t listener_count;
+	struct loop *loops;
+	size_t loop_count;
+	atomic_bool draining;           /* set once; loops are woken after it */
+	atomic_size_t connections;      /* of all loops */
+};
+
+/* Open all listeners and start the loops.  On failure nothing is left behind. */
+int server_start(struct server *server, struct weir *weir, const struct options *options,
+		 struct weir_error *error);
+
+/* Take no more connections, tell clients to go, let calls under way end.  Returns at
+ * once; server_connections() tells how far it is. */
+void server_drain(struct server *server);
+
+size_t server_connections(struct server *server);
+
+/* Close what is left and wait for the loops. */
+void server_stop(struct server *server);
+
+#endif
