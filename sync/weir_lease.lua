@@ -3,7 +3,7 @@
 --
 -- KEYS[1]  the leases of the shard: one hash, so that Redis Cluster moves it as a whole.  Its fields:
 --    s          epoch c16, clock offset <i8I4, last virtual time I4I4, end of the quarantine I4I4,
---               and the run_id of the Redis that all of this is of
+--               what the clock lost I4I4, and the run_id of the Redis that all of this is of
 --    h<host>    <I4I4I4I4 tenure, and when it ends if it is not renewed
 --    k<name>    <I4I4I4I4 tat (seconds, nanoseconds of virtual time), generation, seconds of tau,
 --               then a lease of 60 bytes for each host that has one: host c16 |
@@ -13,8 +13,8 @@
 --    c          where the garbage collection goes on
 --    v          format tag, longer than 64 bytes: Redis then never uses its O(n) listpack
 -- ARGV     1 host (16 bytes)  2 epoch (16 bytes) and  3 tenure (8 bytes) as the last reply had them,
---          or ""  4 vlow: <I4I4I4I4 the virtual time of the caller's last reply plus what it saw
---          pass since it sent that call, and since it had the reply; or ""  
+--          or ""  4 vlow: <I4I4I4I4 the time of the caller's last reply plus what it saw pass since
+--          it sent that call, and since it had the reply; or ""
 --          5 name of the call (16 bytes), never used before
 --          6 up to 1000 items of 76 bytes, little endian:
 --          name c16 | session I4I4 | spent I4I4 | known I4I4 | returned I4I4 | target I4I4 |
@@ -22,7 +22,7 @@
 --          or, in the first call of a session, with flag 2^31 in resets: returned is what was left
 --          unspent of the session before it.  A call that wants nothing and leaves nothing ends its
 --          session
--- Returns  {code, name of the call, epoch, tenure, now <I4I4,
+-- Returns  {code, name of the call, epoch, tenure, virtual time and what it lost <I4I4,
 --           items of 24 bytes: granted I4I4 | debt i4I4 | generation I4 | err I4}
 --    code   0 done, and the tenure is renewed
 --           1 quarantine: nothing was done
@@ -49,7 +49,7 @@
 local clock = redis.call('TIME')
 local run = redis.pcall('INFO', 'server')
 local GIGA, LAST, TTL, TOLERANCE = 1000000000, 4294967295, 2, 10000000
-local TTL_MS, KEPT, FIRST = 7 * 86400000, 60, 2147483648
+local TTL_MS, KEPT, FIRST, LOST_MAX = 7 * 86400000, 60, 2147483648, 1073741824
 local ITEM, LEASE, HEAD, MAX_ITEMS, MAX_LEASES, MAX_DEAD = 76, 60, 16, 1000, 1000, 1000
 local get, put, sub = struct.unpack, struct.pack, string.sub
 
@@ -112,13 +112,15 @@ end
 local found = redis.call('HMGET', key, 's', 'h' .. host, 'c')
 local raw_s, raw_n = tonumber(clock[1]), tonumber(clock[2]) * 1000
 local state = found[1]
-if state and (#state < 45 or sub(state, 45) ~= run) then state = nil end
+if state and (#state < 53 or sub(state, 53) ~= run or get('<I4', state, 45) > LOST_MAX) then
+  state = nil
+end
 
 if not state then                                   -- an epoch begins
   local end_s = raw_s + TTL
   redis.call('UNLINK', key)
-  redis.call('HSET', key, 's', call .. put('<i8I4I4I4I4I4', 0, 0, raw_s, raw_n, end_s, raw_n) .. run,
-    'v', 'weir-lease1' .. string.rep('.', 65))
+  redis.call('HSET', key, 's', call ..
+    put('<i8I4I4I4I4I4I4I4', 0, 0, raw_s, raw_n, end_s, raw_n, 0, 0) .. run, 'v', 'weir-lease1' .. string.rep('.', 65))
   redis.call('PEXPIRE', key, TTL_MS)
   return {1, call, call, '', put('<I4I4', raw_s, raw_n), ''}
 end
@@ -126,26 +128,39 @@ end
 -- The virtual clock: never behind itself, nor further ahead than the caller saw time pass.  If Redis'
 -- clock is, only the time that has surely passed counts.  Who saw nothing of this epoch does not
 -- move it at all.
+--
+-- Time that does not count is lost for good: another caller, who saw it pass, must not make up for
+-- it, or what was spent since would be forgiven too early.  So callers are told the time with all
+-- that was lost, and what is lost after a call is taken off what its caller vouches for.
 local now_epoch = sub(state, 1, 16)
-local off_s, off_n, last_s, last_n, end_s, end_n = get('<i8I4I4I4I4I4', state, 17)
-local now_s, now_n = sum(raw_s, raw_n, off_s, off_n)
-if not low_s or epoch ~= now_epoch or later(last_s, last_n, now_s, now_n) then
-  now_s, now_n = last_s, last_n
-else
-  local most_s, most_n = most_of(low_s, low_n, last_s, last_n)
-  most_s, most_n = sum(most_s, most_n, 0, TOLERANCE)
-  if later(now_s, now_n, most_s, most_n) then
-    now_s, now_n = most_of(sure_s, sure_n, last_s, last_n)
+local off_s, off_n, last_s, last_n, end_s, end_n, lost_s, lost_n =
+  get('<i8I4I4I4I4I4I4I4', state, 17)
+local now_s, now_n = last_s, last_n
+if low_s and epoch == now_epoch then
+  local clock_s, clock_n = sum(raw_s, raw_n, off_s, off_n)
+  local most_s, most_n = difference(low_s, low_n, lost_s, lost_n)
+  most_s, most_n = most_of(most_s, most_n, last_s, last_n)
+  local reach_s, reach_n = sum(most_s, most_n, 0, TOLERANCE)
+  if later(last_s, last_n, clock_s, clock_n) then
+    clock_s, clock_n = most_s, most_n               -- stepped back: as much as that may be lost
+  elseif later(clock_s, clock_n, reach_s, reach_n) then
+    now_s, now_n = difference(sure_s, sure_n, lost_s, lost_n)
+    now_s, now_n = most_of(now_s, now_n, last_s, last_n)
+  else
+    now_s, now_n = clock_s, clock_n
   end
+  clock_s, clock_n = difference(clock_s, clock_n, now_s, now_n)
+  lost_s, lost_n = sum(lost_s, lost_n, clock_s, clock_n)
+  off_s, off_n = difference(now_s, now_n, raw_s, raw_n)
 end
-if low_s and epoch == now_epoch then off_s, off_n = difference(now_s, now_n, raw_s, raw_n) end
-local now = put('<I4I4', now_s, now_n)
-local set = {'s', now_epoch .. put('<i8I4I4I4I4I4', off_s, off_n, now_s, now_n, end_s, end_n) .. run}
+local now, told = put('<I4I4', now_s, now_n), put('<I4I4', sum(now_s, now_n, lost_s, lost_n))
+local set = {'s', now_epoch ..
+  put('<i8I4I4I4I4I4I4I4', off_s, off_n, now_s, now_n, end_s, end_n, lost_s, lost_n) .. run}
 
 local function answer(code, own_tenure, items)
   redis.call('HSET', key, unpack(set))              -- the first write: refused when memory is out
   redis.call('PEXPIRE', key, TTL_MS)
-  return {code, call, now_epoch, own_tenure, now, items}
+  return {code, call, now_epoch, own_tenure, told, items}
 end
 
 if later(end_s, end_n, now_s, now_n) then return answer(1, '', '') end
@@ -167,33 +182,44 @@ if not own_tenure or epoch ~= now_epoch or tenure ~= own_tenure then
 end
 set[3], set[4] = 'h' .. host, own_tenure .. put('<I4I4', now_s + TTL, now_n)
 
-local tenures = {[host] = own_tenure}
+local records, tenures = {[host] = set[4]}, {[host] = own_tenure}
+local function record_of(other)
+  if not records[other] then records[other] = redis.call('HGET', key, 'h' .. other) or '' end
+  return records[other]
+end
+
 local function tenure_of(other)
-  if tenures[other] == nil then
-    tenures[other] = alive(redis.call('HGET', key, 'h' .. other)) or false
-  end
+  if tenures[other] == nil then tenures[other] = alive(record_of(other)) or false end
   return tenures[other]
 end
 
--- The leases of an entry: what lapsed is debt from now on.
+-- A lease lapses with its tenure, which ended when the next one began at the latest; and a minute
+-- ago if nobody knows any more.
+local function lapsed_at(other, its)
+  local record, at_s, at_n = record_of(other), 0, 0
+  if #record == 16 then at_s, at_n = get('<I4I4', record, sub(record, 1, 8) == its and 9 or 1) end
+  return most_of(at_s, at_n, now_s - KEPT, now_n)
+end
+
+-- The leases of an entry: what lapsed is debt, spent when the last of it lapsed at the latest.
 local function settle(entry, tat_s, tat_n, visit)
+  local void_s, void_n, last_s, last_n = 0, 0, 0, 0
   for at = HEAD + 1, #entry - LEASE + 1, LEASE do
     local other, its = sub(entry, at, at + 15), sub(entry, at + 16, at + 23)
     local g_s, g_n, s_s, s_n, r_s, r_n, resets = get('<I4I4I4I4I4I4I4', entry, at + 32)
     local left_s, left_n = sum(s_s, s_n, r_s, r_n)
     left_s, left_n = above(g_s, g_n, left_s, left_n)
+    local runs = tenure_of(other) == its and visit
     if resets >= FIRST then
-      if visit and tenure_of(other) == its and g_s + KEPT >= now_s then
-        visit(other, at, 0, 0, true)
-      end
-    elseif visit and tenure_of(other) == its then
+      if runs and g_s + KEPT >= now_s then visit(other, at, 0, 0, true) end
+    elseif runs then
       visit(other, at, left_s, left_n, false)
-    else
-      tat_s, tat_n = most_of(tat_s, tat_n, now_s, now_n)
-      tat_s, tat_n = sum(tat_s, tat_n, left_s, left_n)
+    elseif left_s > 0 or left_n > 0 then
+      void_s, void_n = sum(void_s, void_n, left_s, left_n)
+      last_s, last_n = most_of(last_s, last_n, lapsed_at(other, its))
     end
   end
-  return tat_s, tat_n
+  return sum(void_s, void_n, most_of(tat_s, tat_n, last_s, last_n))
 end
 
 local function is_entry(value) return #value >= HEAD and (#value - HEAD) % LEASE == 0 end
@@ -312,13 +338,11 @@ local done = answer(0, own_tenure, table.concat(reply))
 -- Collect: a few fields with every call.  Leases that lapsed a while ago are settled first.
 local function all_gone(entry)
   for at = HEAD + 1, #entry - LEASE + 1, LEASE do
-    local record = redis.call('HGET', key, 'h' .. sub(entry, at, at + 15))
-    if get('<I4', entry, at + 56) >= FIRST then
-      if get('<I4', entry, at + 32) + KEPT >= now_s then return false end
-    elseif record and #record == 16 then
-      local since = sub(record, 1, 8) == sub(entry, at + 16, at + 23) and 9 or 1
-      if get('<I4', record, since) + KEPT >= now_s then return false end
+    local since = get('<I4', entry, at + 32)        -- an ended session
+    if get('<I4', entry, at + 56) < FIRST then
+      since = lapsed_at(sub(entry, at, at + 15), sub(entry, at + 16, at + 23))
     end
+    if since + KEPT > now_s then return false end
   end
   return true
 end

@@ -9,6 +9,7 @@
 #define TTL_NS (2 * WIRE_SECOND)
 #define TOLERANCE_NS 10000000
 #define KEPT_SECONDS 60
+#define LOST_MAX_SECONDS (INT64_C(1) << 30)
 #define SECONDS_MAX (INT64_C(4294967295) / 16)
 
 static int64_t least(int64_t a, int64_t b)
@@ -53,28 +54,37 @@ static void begin_epoch(struct lease_model *model, const struct lease_model_call
 static int64_t virtual_now(struct lease_model *model, const struct lease_model_call *call)
 {
 	bool same = call->has_epoch && memcmp(call->epoch, model->epoch, 16) == 0;
-	int64_t now = call->clock_ns + model->offset_ns, low;
+	int64_t clock = call->clock_ns + model->offset_ns, now = clock, low;
 
 	if (!call->has_low || !same)
 		return model->last_ns;
-	if (now < model->last_ns) {
+	low = most(unsigned_ns(call->low) - model->lost_ns, model->last_ns);
+	if (clock < model->last_ns) {
 		now = model->last_ns;
-	} else {
-		low = most(unsigned_ns(call->low), model->last_ns);
-		if (now > low + TOLERANCE_NS)
-			now = most(unsigned_ns(call->low + 8), model->last_ns);
+		clock = low;
+	} else if (clock > low + TOLERANCE_NS) {
+		now = most(unsigned_ns(call->low + 8) - model->lost_ns, model->last_ns);
 	}
+	model->lost_ns += clock - now;
 	model->offset_ns = now - call->clock_ns;
 	return model->last_ns = now;
 }
 
-static struct lease_model_host *host_of(struct lease_model *model, const unsigned char id[16])
+static unsigned index_of(const struct lease_model *model, const unsigned char id[16])
 {
-	for (unsigned i = 0; i < model->host_count; i++) {
-		if (memcmp(model->hosts[i].id, id, 16) == 0)
-			return &model->hosts[i];
-	}
-	return NULL;
+	unsigned i = 0;
+
+	while (i < model->host_count && memcmp(model->hosts[i].id, id, 16) != 0)
+		i++;
+	return i;
+}
+
+static const struct lease_model_host *host_of(const struct lease_model *model,
+					      const unsigned char id[16])
+{
+	unsigned i = index_of(model, id);
+
+	return i < model->host_count ? &model->hosts[i] : NULL;
 }
 
 static bool is_alive(const struct lease_model_host *host, int64_t now)
@@ -82,17 +92,16 @@ static bool is_alive(const struct lease_model_host *host, int64_t now)
 	return host && host->end_ns > now;
 }
 
-static struct lease_model_host *new_host(struct lease_model *model, const unsigned char id[16])
+/* The place of a host, known or new. */
+static struct lease_model_host *place_of(struct lease_model *model, const unsigned char id[16])
 {
-	struct lease_model_host *host = host_of(model, id);
+	unsigned i = index_of(model, id);
 
-	if (host)
-		return host;
-	if (model->host_count == LEASE_MODEL_HOSTS)
+	if (i == LEASE_MODEL_HOSTS)
 		abort();
-	host = &model->hosts[model->host_count++];
-	memcpy(host->id, id, 16);
-	return host;
+	model->host_count += i == model->host_count;
+	memcpy(model->hosts[i].id, id, 16);
+	return &model->hosts[i];
 }
 
 static const struct lease_model_key *find_key(const struct lease_model *model,
@@ -145,11 +154,22 @@ struct others {
 	struct lease_model_lease *own;
 };
 
-/* The leases of KEY: what lapsed is debt from now on. */
-static struct others settle(struct lease_model *model, struct lease_model_key *key,
+/* When a lease of ITS lapsed: with its tenure, which ended when the next one began at the
+ * latest; and a minute ago if that is long ago. */
+static int64_t lapsed_ns(const struct lease_model_lease *lease, const struct lease_model_host *its,
+			 int64_t now)
+{
+	int64_t end = its->tenure_ns == lease->tenure_ns ? its->end_ns : its->tenure_ns;
+
+	return most(end, now - KEPT_SECONDS * WIRE_SECOND);
+}
+
+/* The leases of KEY: what lapsed is debt, spent when the last of it lapsed at the latest. */
+static struct others settle(const struct lease_model *model, struct lease_model_key *key,
 			    const unsigned char host[16], int64_t now)
 {
 	struct others others = { .active = 1 };
+	int64_t void_ns = 0, last_ns = 0;
 
 	for (unsigned i = 0; i < LEASE_MODEL_HOSTS; i++) {
 		struct lease_model_lease *lease = &key->leases[i];
@@ -163,7 +183,9 @@ static struct others settle(struct lease_model *model, struct lease_model_key *k
 		     lease->ended_ns / WIRE_SECOND + KEPT_SECONDS < now / WIRE_SECOND)) {
 			lease->used = false;
 		} else if (!is_alive(its, now) || its->tenure_ns != lease->tenure_ns) {
-			key->tat_ns = most(key->tat_ns, now) + left_of(lease);
+			void_ns += left_of(lease);
+			if (left_of(lease) > 0)
+				last_ns = most(last_ns, lapsed_ns(lease, its, now));
 			lease->used = false;
 		} else if (memcmp(lease->host, host, 16) == 0) {
 			others.own = lease;
@@ -172,6 +194,7 @@ static struct others settle(struct lease_model *model, struct lease_model_key *k
 			others.active += !lease->ended;
 		}
 	}
+	key->tat_ns = most(key->tat_ns, last_ns) + void_ns;
 	return others;
 }
 
@@ -293,21 +316,22 @@ void lease_model_call(struct lease_model *model, const struct lease_model_call *
 
 	memset(reply, 0, offsetof(struct lease_model_reply, items));
 	reply->code = LEASE_QUARANTINE;
-	if (!model->exists || strcmp(model->run_id, call->run_id) != 0) {
+	if (!model->exists || strcmp(model->run_id, call->run_id) != 0 ||
+	    model->lost_ns / WIRE_SECOND > LOST_MAX_SECONDS) {
 		begin_epoch(model, call);
 		memcpy(reply->epoch, model->epoch, 16);
 		reply->now_ns = call->clock_ns;
 		return;
 	}
-	now = reply->now_ns = virtual_now(model, call);
+	now = virtual_now(model, call);
+	reply->now_ns = now + model->lost_ns;
 	memcpy(reply->epoch, model->epoch, 16);
 	if (now < model->end_ns)
 		return;
-	host = host_of(model, call->host);
+	host = place_of(model, call->host);
 	reply->code = LEASE_VOID;
 	reply->has_tenure = true;
 	if (!is_alive(host, now)) {
-		host = new_host(model, call->host);
 		host->tenure_ns = now;
 		host->end_ns = now + TTL_NS;
 		put_ns(reply->tenure, host->tenure_ns);
@@ -331,15 +355,15 @@ void lease_model_call(struct lease_model *model, const struct lease_model_call *
 bool lease_model_read(const struct lease_model *model, const unsigned char name[16],
 		      int64_t *debt_ns, int64_t *left_ns)
 {
-	const struct lease_model_key *key = find_key(model, name);
+	static const unsigned char nobody[16];
+	const struct lease_model_key *known = find_key(model, name);
+	struct lease_model_key key;
 
 	*debt_ns = *left_ns = 0;
-	if (!key)
+	if (!known)
 		return false;
-	*debt_ns = most(key->tat_ns - model->last_ns, 0);
-	for (unsigned i = 0; i < LEASE_MODEL_HOSTS; i++) {
-		if (key->leases[i].used)
-			*left_ns += left_of(&key->leases[i]);
-	}
+	key = *known;
+	*left_ns = settle(model, &key, nobody, model->last_ns).left_ns;
+	*debt_ns = most(key.tat_ns - model->last_ns, 0);
 	return true;
 }

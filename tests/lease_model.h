@@ -50,6 +50,7 @@ struct lease_model {
 	char run_id[41];
 	int64_t offset_ns;
 	int64_t last_ns;
+	int64_t lost_ns;                /* by the virtual clock */
 	int64_t end_ns;                 /* of the quarantine */
 	unsigned host_count;
 	unsigned key_count;
@@ -77,7 +78,7 @@ struct lease_model_reply {
 	unsigned char epoch[16];
 	unsigned char tenure[8];
 	bool has_tenure;
-	int64_t now_ns;
+	int64_t now_ns;                 /* with what was lost */
 	unsigned count;
 	unsigned char items[LEASE_ITEMS * LEASE_REPLY];
 };
@@ -85,7 +86,8 @@ struct lease_model_reply {
 void lease_model_call(struct lease_model *model, const struct lease_model_call *call,
 		      struct lease_model_reply *reply);
 
-/* Of the key NAME: its debt now, and all that hosts may still spend.  False if it is not there. */
+/* Of the key NAME: its debt at the last call, and all that hosts may still spend.  False if it is
+ * not there. */
 bool lease_model_read(const struct lease_model *model, const unsigned char name[16],
 		      int64_t *debt_ns, int64_t *left_ns);
 
