@@ -24,6 +24,10 @@
 
 #define ROUNDED_NS 1000         /* up, by sessions that begin */
 #define CLOCK_STEP_NS 2000      /* Redis' clock counts microseconds */
+#define FAULTS_OF_HOSTS \
+	(1u << FAULT_REQUEST_LOST | 1u << FAULT_REPLY_LOST | 1u << FAULT_LATE | 1u << FAULT_CUT | \
+	 1u << FAULT_KILL | 1u << FAULT_STOP | 1u << FAULT_CRASH | 1u << FAULT_PARTITION | \
+	 1u << FAULT_HOLD)
 
 /* ---- Numbers ----------------------------------------------------------- */
 
@@ -103,6 +107,8 @@ void check_admitted(struct host *host, unsigned key, uint64_t cost, bool stale, 
 	int64_t now = (int64_t)now_ns;
 
 	truth->consumed += (int64_t)cost;
+	sim_trace("host %u key %u: %llu%s", host->number, key, (unsigned long long)cost,
+		  stale ? " (stale)" : "");
 	if (gcra_count(state_used(*after) - state_used(*before)) != (int64_t)cost) {
 		sim_fail("host %u key %u: %llu tokens were admitted, and used went from %llu to %llu",
 			 host->number, key, (unsigned long long)cost,
@@ -266,9 +272,27 @@ void check_escrow(unsigned key)
 			 key, (long long)debt, (long long)left, (long long)world.tolerance_ns);
 }
 
+unsigned check_cut_off(unsigned forgotten, unsigned again)
+{
+	/* A failover alone cuts off, as well: whose call it swallows waits for the answer. */
+	return world.scenario.faults & FAULTS_OF_HOSTS ? forgotten : again;
+}
+
+static void note_forgotten_again(void)
+{
+	for (unsigned shard = 0; shard < SYNC_SHARDS; shard++) {
+		bool all = true;
+
+		for (unsigned i = 0; i < world.scenario.hosts; i++)
+			all &= world.hosts[i].heard[shard] == world.forgotten;
+		world.shards[shard].forgotten_again += !all;
+	}
+	world.forgotten++;
+}
+
 void check_forgotten(const struct life *then)
 {
-	world.forgotten++;
+	note_forgotten_again();
 	for (unsigned life = 0; life < world.lives; life++) {
 		for (unsigned key = 0; key < SIM_KEYS; key++)
 			forget(&world.life[life].keys[key], then[life].keys[key].applied_ns);
@@ -381,15 +405,10 @@ static uint64_t cap_tokens(void)
 	return cap < 1 ? 1 : cap;
 }
 
-#define FAULTS_OF_HOSTS \
-	(1u << FAULT_REQUEST_LOST | 1u << FAULT_REPLY_LOST | 1u << FAULT_LATE | 1u << FAULT_CUT | \
-	 1u << FAULT_KILL | 1u << FAULT_STOP | 1u << FAULT_CRASH | 1u << FAULT_PARTITION | \
-	 1u << FAULT_HOLD)
-
 /* Theorems 1 and 2, and what is lost with a host and with Redis' memory. */
 static int64_t bound_ns(unsigned shard)
 {
-	int64_t others = world.scenario.hosts - 1, each, lost = 0;
+	int64_t others = world.scenario.hosts - 1, each, lost;
 	uint64_t cap = cap_tokens();
 
 	if (world.scenario.strict)
@@ -401,8 +420,8 @@ static int64_t bound_ns(unsigned shard)
 		each = world.tolerance_ns + world.unmerged_max_ns;
 	/* Who is cut off, or without a leader, when Redis forgets what it was told,
 	 * cannot tell it again: till then all of it may be admitted once more. */
-	if (world.scenario.faults & FAULTS_OF_HOSTS)
-		lost = world.forgotten * world.tolerance_ns;
+	lost = check_cut_off(world.forgotten, world.shards[shard].forgotten_again) *
+	       world.tolerance_ns;
 	return each * (others * (1 + world.forgotten) + world.crashes) + lost + world.delay_max_ns +
 	       world.shards[shard].gained_ns + drift_ns() + CLOCK_STEP_NS +
 	       (int64_t)world.lives;

@@ -11,7 +11,8 @@
  *             limit and the most that each host had unmerged in it.  A host that crashes
  *             is followed by a new one, so each crash in the window adds another max(Q, n);
  *             each time that Redis forgets adds (N - 1) of them, and a limit where a host
- *             may be cut off, or without a leader, and cannot tell Redis again
+ *             may be cut off, or without a leader, and cannot tell Redis again; or has not
+ *             heard of it when Redis forgets once more
  *  estimate   of a sliding window, the same of the estimate that the host judges by, made
  *             of what is true: of the window before N max(Q, n) may be missing.  Not of one that a
  *             host's wrong clock began before its time, as the window before is not known then
@@ -23,11 +24,6 @@
 #include "shm/bucket.h"
 #include "shm/policy_table.h"
 #include "tests/sim/sim.h"
-
-#define FAULTS_OF_HOSTS \
-	(1u << FAULT_REQUEST_LOST | 1u << FAULT_REPLY_LOST | 1u << FAULT_LATE | 1u << FAULT_CUT | \
-	 1u << FAULT_KILL | 1u << FAULT_STOP | 1u << FAULT_CRASH | 1u << FAULT_PARTITION | \
-	 1u << FAULT_HOLD)
 
 typedef unsigned __int128 wide;
 
@@ -80,8 +76,12 @@ static struct window *window_at(unsigned key, uint64_t index)
 		return &all->windows[0];
 	}
 	window = &all->windows[all->window_count++];
-	*window = (struct window){ .index = index, .crashes = world.crashes,
-				   .forgotten = world.forgotten };
+	*window = (struct window){
+		.index = index,
+		.crashes = world.crashes,
+		.forgotten = world.forgotten,
+		.forgotten_again = world.shards[shard_of(key)].forgotten_again,
+	};
 	return window;
 }
 
@@ -133,11 +133,12 @@ static uint64_t cap_tokens(void)
 }
 
 /* What may be admitted in it and be missing in the views of OTHERS. */
-static uint64_t beyond(const struct window *window, uint64_t others)
+static uint64_t beyond(unsigned key, const struct window *window, uint64_t others)
 {
-	uint64_t each = cap_tokens();
-	uint64_t crashes = world.crashes - window->crashes;
-	uint64_t forgotten = world.forgotten - window->forgotten, tokens;
+	uint64_t each = cap_tokens(), tokens;
+	unsigned again = world.shards[shard_of(key)].forgotten_again - window->forgotten_again;
+	unsigned crashes = world.crashes - window->crashes;
+	unsigned forgotten = world.forgotten - window->forgotten;
 
 	if (each < window->cost_max)
 		each = window->cost_max;
@@ -145,9 +146,7 @@ static uint64_t beyond(const struct window *window, uint64_t others)
 		tokens = each * (others * (1 + forgotten) + crashes);
 	else
 		tokens = window->unmerged + world.limit.limit * others * forgotten;
-	if (world.scenario.faults & FAULTS_OF_HOSTS)
-		tokens += world.limit.limit * forgotten;
-	return tokens;
+	return tokens + world.limit.limit * check_cut_off(forgotten, again);
 }
 
 /* How far apart two hosts' windows may be. */
@@ -165,8 +164,8 @@ static void check_estimate(unsigned key, const struct window *window, uint64_t e
 	uint64_t hosts = world.scenario.hosts;
 	uint64_t previous = before ? before->admitted : 0, period = world.limit.period_ns;
 	wide spent = (wide)window->admitted * period + (wide)previous * (period - elapsed_ns);
-	uint64_t most = world.limit.limit + beyond(window, hosts - 1) +
-			(before ? beyond(before, hosts) : 0);
+	uint64_t most = world.limit.limit + beyond(key, window, hosts - 1) +
+			(before ? beyond(key, before, hosts) : 0);
 
 	if (spent <= (wide)most * period + (wide)previous * apart_ns(key))
 		return;
@@ -220,7 +219,7 @@ void check_window_admitted(struct host *host, unsigned key, uint64_t cost, bool 
 		window->cost_max = cost;
 	if (world.scenario.faults >> FAULT_GIVE_BACK & 1)
 		return;
-	most = world.limit.limit + beyond(window, world.scenario.hosts - 1);
+	most = world.limit.limit + beyond(key, window, world.scenario.hosts - 1);
 	if (window->admitted > most)
 		sim_fail("key %u: %llu tokens were admitted in window %llu, and %llu is the most",
 			 key, (unsigned long long)window->admitted,

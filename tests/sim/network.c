@@ -49,6 +49,7 @@ struct message {
 	unsigned life;
 	unsigned count;
 	unsigned reach;                 /* calls that arrive */
+	unsigned forgotten;             /* by Redis, before it was carried out */
 	int64_t taken_ns;               /* true time of the snapshot */
 	int64_t executed_ns;
 	bool executed;
@@ -269,6 +270,16 @@ static struct message *exchange(struct process *process, struct message *message
 	return message;
 }
 
+static void note_heard(struct host *host, const struct message *message)
+{
+	for (unsigned i = 0; i < message->count; i++) {
+		const struct sent_call *sent = &message->calls[i];
+
+		if (sent->script.seq > 0 && sent->head.code == SCRIPT_DONE)
+			host->heard[sent->shard] = message->forgotten;
+	}
+}
+
 bool network_call(void *context, const struct leader_call *calls, struct round_reply *replies,
 		  unsigned count)
 {
@@ -280,6 +291,7 @@ bool network_call(void *context, const struct leader_call *calls, struct round_r
 	exchange(process, message, count);
 	if (message->answered) {
 		read_replies(message, replies);
+		note_heard(process->host, message);
 		if (message->executed_ns - message->taken_ns > world.delay_max_ns)
 			world.delay_max_ns = message->executed_ns - message->taken_ns;
 		if (world.now_ns - message->taken_ns > world.round_trip_max_ns)
@@ -442,6 +454,7 @@ void network_arrive(struct message *message)
 		message->executed = true;
 		if (first) {
 			message->executed_ns = world.now_ns;
+			message->forgotten = world.forgotten;
 			answer(message);
 		}
 	}

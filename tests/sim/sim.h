@@ -190,6 +190,7 @@ struct host {
 	bool unsettled;                 /* a leader died or stopped in the middle */
 	uint64_t next_id;
 	uint64_t bell;                  /* rings that were heard */
+	unsigned heard[SYNC_SHARDS];    /* world.forgotten, at its last round that was answered */
 	struct process processes[SIM_PROCESSES];
 	struct fingerprint fingerprints[SIM_KEYS];
 };
@@ -202,6 +203,7 @@ struct window {
 	uint64_t cost_max;
 	unsigned crashes;               /* before it began */
 	unsigned forgotten;
+	unsigned forgotten_again;
 	bool early;                     /* a host was in it before its time */
 };
 
@@ -228,6 +230,7 @@ struct shard_truth {
 	int64_t slip_ns;                /* virtual clock - true time, at the last call */
 	int64_t gained_ns;
 	int64_t lost_ns;
+	unsigned forgotten_again;       /* times that a host had not heard of the time before */
 };
 
 struct world {
@@ -357,6 +360,9 @@ void check_applied(unsigned life, unsigned key, unsigned shard, const struct scr
 /* Mode strict, at each call: debt and credit together are within the limit. */
 void check_escrow(unsigned key);
 void check_forgotten(const struct life *then);
+/* How often so much may be missing as a host without Redis did meanwhile: of FORGOTTEN times,
+ * AGAIN were of hosts that had not heard of the time before. */
+unsigned check_cut_off(unsigned forgotten, unsigned again);
 void check_restored(void);
 void check_clock(unsigned shard, int64_t virtual_ns);
 void check_unmerged(const struct host *host);

@@ -185,6 +185,7 @@ static void begin_life(struct host *host)
 	host->unsettled = false;
 	host->bell = 0;
 	host->cut_until_ns = 0;
+	memset(host->heard, 0, sizeof(host->heard));
 	/* Its clock starts somewhere, too. */
 	host->base_ns = HOST_BASE_NS + sim_below(STREAM_REQUESTS, 1000000000000u);
 	memcpy(host->segment->header, pristine, host->segment->size);
