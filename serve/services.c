@@ -3,10 +3,15 @@
 #include <string.h>
 
 #include "serve/grpc.h"
+#include "serve/health.h"
 #include "serve/limiter.h"
+#include "serve/reflection.h"
 
 const struct grpc_service *const grpc_services[] = {
 	&limiter_service,
+	&health_service,
+	&reflection_service,
+	&reflection_alpha_service,
 };
 
 const size_t grpc_service_count = sizeof(grpc_services) / sizeof(grpc_services[0]);

@@ -2,6 +2,7 @@
 """What the tests of the service share: a service on a segment of its own, and clients that
 others wrote."""
 
+import importlib.util
 import os
 import re
 import shutil
@@ -22,6 +23,16 @@ except ImportError:
 sys.path.insert(0, os.environ["WEIR_MESSAGES"])
 
 from weir.v1 import limiter_pb2 as limiter  # noqa: E402
+
+
+def load_messages(name):
+    """Messages of gRPC's own services, whose package would be grpcio's."""
+    path = os.path.join(os.environ["WEIR_MESSAGES"], "grpc", name + "_pb2.py")
+    spec = importlib.util.spec_from_file_location(name + "_pb2", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
 
 PROGRAM = os.environ["WEIR"]
 PATIENCE_S = 60  # nothing takes as long: only a test that fails waits for it
