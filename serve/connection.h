@@ -52,7 +52,7 @@ struct grpc_room {
 	struct connection_queue busy;
 	struct connection_queue quiet;
 	struct grpc_stream_queue streaming;     /* calls that answer more than once */
-	uint64_t drain_s;               /* loop->seconds when it began to drain */
+	struct event patience;          /* how long the drain waits for clients to hear of it */
 	size_t call_count;              /* of all connections, under way */
 	size_t buffered_bytes;          /* of requests that are not whole yet */
 	nghttp2_session_callbacks *callbacks;

@@ -16,6 +16,10 @@
 #define ACCEPTS_MAX 64          /* at a time: those who are connected have their turn */
 #define LAST_ACCEPTS_MAX 65536  /* when a listener is given up: more than wait in one */
 
+/* A client that does not answer the notice in this time is told the last word: some look
+ * at their connection only when they call. */
+#define DRAIN_PATIENCE_MS 500
+
 /* A peer that is silent is asked after this many seconds, and is gone after as many more. */
 #define KEEPALIVE_S 60
 #define KEEPALIVE_PROBE_S 15
@@ -101,6 +105,13 @@ static void on_readable(evutil_socket_t fd, short what, void *context)
 	accept_some(context, ACCEPTS_MAX);
 }
 
+static void on_patience(evutil_socket_t fd, short what, void *context)
+{
+	(void)fd;
+	(void)what;
+	connection_each(context, http2_go);
+}
+
 static int room_open(struct loop *loop, struct weir_error *error)
 {
 	struct grpc_room *room = calloc(1, sizeof(*room));
@@ -113,6 +124,7 @@ static int room_open(struct loop *loop, struct weir_error *error)
 	TAILQ_INIT(&room->busy);
 	TAILQ_INIT(&room->quiet);
 	TAILQ_INIT(&room->streaming);
+	evtimer_assign(&room->patience, loop->base, on_patience, room);
 	loop->rooms[ROOM_GRPC] = room;
 	return WEIR_OK;
 }
@@ -141,9 +153,6 @@ static void room_tick(struct loop *loop)
 	struct grpc_room *room = loop->rooms[ROOM_GRPC];
 
 	connection_tick(room);
-	/* Who did not answer the notice within a second is not waited for. */
-	if (loop->drained && loop->seconds > room->drain_s + 1)
-		connection_each(room, http2_go);
 	for (struct grpc_listener *listener = room->listeners; listener; listener = listener->next) {
 		if (listener->paused) {
 			listener->paused = false;
@@ -167,6 +176,7 @@ static void close_listeners(struct grpc_room *room)
 static void room_drain(struct loop *loop)
 {
 	struct grpc_room *room = loop->rooms[ROOM_GRPC];
+	const struct timeval patience = { .tv_usec = DRAIN_PATIENCE_MS * 1000 };
 	struct grpc_listener *listener;
 
 	/* Who has connected is served: with the socket these would be reset. */
@@ -174,8 +184,8 @@ static void room_drain(struct loop *loop)
 		accept_some(listener, LAST_ACCEPTS_MAX);
 	close_listeners(room);
 	grpc_drain(room);
-	room->drain_s = loop->seconds;
 	connection_each(room, http2_drain);
+	event_add(&room->patience, &patience);
 }
 
 static void room_close(struct loop *loop)
@@ -184,6 +194,7 @@ static void room_close(struct loop *loop)
 	struct connection *connection;
 
 	close_listeners(room);
+	event_del(&room->patience);
 	while ((connection = TAILQ_FIRST(&room->busy)) ||
 	       (connection = TAILQ_FIRST(&room->quiet)))
 		connection_close(connection);

@@ -7,6 +7,7 @@
 
 #include <openssl/err.h>
 #include <openssl/ssl.h>
+#include <openssl/x509.h>
 
 #include "serve/fail.h"
 
@@ -67,9 +68,9 @@ static int load_files(const struct tls *tls, SSL_CTX *context, struct weir_error
 {
 	if (SSL_CTX_use_certificate_chain_file(context, tls->certificate) != 1)
 		return refuse(error, "--tls-certificate", tls->certificate);
-	if (SSL_CTX_use_PrivateKey_file(context, tls->key, SSL_FILETYPE_PEM) != 1)
-		return refuse(error, "--tls-key", tls->key);
-	if (SSL_CTX_check_private_key(context) != 1) {
+	if (SSL_CTX_use_PrivateKey_file(context, tls->key, SSL_FILETYPE_PEM) != 1) {
+		if (ERR_GET_REASON(ERR_peek_last_error()) != X509_R_KEY_VALUES_MISMATCH)
+			return refuse(error, "--tls-key", tls->key);
 		ERR_clear_error();
 		return fail(error, WEIR_EINVAL, "the key \"%s\" does not belong to the certificate "
 			    "\"%s\"; give the two that were made together", tls->key,

@@ -80,8 +80,9 @@ class Limiter:
 
     METHODS = ("Allow", "AllowN", "AllowBatch", "GetStatus", "Reset", "Refund", "SetFailOpen")
 
-    def __init__(self, channel):
+    def __init__(self, channel, wait_for_ready=True):
         self.channel = channel
+        self.wait_for_ready = wait_for_ready
         for name in self.METHODS:
             setattr(self, name, self.method(name))
         watch = channel.unary_stream("/weir.v1.Limiter/Watch",
@@ -93,7 +94,8 @@ class Limiter:
         request = getattr(limiter, name + "Request")
         call = self.channel.unary_unary("/weir.v1.Limiter/" + name, request.SerializeToString,
                                         getattr(limiter, name + "Response").FromString)
-        return lambda **fields: call(request(**fields), timeout=PATIENCE_S, wait_for_ready=True)
+        return lambda **fields: call(request(**fields), timeout=PATIENCE_S,
+                                     wait_for_ready=self.wait_for_ready)
 
 
 class ServeTest(unittest.TestCase):

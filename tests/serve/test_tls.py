@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""TLS: certificates of servers and clients, made by openssl here and now."""
+
+import os
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import unittest
+
+import grpc
+
+from support import PATIENCE_S, Service, ServeTest, Limiter, main
+
+
+@unittest.skipUnless(shutil.which("openssl"), "openssl is not installed")
+class Tls(ServeTest):
+    POLICIES = (("api", "1000/365d"),)
+
+    def setUp(self):
+        super().setUp()
+        self.authority("ca")
+        self.issue("server", "ca")
+
+    def path(self, name):
+        return os.path.join(self.directory, name)
+
+    def read(self, name):
+        with open(self.path(name), "rb") as file:
+            return file.read()
+
+    def openssl(self, *arguments):
+        subprocess.run(["openssl", *arguments], cwd=self.directory, check=True,
+                       stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                       stderr=subprocess.DEVNULL, timeout=PATIENCE_S)
+
+    def authority(self, name):
+        self.openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+                     "-nodes", "-days", "2", "-subj", f"/CN={name}", "-keyout", f"{name}.key",
+                     "-out", f"{name}.pem")
+
+    def issue(self, name, authority):
+        self.openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                     "-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1",
+                     "-keyout", f"{name}.key", "-out", f"{name}.csr")
+        with open(self.path("extensions"), "w", encoding="utf-8") as file:
+            file.write("subjectAltName=IP:127.0.0.1\n")
+        self.openssl("x509", "-req", "-in", f"{name}.csr", "-CA", f"{authority}.pem", "-CAkey",
+                     f"{authority}.key", "-CAcreateserial", "-days", "2", "-extfile",
+                     "extensions", "-out", f"{name}.pem")
+
+    def serve(self, *options):
+        return Service(self, "--tls-certificate", self.path("server.pem"), "--tls-key",
+                       self.path("server.key"), *options,
+                       addresses=("--grpc-tls", "127.0.0.1:0", "--grpc", "127.0.0.1:0"))
+
+    def asked(self, service, authority="ca", client=None):
+        pair = (self.read(client + ".key"), self.read(client + ".pem")) if client else (None, None)
+        channel = grpc.secure_channel(
+            service.address, grpc.ssl_channel_credentials(self.read(authority + ".pem"), *pair))
+        self.addCleanup(channel.close)
+        return Limiter(channel, wait_for_ready=False)
+
+    def allow(self, limiter):
+        return limiter.Allow(policy="api", key=b"k").decision.remaining
+
+    def assert_no_connection(self, limiter):
+        with self.assertRaises(grpc.RpcError) as caught:
+            self.allow(limiter)
+        self.assertEqual(caught.exception.code(), grpc.StatusCode.UNAVAILABLE)
+
+    def shown(self, service, protocols=("h2",), version=None):
+        """The certificate that a client is shown, and the protocol that was chosen."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(self.path("ca.pem"))
+        context.set_alpn_protocols(protocols)
+        if version:
+            context.minimum_version = context.maximum_version = version
+            context.set_ciphers("DEFAULT:@SECLEVEL=0")
+        host, port = service.address.rsplit(":", 1)
+        with socket.create_connection((host, int(port)), timeout=PATIENCE_S) as plain:
+            with context.wrap_socket(plain, server_hostname=host) as client:
+                return client.getpeercert(True), client.selected_alpn_protocol()
+
+    def test_tls_beside_plain(self):
+        service = self.serve()
+        self.assertEqual(self.allow(self.asked(service)), 999)
+        self.assertEqual(self.allow(service.limiter(service.addresses[1])), 998)
+        # Large messages are many records.
+        answer = self.asked(service).Allow(policy="api", key=b"k" * 65536)
+        self.assertEqual(answer.decision.remaining, 999)
+        self.assert_no_connection(Limiter(service.channel(service.address), wait_for_ready=False))
+        self.assertEqual(service.end(), "")
+
+    def test_a_stranger_is_not_trusted(self):
+        self.authority("other")
+        self.assert_no_connection(self.asked(self.serve(), "other"))
+
+    def test_protocols(self):
+        service = self.serve()
+        self.assertEqual(self.shown(service)[1], "h2")
+        self.assertEqual(self.shown(service, ("http/1.1", "h2"))[1], "h2")
+        with self.assertRaises(ssl.SSLError):
+            self.shown(service, ("http/1.1",))
+        self.shown(service, version=ssl.TLSVersion.TLSv1_2)
+        with self.assertRaises((ssl.SSLError, ConnectionResetError)):
+            self.shown(service, version=ssl.TLSVersion.TLSv1_1)
+
+    def test_certificates_of_clients(self):
+        self.authority("other")
+        self.issue("friend", "ca")
+        self.issue("foe", "other")
+        service = self.serve("--tls-client-ca", self.path("ca.pem"))
+        self.assertEqual(self.allow(self.asked(service, client="friend")), 999)
+        self.assert_no_connection(self.asked(service, client="foe"))
+        self.assert_no_connection(self.asked(service))
+        self.assertEqual(self.allow(self.asked(service, client="friend")), 998)
+
+    def test_certificates_are_read_again(self):
+        service = self.serve()
+        asked = self.asked(service)
+        self.assertEqual(self.allow(asked), 999)
+        first = self.shown(service)[0]
+
+        with open(self.path("server.pem"), "w", encoding="utf-8") as file:
+            file.write("no certificate")
+        service.process.send_signal(signal.SIGHUP)
+        self.assertIn("the certificates stay as they were", service.process.stderr.readline())
+        self.assertEqual(self.shown(service)[0], first)
+
+        self.issue("server", "ca")
+        self.openssl("x509", "-in", "server.pem", "-out", "whole.pem")
+        service.process.send_signal(signal.SIGHUP)
+        while self.shown(service)[0] == first:
+            pass
+        # Who is connected stays so.
+        self.assertEqual(self.allow(asked), 998)
+        self.assertEqual(service.end(), "")
+
+    def test_a_key_of_another_certificate(self):
+        self.issue("other", "ca")
+        with self.assertRaisesRegex(AssertionError, "does not belong to the certificate"):
+            Service(self, "--tls-certificate", self.path("server.pem"), "--tls-key",
+                    self.path("other.key"), addresses=("--grpc-tls", "127.0.0.1:0"))
+
+
+if __name__ == "__main__":
+    main()
