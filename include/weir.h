@@ -60,6 +60,7 @@ extern "C" {
 #define WEIR_VERSION "0.1.0"
 
 #define WEIR_NAME_MAX 63u           /* bytes in a policy's name */
+#define WEIR_BUCKETS_MAX 47u        /* bytes in the name of a policy's buckets */
 #define WEIR_LIMITS_MAX 4u          /* limits in one policy */
 #define WEIR_KEY_MAX 65536u         /* bytes in a key */
 #define WEIR_SECRET_SIZE 16u        /* bytes in the hash secret */
@@ -231,6 +232,11 @@ struct weir_policy {
 	enum weir_fail_mode fail_mode;
 	enum weir_consistency consistency;
 	bool shadow;                    /* decide and count, but allow */
+	char buckets[WEIR_BUCKETS_MAX + 1]; /* policies of one segment that give the same name
+	                                 * here (or have it) share their buckets, limit by
+	                                 * limit, where the algorithm (and a window's period)
+	                                 * is the same: plans of one customer, say.  Not for
+	                                 * token buckets.  "": the policy's own */
 };
 
 /* Handle of a policy in one segment, valid until the policy is removed. */
@@ -354,6 +360,10 @@ struct weir_decision {
 	uint64_t remaining;             /* tokens that would pass now */
 	uint64_t retry_after_ns;        /* 0 if allowed; WEIR_NEVER if no wait helps */
 	uint64_t reset_after_ns;        /* until the bucket is full again */
+	uint64_t counted;               /* windows: tokens in the current period, of all hosts
+	                                 * as far as is known, what was charged now included;
+	                                 * may be above limit.  Concurrency: held, likewise.
+	                                 * Token buckets: 0 */
 };
 
 /* Ask for one token (weir_allow), or COST tokens (weir_allow_n), of POLICY for

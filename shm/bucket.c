@@ -105,6 +105,7 @@ static struct verdict concurrency_peek(const struct limit *limit, const struct b
 		.elsewhere = cost > room && state->used <= limit->limit &&
 			     cost <= limit->limit - state->used,
 		.remaining = room,
+		.counted = held,
 	};
 
 	/* When a hold will be released is not known. */
@@ -192,6 +193,7 @@ static struct verdict peek(const struct limit *limit, const struct bucket_state 
 	struct verdict state = spend(limit, before, &look, &unchanged);
 
 	verdict.remaining = state.remaining;
+	verdict.counted = state.counted;
 	verdict.reset_after_ns = state.reset_after_ns;
 	return verdict;
 }
@@ -239,8 +241,10 @@ static void deny(const struct limit *limit, const struct bucket_request *request
 {
 	verdict->allowed = false;
 	/* A token bucket's is added at the end, and a peek's is the state's. */
-	if (limit_is_window(limit) && request->operation == BUCKET_SPEND)
+	if (limit_is_window(limit) && request->operation == BUCKET_SPEND) {
 		verdict->remaining += request->cost;
+		verdict->counted -= request->cost;
+	}
 }
 
 /* With a stale view, a host may have its share, whatever the others do. */

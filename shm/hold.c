@@ -189,6 +189,7 @@ static enum hold_result count_up(const struct segment *segment, const struct buc
 			       kept_bits(request->queue, request->slot, state.second, owned);
 		if (atomic_cas_pair_full(&ref->slot->state, state, after)) {            /* E2, E5 */
 			verdict->remaining -= request->cost;
+			verdict->counted += request->cost;
 			return HOLD_TAKEN;
 		}
 	}

@@ -193,13 +193,14 @@ struct policy_record {
 	uint64_t flags;                 /* 0-7 limits, 8-15 fail mode, 16-23
 	                                 * consistency, 24 shadow, 25 POLICY_SIMPLE */
 	uint64_t name[8];               /* NUL-padded */
-	uint64_t reserved[6];
+	uint64_t buckets[6];            /* NUL-padded; 0: by the policy's name */
 	struct limit_record limits[WEIR_LIMITS_MAX];
 };
 _Static_assert(sizeof(struct policy_record) == 10 * CACHE_LINE, "");
 
 #define POLICY_SIMPLE (1ull << 25)      /* one token bucket, not in shadow: quick.h */
 _Static_assert(sizeof(((struct policy_record *)0)->name) == WEIR_NAME_MAX + 1, "");
+_Static_assert(sizeof(((struct policy_record *)0)->buckets) == WEIR_BUCKETS_MAX + 1, "");
 
 /* What changes at run time, outside of the two banks. */
 struct policy_switch {

@@ -54,6 +54,7 @@ struct verdict {
 	bool elsewhere;         /* denied only for what other hosts hold */
 	bool hurry;             /* the leader has something to do: wake it */
 	uint64_t remaining;     /* tokens, after the request if it was allowed */
+	uint64_t counted;       /* windows and concurrency: tokens so far, likewise */
 	uint64_t retry_after_ns;
 	uint64_t reset_after_ns;
 	struct bucket_state after;      /* what bucket_apply() stored, if anything */

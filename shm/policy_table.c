@@ -38,14 +38,14 @@
 
 /* ---- Reading ----------------------------------------------------------- */
 
-static void name_decode(const struct policy_record *record, char name[WEIR_NAME_MAX + 1])
+static void text_decode(const uint64_t *words, char *text, size_t size)
 {
-	for (unsigned i = 0; i < 8; i++) {
-		uint64_t word = policy_word(&record->name[i]);
+	for (size_t i = 0; i < size / 8; i++) {
+		uint64_t word = policy_word(&words[i]);
 
-		memcpy(name + 8 * i, &word, 8);
+		memcpy(text + 8 * i, &word, 8);
 	}
-	name[WEIR_NAME_MAX] = '\0';
+	text[size - 1] = '\0';
 }
 
 bool policy_decode(const struct segment *segment, uint64_t version, uint32_t index,
@@ -58,7 +58,8 @@ bool policy_decode(const struct segment *segment, uint64_t version, uint32_t ind
 	*serial = policy_word(&record->serial);
 	if (*serial == 0)
 		return false;
-	name_decode(record, policy->name);
+	text_decode(record->name, policy->name, sizeof(policy->name));
+	text_decode(record->buckets, policy->buckets, sizeof(policy->buckets));
 	policy->limit_count = flags & 0xff;
 	policy->fail_mode = (enum weir_fail_mode)(flags >> 8 & 0xff);
 	policy->consistency = (enum weir_consistency)(flags >> 16 & 0xff);
@@ -159,8 +160,8 @@ static uint64_t greatest_common_divisor(uint64_t a, uint64_t b)
 }
 
 /*
- * The key of a limit's fingerprints.  Hosts that share the secret and the
- * policy's name derive the same one.  A window of another period counts
+ * The key of a limit's fingerprints.  Hosts that share the secret and the name
+ * of the policy's buckets derive the same one.  A window of another period counts
  * something else and gets buckets of its own; a token bucket's debt is a time,
  * which stays what it is when the rate changes.
  */
@@ -172,7 +173,7 @@ static struct fingerprint derive_key(const struct segment *segment, const struct
 			limit->algorithm == WEIR_FIXED_WINDOW;
 	uint64_t material[11];
 
-	name_encode(policy->name, material);
+	name_encode(policy->buckets[0] ? policy->buckets : policy->name, material);
 	material[8] = i;
 	material[9] = limit->algorithm;
 	material[10] = windowed ? limit->period_ns : 0;
@@ -214,6 +215,7 @@ static void compile_policy(const struct segment *segment, const struct weir_poli
 	    policy->limits[0].algorithm == WEIR_TOKEN_BUCKET)
 		record->flags |= POLICY_SIMPLE;
 	name_encode(policy->name, record->name);
+	memcpy(record->buckets, policy->buckets, strnlen(policy->buckets, WEIR_BUCKETS_MAX));
 	for (uint32_t i = 0; i < policy->limit_count; i++)
 		compile_limit(segment, policy, i, &record->limits[i]);
 }

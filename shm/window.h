@@ -150,6 +150,7 @@ static inline struct verdict fixed_window_spend(const struct limit *limit,
 		after->used = window.count;
 	}
 	total = window_sum(window.count, window.others);
+	verdict.counted = total;
 	verdict.remaining = total < limit->limit ? limit->limit - total : 0;
 	verdict.reset_after_ns = total > 0 ? wait : 0;
 	return verdict;
@@ -290,7 +291,8 @@ static inline struct verdict sliding_window_spend(const struct limit *limit,
 		sliding_window_store(limit, &window, after);
 	}
 	verdict.remaining = sliding_window_room(limit, &window);
-	if (window_sum(window.current, window.others) > 0)
+	verdict.counted = window_sum(window.current, window.others);
+	if (verdict.counted > 0)
 		verdict.reset_after_ns = 2 * limit->period_ns - window.elapsed_ns;
 	else if (window.previous > 0)
 		verdict.reset_after_ns = limit->period_ns - window.elapsed_ns;

@@ -400,29 +400,39 @@ static bool is_name_byte(char c)
 	       (c != '\0' && strchr("._:/-", c));
 }
 
-int weir_policy_name_check(const char *name, size_t length, struct weir_error *error)
+/* WHAT is "the policy's name", or another of up to MAX bytes. */
+static int check_name(const char *what, const char *name, size_t length, size_t max,
+		      struct weir_error *error)
 {
 	char quoted[QUOTED_SIZE];
 
 	weir_quote(name, length, quoted, sizeof(quoted));
 	if (length == 0)
-		return weir_fail(error, WEIR_EINVAL,
-				 "the policy's name is empty; give 1 to %u characters",
-				 WEIR_NAME_MAX);
-	if (length > WEIR_NAME_MAX)
-		return weir_fail(error, WEIR_EINVAL,
-				 "the policy's name \"%s\" is %zu bytes long; give at most %u",
-				 quoted, length, WEIR_NAME_MAX);
+		return weir_fail(error, WEIR_EINVAL, "%s is empty; give 1 to %zu characters", what,
+				 max);
+	if (length > max)
+		return weir_fail(error, WEIR_EINVAL, "%s \"%s\" is %zu bytes long; give at most %zu",
+				 what, quoted, length, max);
 	for (size_t i = 0; i < length; i++) {
 		char byte[8];
 
 		if (!is_name_byte(name[i]))
 			return weir_fail(error, WEIR_EINVAL,
-					 "the policy's name \"%s\" has \"%s\" in it; use letters, "
-					 "digits and . _ : / - only", quoted,
+					 "%s \"%s\" has \"%s\" in it; use letters, digits and . _ : "
+					 "/ - only", what, quoted,
 					 weir_quote(name + i, 1, byte, sizeof(byte)));
 	}
 	return weir_ok(error);
+}
+
+int weir_policy_name_check(const char *name, size_t length, struct weir_error *error)
+{
+	return check_name("the policy's name", name, length, WEIR_NAME_MAX, error);
+}
+
+int weir_policy_buckets_check(const char *name, size_t length, struct weir_error *error)
+{
+	return check_name("the name of the policy's buckets", name, length, WEIR_BUCKETS_MAX, error);
 }
 
 static int check_policy_modes(const struct weir_policy *policy, struct weir_error *error)
@@ -452,6 +462,16 @@ static int check_policy_modes(const struct weir_policy *policy, struct weir_erro
 					 weir_algorithm_name(policy->limits[i].algorithm));
 	}
 
+	/* What other hosts are told of a token bucket is tokens at its policy's rate. */
+	for (uint32_t i = 0; policy->buckets[0] && i < policy->limit_count; i++) {
+		if (policy->limits[i].algorithm == WEIR_TOKEN_BUCKET)
+			return weir_fail(error, WEIR_EINVAL,
+					 "policy \"%s\": limit %u is a token bucket, whose tokens "
+					 "mean another time with another rate: it cannot share the "
+					 "buckets \"%.*s\"; use windows, or leave buckets out",
+					 policy->name, i, (int)WEIR_BUCKETS_MAX, policy->buckets);
+	}
+
 	/* A bool that holds neither 0 nor 1 must not be read as one. */
 	memcpy(&shadow, &policy->shadow, sizeof(shadow));
 	if (shadow > 1)
@@ -468,6 +488,9 @@ int weir_policy_check(const struct weir_policy *policy, struct weir_error *error
 
 	status = weir_policy_name_check(policy->name, strnlen(policy->name, sizeof(policy->name)),
 					error);
+	if (status == WEIR_OK && policy->buckets[0] != '\0')
+		status = weir_policy_buckets_check(
+			policy->buckets, strnlen(policy->buckets, sizeof(policy->buckets)), error);
 	if (status < 0)
 		return status;
 	if (policy->limit_count < 1 || policy->limit_count > WEIR_LIMITS_MAX)

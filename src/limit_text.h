@@ -22,5 +22,6 @@ int weir_limit_text_period(const char *text, size_t length, uint64_t *period_ns,
 
 /* Is this a name for a policy?  Errors: WEIR_EINVAL. */
 int weir_policy_name_check(const char *name, size_t length, struct weir_error *error);
+int weir_policy_buckets_check(const char *name, size_t length, struct weir_error *error);
 
 #endif

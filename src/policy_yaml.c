@@ -10,6 +10,7 @@
  *	    fail_mode: share
  *	    consistency: bounded
  *	    shadow: false
+ *	    buckets: customers
  *
  * docs/policy-files.md describes it.  How YAML is read, and what of it is
  * refused, is in yaml_reader.h; here stands what may come where.
@@ -235,12 +236,23 @@ static int policy_shadow(const char *text, size_t length, void *object, struct w
 	return fail_word(error, "the value of shadow", text, length, BOOLEANS);
 }
 
+static int policy_buckets(const char *text, size_t length, void *object, struct weir_error *error)
+{
+	struct weir_policy *policy = object;
+
+	if (weir_policy_buckets_check(text, length, error) < 0)
+		return WEIR_EINVAL;
+	memcpy(policy->buckets, text, length);
+	return WEIR_OK;
+}
+
 static const struct yaml_field policy_fields[] = {
 	{ "name", "api", true, .node = read_policy_name },
 	{ "limits", "[100/1m]", true, .node = read_policy_limits },
 	{ "fail_mode", FAIL_MODES, false, .scalar = policy_fail_mode },
 	{ "consistency", CONSISTENCIES, false, .scalar = policy_consistency },
 	{ "shadow", BOOLEANS, false, .scalar = policy_shadow },
+	{ "buckets", "a name, such as customers", false, .scalar = policy_buckets },
 };
 
 static int read_policies(struct yaml_reader *reader, void *object)

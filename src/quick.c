@@ -55,6 +55,7 @@ void quick_describe(const struct limit *limit, const struct quick_outcome *outco
 	decision->limit = limit->burst;
 	decision->remaining = gcra_remaining(limit, gcra_phase(limit, outcome->used),
 					     outcome->debt_ns);
+	decision->counted = 0;
 	decision->retry_after_ns = outcome->retry_after_ns;
 	decision->reset_after_ns = outcome->debt_ns;
 }

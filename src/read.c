@@ -153,6 +153,7 @@ static void describe_status(const struct bucket_ref *ref, struct limit *limit, b
 	status->flagged = verdict.flagged;
 	status->limit = limit->algorithm == WEIR_TOKEN_BUCKET ? limit->burst : limit->limit;
 	status->remaining = verdict.remaining;
+	status->counted = verdict.counted;
 	status->retry_after_ns = verdict.retry_after_ns;
 	status->reset_after_ns = verdict.reset_after_ns;
 }

@@ -47,6 +47,7 @@ static void describe(const struct plan *plan, struct weir_decision *decision)
 	decision->limit = step->limit.algorithm == WEIR_TOKEN_BUCKET ? step->limit.burst :
 								       step->limit.limit;
 	decision->remaining = step->verdict.remaining;
+	decision->counted = step->verdict.counted;
 	decision->retry_after_ns = step->verdict.retry_after_ns;
 	decision->reset_after_ns = step->verdict.reset_after_ns;
 	for (uint32_t i = 0; i < plan->head.limit_count; i++)

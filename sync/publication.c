@@ -194,10 +194,12 @@ int publication_parse(const char *text, size_t length, struct publication *publi
 
 static void write_policy(FILE *file, const struct weir_policy *policy)
 {
-	fprintf(file, "  - name: \"%s\"\n    fail_mode: %s\n    consistency: %s\n    shadow: %s\n"
-		"    limits:\n",
+	fprintf(file, "  - name: \"%s\"\n    fail_mode: %s\n    consistency: %s\n    shadow: %s\n",
 		policy->name, weir_fail_mode_name(policy->fail_mode),
 		weir_consistency_name(policy->consistency), policy->shadow ? "true" : "false");
+	if (policy->buckets[0])
+		fprintf(file, "    buckets: \"%s\"\n", policy->buckets);
+	fputs("    limits:\n", file);
 	for (uint32_t i = 0; i < policy->limit_count; i++) {
 		char limit[96];
 

@@ -2,8 +2,8 @@
 /*
  * variants.c - what this host has, and what others have otherwise.
  *
- * Only what makes a difference to others is told: limits and consistency.  The fail mode
- * and shadow say what a host answers, not what it counts: hosts may differ in them.
+ * Only what makes a difference to others is told: limits, consistency and which buckets
+ * they are.  The fail mode and shadow say what a host answers, not what it counts: hosts may differ in them.
  *
  * Invariant.  Nothing is believed that does not fit its digest, which is keyed by the
  * cluster's secret.
@@ -64,6 +64,9 @@ size_t policies_describe(const struct weir_policy *policy, char *text, size_t si
 	if (length < size)
 		length += (size_t)snprintf(text + length, size - length, " %s",
 					   weir_consistency_name(policy->consistency));
+	if (policy->buckets[0] && length < size)
+		length += (size_t)snprintf(text + length, size - length, " buckets %s",
+					   policy->buckets);
 	return length < size ? length : size - 1;
 }
 

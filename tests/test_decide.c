@@ -294,6 +294,102 @@ START_TEST(changed_limit_keeps_the_debt)
 }
 END_TEST
 
+static weir_policy_id set_shared(const char *name, const char *limits, const char *buckets)
+{
+	struct weir_policy policy = fixture_policy(name, limits);
+
+	strcpy(policy.buckets, buckets);
+	ck_assert_int_eq(weir_policy_set(weir, &policy, 1, NULL), WEIR_OK);
+	return weir_policy_find(weir, name);
+}
+
+/* What one policy has charged, another one of the same buckets finds charged. */
+START_TEST(policies_share_buckets)
+{
+	weir_policy_id owner = fixture_set(weir, "free", "10/10s fixed-window, 50/1m fixed-window");
+	weir_policy_id pro = set_shared("pro", "100/10s fixed-window, 500/1m fixed-window", "free");
+	weir_policy_id other = set_shared("other", "10/10s fixed-window", "none");
+	struct weir_decision decision;
+
+	ck_assert(decide(owner, "k", 6, EPOCH, &decision));
+	ck_assert_uint_eq(remaining(pro, "k", EPOCH), 94);
+	ck_assert_uint_eq(remaining(other, "k", EPOCH), 10);
+	ck_assert(decide(pro, "k", 40, EPOCH, &decision));
+	ck_assert(!decide(owner, "k", 1, EPOCH, &decision));
+	/* And their second limits, whose window is longer. */
+	ck_assert_uint_eq(status(pro, "k", 1, EPOCH + 10 * SECOND).remaining, 100);
+	decision = status(owner, "k", 5, EPOCH + 10 * SECOND);
+	ck_assert_uint_eq(decision.limit_index, 1);
+	ck_assert_uint_eq(decision.counted, 46);
+	ck_assert_uint_eq(decision.remaining, 4);
+	ck_assert_int_eq(decision.outcome, WEIR_DENIED);
+	/* They outlive the policy that made them. */
+	ck_assert_int_eq(weir_policy_remove(weir, "free", NULL), WEIR_OK);
+	ck_assert_uint_eq(status(pro, "k", 1, EPOCH).remaining, 54);
+}
+END_TEST
+
+START_TEST(token_buckets_are_not_shared)
+{
+	struct weir_policy policy = fixture_policy("p", "10/10s fixed-window, 10/10s");
+	struct weir_error error;
+
+	strcpy(policy.buckets, "plans");
+	ck_assert_int_eq(weir_policy_set(weir, &policy, 1, &error), WEIR_EINVAL);
+	ck_assert_ptr_nonnull(strstr(error.message, "limit 1 is a token bucket"));
+	ck_assert_ptr_nonnull(strstr(error.message, "\"plans\""));
+}
+END_TEST
+
+/* Only buckets that count the same are shared. */
+START_TEST(buckets_of_another_kind_are_not_shared)
+{
+	static const char *const others[] = {
+		"10/10s sliding-window", "10/20s fixed-window", "10 concurrency",
+	};
+	weir_policy_id first = set_shared("first", "10/10s fixed-window", "shared");
+	weir_policy_id second = set_shared("second", others[_i], "shared");
+	struct weir_decision decision;
+
+	ck_assert(decide(first, "k", 6, EPOCH, &decision));
+	ck_assert_uint_eq(remaining(second, "k", EPOCH), 10);
+}
+END_TEST
+
+/* Counted is what a window has, beyond its limit too, and of a denied request only
+ * what was there before. */
+START_TEST(decisions_tell_what_is_counted)
+{
+	static const char *const limits[] = { "10/10s fixed-window", "10/10s sliding-window" };
+	weir_policy_id id = fixture_set(weir, "p", limits[_i]);
+	weir_policy_id bucket = fixture_set(weir, "bucket", "10/10s");
+	weir_policy_id held = fixture_set(weir, "held", "10 concurrency");
+	struct weir_request request = request_for(id, "k", 9, EPOCH);
+	struct weir_decision decision;
+	struct weir_hold hold;
+
+	ck_assert_uint_eq(status(id, "k", 4, EPOCH).counted, 0);
+	ck_assert(decide(id, "k", 4, EPOCH, &decision));
+	ck_assert_uint_eq(decision.counted, 4);
+	ck_assert(!decide(id, "k", 7, EPOCH, &decision));
+	ck_assert_uint_eq(decision.counted, 4);
+	ck_assert(weir_force_take(weir, &request, &decision));
+	ck_assert_uint_eq(decision.counted, 13);
+	ck_assert_uint_eq(decision.remaining, 0);
+	request.cost = 5;
+	ck_assert(weir_refund(weir, &request, &decision));
+	ck_assert_uint_eq(decision.counted, 8);
+	ck_assert_uint_eq(status(id, "k", 1, EPOCH + 10 * SECOND).counted, 0);
+
+	ck_assert(decide(bucket, "k", 4, EPOCH, &decision));
+	ck_assert_uint_eq(decision.counted, 0);
+	request = request_for(held, "k", 3, EPOCH);
+	ck_assert(weir_acquire(weir, &request, &hold, &decision));
+	ck_assert_uint_eq(decision.counted, 3);
+	ck_assert_uint_eq(status(held, "k", 1, EPOCH).counted, 3);
+}
+END_TEST
+
 START_TEST(changed_window)
 {
 	static const struct {
@@ -502,6 +598,10 @@ int main(void)
 	tcase_add_loop_test(cases, all_or_nothing, 0, 9);
 	tcase_add_test(cases, force_take_is_all_or_nothing);
 	tcase_add_test(cases, changed_limit_keeps_the_debt);
+	tcase_add_test(cases, policies_share_buckets);
+	tcase_add_loop_test(cases, buckets_of_another_kind_are_not_shared, 0, 3);
+	tcase_add_test(cases, token_buckets_are_not_shared);
+	tcase_add_loop_test(cases, decisions_tell_what_is_counted, 0, 2);
 	tcase_add_loop_test(cases, changed_window, 0, 10);
 	tcase_add_test(cases, status_stores_nothing);
 	tcase_add_loop_test(cases, status_foretells, 0, 6);

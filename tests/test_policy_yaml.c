@@ -196,9 +196,9 @@ static const struct {
 	  "keep one" },
 	{ POLICY ", name: b}]", "1:37: the key \"name\" stands twice in a policy; keep one" },
 	{ POLICY ", failmode: open}]", "1:37: the key \"failmode\" is not known in a policy; write "
-	  "name, limits, fail_mode, consistency or shadow" },
+	  "name, limits, fail_mode, consistency, shadow or buckets" },
 	{ POLICY ", \"\\0\": open}]", "1:37: the key \"\\x00\" is not known in a policy; write "
-	  "name, limits, fail_mode, consistency or shadow" },
+	  "name, limits, fail_mode, consistency, shadow or buckets" },
 	{ POLICY ", ? [x] : y}]", "1:39: a key is a list; write a word" },
 	{ POLICY ", fail_mode: Open}]", "1:48: the fail_mode \"Open\" does not exist; write share, "
 	  "open or closed" },

@@ -42,6 +42,8 @@ static json_t *json_policy(const struct weir_policy *policy)
 	json_object_set_new(object, "consistency",
 			    json_string(weir_consistency_name(policy->consistency)));
 	json_object_set_new(object, "shadow", json_boolean(policy->shadow));
+	json_object_set_new(object, "buckets",
+			    json_string(policy->buckets[0] ? policy->buckets : policy->name));
 	return object;
 }
 
@@ -81,6 +83,7 @@ static void set_policies(struct cli *cli, const struct weir_policy *policies, si
 int cmd_policy_set(struct cli *cli, int argc, char **argv)
 {
 	struct weir_policy policy = { 0 };
+	const char *buckets = "";
 	unsigned fail_mode = WEIR_FAIL_SHARE;
 	unsigned consistency = WEIR_BOUNDED;
 	const struct cli_option options[] = {
@@ -89,6 +92,8 @@ int cmd_policy_set(struct cli *cli, int argc, char **argv)
 		{ "consistency", "MODE", "bounded (default), local, eventual or strict", CLI_CHOICE,
 		  &consistency, .choice = cli_consistency_choice },
 		{ "shadow", NULL, "decide and count, but allow", CLI_FLAG, &policy.shadow },
+		{ "buckets", "NAME", "share the buckets of policies with this name", CLI_STRING,
+		  &buckets },
 		CLI_OPTION_SEGMENT(cli),
 		CLI_OPTION_JSON(cli),
 		{ 0 },
@@ -102,6 +107,10 @@ int cmd_policy_set(struct cli *cli, int argc, char **argv)
 		cli_die(cli, "the policy's name \"%s\" has %zu bytes: give one of at most %u", name,
 			strlen(name), WEIR_NAME_MAX);
 	strcpy(policy.name, name);
+	if (strlen(buckets) > WEIR_BUCKETS_MAX)
+		cli_die(cli, "--buckets \"%s\" has %zu bytes: give at most %u", buckets,
+			strlen(buckets), WEIR_BUCKETS_MAX);
+	strcpy(policy.buckets, buckets);
 	policy.fail_mode = (enum weir_fail_mode)fail_mode;
 	policy.consistency = (enum weir_consistency)consistency;
 	policy.limit_count = (uint32_t)cli->operand_count - 1;
@@ -192,8 +201,11 @@ static void print_policy(struct cli *cli, const struct weir_policy *policy)
 	printf("  fail-mode %s", weir_fail_mode_name(policy->fail_mode));
 	if (mode != policy->fail_mode)
 		printf(" (now %s)", weir_fail_mode_name(mode));
-	printf(", consistency %s%s\n", weir_consistency_name(policy->consistency),
+	printf(", consistency %s%s", weir_consistency_name(policy->consistency),
 	       policy->shadow ? ", shadow" : "");
+	if (policy->buckets[0])
+		printf(", buckets %s", policy->buckets);
+	putchar('\n');
 }
 
 int cmd_policy_list(struct cli *cli, int argc, char **argv)

@@ -134,6 +134,7 @@ void cli_json_set_decision(json_t *object, const struct weir_decision *decision)
 	json_object_set_new(object, "limit_index", cli_json_u64(decision->limit_index));
 	json_object_set_new(object, "limit", cli_json_u64(decision->limit));
 	json_object_set_new(object, "remaining", cli_json_u64(decision->remaining));
+	json_object_set_new(object, "counted", cli_json_u64(decision->counted));
 	json_object_set_new(object, "retry_after_ns", cli_json_duration(decision->retry_after_ns));
 	json_object_set_new(object, "reset_after_ns", cli_json_duration(decision->reset_after_ns));
 	json_object_set_new(object, "flagged", json_boolean(decision->flagged));

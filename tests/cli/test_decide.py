@@ -29,6 +29,7 @@ class Decide(WeirTest):
                 "limit_index": 0,
                 "limit": 3,
                 "remaining": 0,
+                "counted": 0,
                 "retry_after_ns": S,
                 "reset_after_ns": 3 * S,
                 "flagged": False,

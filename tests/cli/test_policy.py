@@ -46,6 +46,7 @@ class Policy(WeirTest):
                         "fail_mode": "share",
                         "consistency": "bounded",
                         "shadow": False,
+                        "buckets": "api",
                         "fail_mode_in_force": "share",
                     }
                 ]
@@ -64,6 +65,18 @@ class Policy(WeirTest):
         text = self.weir("policy", "list")
         for word in ("api", "closed", "strict", "shadow"):
             self.assertIn(word, text)
+
+    def test_shared_buckets(self):
+        self.weir("policy", "set", "free", "10/1h fixed-window")
+        policy = self.weir_json("policy", "set", "pro", "100/1h fixed-window", "--buckets", "free")["policies"][0]
+        self.assertEqual(policy["buckets"], "free")
+        self.assertIn("buckets free", self.weir("policy", "list"))
+        self.weir("allow", "free", "key", "--cost", "5", *self.at())
+        self.assertEqual(self.weir_json("status", "pro", "key", *self.at())["remaining"], 95)
+        self.assertIn("47", self.weir_error("policy", "set", "x", "1/s", "--buckets", "b" * 48))
+        self.assertIn("a b", self.weir_error("policy", "set", "x", "1/s", "--buckets", "a b"))
+        self.assertIn("token", self.weir_error("policy", "set", "x", "1/s", "--buckets", "free"))
+        self.assertEqual(self.names(), ["free", "pro"])
 
     def test_a_replaced_policy_keeps_its_buckets(self):
         self.weir("policy", "set", "api", "2/2s")
@@ -130,8 +143,9 @@ policies:
       - {limit: 50, period: 1h, burst: 10}
     fail_mode: closed
   - name: search
-    limits: [100/1s]
+    limits: [100/1s fixed-window]
     shadow: true
+    buckets: searches
 """
 
     def setUp(self):
@@ -150,12 +164,13 @@ policies:
         self.assertFalse(login["shadow"])
         self.assertEqual(search["name"], "search")
         self.assertTrue(search["shadow"])
+        self.assertEqual((login["buckets"], search["buckets"]), ("login", "searches"))
 
     def test_file(self):
         self.write(self.YAML)
         self.assertEqual(
             self.weir("policy", "load", self.path),
-            "policy login: 5/1m, 50/1h burst 10\npolicy search: 100/1s\n",
+            "policy login: 5/1m, 50/1h burst 10\npolicy search: 100/1s fixed-window\n",
         )
         self.check_loaded()
 

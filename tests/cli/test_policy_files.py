@@ -37,6 +37,7 @@ MISTAKES = [
     "policies: [{name: " + "x" * 64 + ", limits: [1/s]}]",
     'policies: [{name: "", limits: [1/s]}]',
     POLICY + ", fail_mode: x}]",
+    POLICY + ", buckets: b}]",
 ] + [
     "policies: [{name: x, limits: [" + limit + "]}]"
     for limit in [
