@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""envoyproxy/ratelimit with a Redis of its own, for comparison.
+
+perf/setup-peers installs it; WEIR_RATELIMIT names the program, if it is elsewhere.
+"""
+
+import ctypes
+import json
+import os
+import pathlib
+import queue
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+
+PR_SET_PDEATHSIG = 1
+
+
+def die_with_the_test():
+    """In a child: be killed when the test is, however that ends."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def find():
+    """The program, or None."""
+    named = os.environ.get("WEIR_RATELIMIT")
+    if named:
+        return named
+    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
+    program = cache / "weir-peers" / "bin" / "ratelimit"
+    return str(program) if program.exists() else None
+
+
+def free_port():
+    """A TCP port that nobody has now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def wait_for_port(port, process, seconds=30):
+    deadline = time.monotonic() + seconds
+    while True:
+        if process.poll() is not None:
+            raise RuntimeError(f"{process.args[0]} ended with {process.returncode}")
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
+class Redis:
+    def __init__(self, directory):
+        self.path = str(pathlib.Path(directory) / "redis.sock")
+        self.process = subprocess.Popen(
+            ["redis-server", "--port", "0", "--unixsocket", self.path, "--save", "",
+             "--dir", str(directory)], stdout=subprocess.DEVNULL,
+            preexec_fn=die_with_the_test)
+        deadline = time.monotonic() + 30
+        while self.command("PING") != b"+PONG\r\n":
+            if time.monotonic() > deadline:
+                raise RuntimeError("redis-server does not answer")
+            time.sleep(0.01)
+
+    def command(self, line):
+        """The reply's first bytes, or b"" while there is no server."""
+        try:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.connect(self.path)
+                connection.sendall(line.encode() + b"\r\n")
+                return connection.recv(1024)
+        except OSError:
+            return b""
+
+    def close(self):
+        self.process.terminate()
+        self.process.wait()
+
+
+class Ratelimit:
+    """The service.  Its configuration is one file, which load() replaces."""
+
+    FILE = "test.yaml"
+
+    def __init__(self, program, directory, **environment):
+        self.directory = pathlib.Path(directory)
+        self.config = self.directory / "runtime" / "config"
+        self.config.mkdir(parents=True)
+        (self.config / self.FILE).write_text("domain: none\n", encoding="utf-8")
+        self.redis = Redis(directory)
+        self.port = free_port()
+        self.events = queue.Queue()
+        settings = {
+            "HOST": "127.0.0.1",
+            "PORT": str(free_port()),
+            "DEBUG_HOST": "127.0.0.1",
+            "DEBUG_PORT": str(free_port()),
+            "GRPC_HOST": "127.0.0.1",
+            "GRPC_PORT": str(self.port),
+            "USE_STATSD": "false",
+            "LOG_LEVEL": "info",
+            "LOG_FORMAT": "json",
+            "RUNTIME_ROOT": str(self.directory),
+            "RUNTIME_SUBDIRECTORY": "runtime",
+            "RUNTIME_WATCH_ROOT": "false",
+            "REDIS_SOCKET_TYPE": "unix",
+            "REDIS_URL": self.redis.path,
+            "REDIS_POOL_SIZE": "1",
+        }
+        settings.update(environment)
+        self.process = subprocess.Popen(
+            [program], env={**os.environ, **settings}, stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE, preexec_fn=die_with_the_test)
+        self.reader = threading.Thread(target=self.read_log, daemon=True)
+        self.reader.start()
+        self.wait_for_load()
+        wait_for_port(self.port, self.process)
+
+    def read_log(self):
+        last = []
+        for line in self.process.stderr:
+            try:
+                message = json.loads(line)["@message"]
+            except (ValueError, KeyError, TypeError):
+                last = (last + [line.decode(errors="replace")])[-20:]
+                continue
+            if message.startswith("Error loading new configuration: "):
+                self.events.put(message.partition(": ")[2])
+            elif message == "Successfully loaded new configuration":
+                self.events.put("")
+        self.events.put("the program ended: " + "".join(last))
+
+    def wait_for_load(self):
+        """Until a configuration was loaded, "", or refused: why."""
+        return self.events.get(timeout=30)
+
+    def load(self, text):
+        """Replace the configuration; "" or the error."""
+        path = self.directory / "new.yaml"
+        path.write_bytes(text)
+        os.rename(path, self.config / self.FILE)
+        return self.wait_for_load()
+
+    def close(self):
+        self.process.terminate()
+        self.process.wait()
+        self.reader.join()
+        self.process.stderr.close()
+        self.redis.close()
+        shutil.rmtree(self.directory, ignore_errors=True)
