@@ -54,7 +54,7 @@ struct grpc_room {
 	struct grpc_stream_queue streaming;     /* calls that answer more than once */
 	struct event patience;          /* how long the drain waits for clients to hear of it */
 	size_t call_count;              /* of all connections, under way */
-	size_t buffered_bytes;          /* of requests that are not whole yet */
+	size_t buffered_bytes;          /* on the heap, of requests and answers */
 	nghttp2_session_callbacks *callbacks;
 	nghttp2_option *session_options;
 	unsigned char input[IO_BYTES];

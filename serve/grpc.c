@@ -16,7 +16,8 @@
 #define PREFIX_BYTES 5u                 /* compressed?, and the length */
 #define S_NS 1000000000ull
 
-/* Bytes of requests that are not whole yet, in a loop; or four of the largest messages. */
+/* Bytes of requests that are not whole and of answers that were not read, in a loop; or
+ * four of the largest messages. */
 #define BUFFERED_MAX_BYTES (64u << 20)
 
 struct server *grpc_server(const struct grpc_call *call)
@@ -74,7 +75,8 @@ void grpc_free(struct grpc_call *call)
 	if (!call->whole)
 		connection->incomplete--;
 	room->call_count--;
-	room->buffered_bytes -= buffer_heap_bytes(&call->request);
+	room->buffered_bytes -= buffer_heap_bytes(&call->request) +
+				buffer_heap_bytes(&call->answer);
 	buffer_free(&call->request);
 	buffer_free(&call->answer);
 	free(call->status_message);
@@ -302,26 +304,34 @@ static void take_messages(struct grpc_call *call)
 	}
 }
 
-void grpc_data(struct grpc_call *call, const unsigned char *bytes, size_t length)
+bool grpc_count(struct grpc_call *call, const struct buffer *buffer, size_t before)
 {
 	struct grpc_room *room = call->connection->room;
-	size_t most = 4 * grpc_server(call)->options->message_max_bytes;
+	uint64_t most = 4 * grpc_server(call)->options->message_max_bytes;
+
+	if (most < BUFFERED_MAX_BYTES)
+		most = BUFFERED_MAX_BYTES;
+	room->buffered_bytes += buffer_heap_bytes(buffer) - before;
+	return room->buffered_bytes <= most;
+}
+
+void grpc_data(struct grpc_call *call, const unsigned char *bytes, size_t length)
+{
 	size_t before = buffer_heap_bytes(&call->request);
-	unsigned char *room_for_it;
+	unsigned char *place;
 	size_t expected;
 
 	/* An answer was given already: what still comes is dropped. */
 	if (call->finished)
 		return;
-	room_for_it = buffer_reserve(&call->request, length);
-	if (!room_for_it) {
+	place = buffer_reserve(&call->request, length);
+	if (!place) {
 		grpc_fail(call, GRPC_RESOURCE_EXHAUSTED, "no memory for the message");
 		return;
 	}
-	memcpy(room_for_it, bytes, length);
+	memcpy(place, bytes, length);
 	call->request.length += length;
-	room->buffered_bytes += buffer_heap_bytes(&call->request) - before;
-	if (room->buffered_bytes > (most > BUFFERED_MAX_BYTES ? most : BUFFERED_MAX_BYTES)) {
+	if (!grpc_count(call, &call->request, before)) {
 		grpc_fail(call, GRPC_RESOURCE_EXHAUSTED, "too many large messages come in at once; "
 			  "send this one again, later");
 		return;

@@ -114,6 +114,11 @@ void grpc_reply(struct grpc_call *call, const ProtobufCMessage *message);
 void grpc_fail(struct grpc_call *call, enum grpc_status status, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
+/* Count what a buffer of the call has grown since it had BEFORE bytes on the heap.  Returns
+ * false if the loop holds too much: messages that are not whole, answers that were not
+ * read. */
+bool grpc_count(struct grpc_call *call, const struct buffer *buffer, size_t before);
+
 /* Bytes that the client has not taken yet. */
 size_t grpc_unsent(const struct grpc_call *call);
 

@@ -100,6 +100,7 @@ void grpc_refuse(struct grpc_call *call, const char *code)
 void grpc_send(struct grpc_call *call, const ProtobufCMessage *message)
 {
 	size_t length = protobuf_c_message_get_packed_size(message);
+	size_t before = buffer_heap_bytes(&call->answer);
 	unsigned char *bytes;
 
 	if (call->finished)
@@ -108,6 +109,11 @@ void grpc_send(struct grpc_call *call, const ProtobufCMessage *message)
 	if (!bytes) {
 		grpc_fail(call, GRPC_RESOURCE_EXHAUSTED, "no memory for an answer of %zu bytes",
 			  length);
+		return;
+	}
+	if (!grpc_count(call, &call->answer, before)) {
+		grpc_fail(call, GRPC_RESOURCE_EXHAUSTED, "too many answers wait for clients that do "
+			  "not read; ask again later");
 		return;
 	}
 	bytes[0] = 0;

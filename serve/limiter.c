@@ -159,7 +159,7 @@ static void decide_in_order(struct weir *weir, const Weir__V1__AllowBatchRequest
 static bool read_batch(struct grpc_call *call, const Weir__V1__AllowBatchRequest *asked,
 		       struct weir_request *requests)
 {
-	char which[32];
+	char which[48];
 
 	for (size_t i = 0; i < asked->n_requests; i++) {
 		const Weir__V1__AllowNRequest *one = asked->requests[i];

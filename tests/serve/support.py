@@ -35,16 +35,17 @@ def load_messages(name):
 
 
 PROGRAM = os.environ["WEIR"]
+SERVICE = os.environ["WEIR_SERVE"]  # what `weir serve` becomes, perhaps with a sanitizer
 PATIENCE_S = 60  # nothing takes as long: only a test that fails waits for it
 
 
 class Service:
-    """`weir serve`, and what it said."""
+    """A service, and what it said."""
 
     def __init__(self, test, *options, segment=None, addresses=("--grpc", "127.0.0.1:0")):
         self.test = test
         self.process = subprocess.Popen(
-            [PROGRAM, "serve", "--segment", segment or test.segment, *addresses, *options],
+            [SERVICE, "--segment", segment or test.segment, *addresses, *options],
             env=test.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE, text=True)
         test.addCleanup(self.process.stderr.close)

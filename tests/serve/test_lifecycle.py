@@ -9,7 +9,7 @@ import threading
 
 import grpc
 
-from support import PATIENCE_S, PROGRAM, Service, ServeTest, limiter, main
+from support import PATIENCE_S, PROGRAM, SERVICE, Limiter, Service, ServeTest, limiter, main
 
 
 class Slow:
@@ -157,9 +157,20 @@ class Restarting(ServeTest):
 class Starting(ServeTest):
     POLICIES = (("api", "10/365d"),)
 
+    def test_the_program_becomes_it(self):
+        with subprocess.Popen([PROGRAM, "--segment", self.segment, "serve", "--grpc",
+                               "127.0.0.1:0"], env=self.environment, stderr=subprocess.PIPE,
+                              text=True) as service:
+            address = service.stderr.readline().split()[-1]
+            asked = Limiter(grpc.insecure_channel(address))
+            self.assertEqual(asked.Allow(policy="api", key=b"k").decision.remaining, 9)
+            asked.channel.close()
+            service.terminate()
+            self.assertEqual(service.wait(PATIENCE_S), 0)
+
     def refused(self, *options):
         """What a service that does not start says."""
-        done = subprocess.run([PROGRAM, "serve", "--segment", self.segment, *options],
+        done = subprocess.run([SERVICE, "--segment", self.segment, *options],
                               env=self.environment, stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                               timeout=PATIENCE_S, check=False)
