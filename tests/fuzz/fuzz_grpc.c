@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Any bytes as what a client of the service sends.  The first byte says how they are sent:
+ * as they are, behind a proper beginning, as the body of a call, or as a message.  The
+ * service must survive, and when the client has gone nothing may be left of it.
+ */
+#include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "serve/connection.h"
+#include "serve/grpc.h"
+#include "serve/grpc_room.h"
+#include "serve/server.h"
+#include "tests/fuzz/fuzz.h"
+#include "weir.h"
+
+#define PIECE_BYTES 4096u       /* less than a socket holds */
+
+static struct options options = {
+	.loops = 1,
+	.connections_max = 10,
+	.streams_max = 100,
+	.message_max_bytes = 65536,
+	.request_timeout_s = 30,
+};
+static struct server server;
+static struct loop loop;
+static int client;
+
+static const struct weir_policy policy = {
+	.name = "api",
+	.limit_count = 1,
+	.limits = { { .limit = 100, .period_ns = 1000000000 } },
+};
+
+static const char *const paths[] = {
+	"/weir.v1.Limiter/Allow",
+	"/weir.v1.Limiter/AllowN",
+	"/weir.v1.Limiter/AllowBatch",
+	"/weir.v1.Limiter/GetStatus",
+	"/weir.v1.Limiter/Reset",
+	"/weir.v1.Limiter/Refund",
+	"/weir.v1.Limiter/SetFailOpen",
+	"/weir.v1.Limiter/Watch",
+	"/grpc.health.v1.Health/Check",
+	"/grpc.health.v1.Health/Watch",
+	"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+	"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+	"/nowhere",
+};
+
+static void begin(void)
+{
+	struct weir_options segment;
+	struct weir_error error;
+	char name[64];
+
+	if (loop.base)
+		return;
+	snprintf(name, sizeof(name), "weir-fuzz-grpc-%d", getpid());
+	weir_options_init(&segment);
+	segment.slots = 64;
+	must(weir_create(name, &segment, &error) == WEIR_OK);
+	must(weir_open(name, &server.weir, &error) == WEIR_OK);
+	must(weir_remove(name, &error) == WEIR_OK);
+	must(weir_policy_set(server.weir, &policy, 1, &error) == WEIR_OK);
+	server.options = &options;
+	must(loop_open(&loop, &server, &error) == WEIR_OK);
+	must(grpc_room.open(&loop, &error) == WEIR_OK);
+}
+
+/* Let the service do what there is to do, and read what it says. */
+static void turn(void)
+{
+	static unsigned char answer[65536];
+
+	for (int i = 0; i < 4; i++) {
+		event_base_loop(loop.base, EVLOOP_NONBLOCK);
+		while (client >= 0 && recv(client, answer, sizeof(answer), MSG_DONTWAIT) > 0)
+			;
+	}
+}
+
+/* Send LENGTH bytes, as far as the service takes them. */
+static void put(const void *bytes, size_t length)
+{
+	const unsigned char *at = bytes;
+
+	while (length > 0) {
+		size_t piece = length < PIECE_BYTES ? length : PIECE_BYTES;
+
+		if (send(client, at, piece, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)piece)
+			return;
+		at += piece;
+		length -= piece;
+		turn();
+	}
+}
+
+static void put_frame(uint8_t kind, uint8_t flags, const void *payload, size_t length)
+{
+	const uint32_t stream = kind == NGHTTP2_SETTINGS ? 0 : 1;
+	const unsigned char head[] = { (unsigned char)(length >> 16), (unsigned char)(length >> 8),
+				       (unsigned char)length, kind, flags, 0, 0, 0,
+				       (unsigned char)stream };
+
+	put(head, sizeof(head));
+	put(payload, length);
+}
+
+/* Add a field to a header block, as it is. */
+static size_t add_field(unsigned char *block, size_t length, const char *name, const char *value)
+{
+	size_t name_length = strlen(name), value_length = strlen(value);
+
+	block[length++] = 0;
+	block[length++] = (unsigned char)name_length;
+	memcpy(block + length, name, name_length);
+	length += name_length;
+	block[length++] = (unsigned char)value_length;
+	memcpy(block + length, value, value_length);
+	return length + value_length;
+}
+
+static void greet(void)
+{
+	put("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 24);
+	put_frame(NGHTTP2_SETTINGS, 0, NULL, 0);
+}
+
+static void put_headers(const char *path)
+{
+	unsigned char block[256];
+	size_t length = 0;
+
+	length = add_field(block, length, ":method", "POST");
+	length = add_field(block, length, ":scheme", "http");
+	length = add_field(block, length, ":path", path);
+	length = add_field(block, length, "content-type", "application/grpc");
+	put_frame(NGHTTP2_HEADERS, NGHTTP2_FLAG_END_HEADERS, block, length);
+}
+
+/* The bytes as the body of a call; as a message of it, if PREFIXED. */
+static void put_call(const uint8_t *data, size_t size, bool prefixed)
+{
+	const char *path = paths[size > 0 ? data[0] % (sizeof(paths) / sizeof(paths[0])) : 0];
+	unsigned char prefix[5] = { 0 };
+
+	if (size > 0) {
+		data++;
+		size--;
+	}
+	greet();
+	put_headers(path);
+	prefix[1] = (unsigned char)(size >> 24);
+	prefix[2] = (unsigned char)(size >> 16);
+	prefix[3] = (unsigned char)(size >> 8);
+	prefix[4] = (unsigned char)size;
+	if (prefixed)
+		put_frame(NGHTTP2_DATA, 0, prefix, sizeof(prefix));
+	for (size_t piece; size > 16384; data += piece, size -= piece) {
+		piece = 16384;
+		put_frame(NGHTTP2_DATA, 0, data, piece);
+	}
+	put_frame(NGHTTP2_DATA, NGHTTP2_FLAG_END_STREAM, data, size);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct grpc_room *room;
+	int pair[2];
+
+	begin();
+	room = loop.rooms[ROOM_GRPC];
+	must(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair) == 0);
+	client = pair[1];
+	must(connection_open(room, pair[0], NULL));
+	switch (size > 0 ? data[0] % 4 : 0) {
+	case 0:
+		put(data, size);
+		break;
+	case 1:
+		greet();
+		put(data + 1, size - 1);
+		break;
+	case 2:
+		put_call(data + 1, size - 1, false);
+		break;
+	case 3:
+		put_call(data + 1, size - 1, true);
+		break;
+	}
+	turn();
+	close(client);
+	client = -1;
+	for (int i = 0; i < 100 && server_connections(&server) > 0; i++)
+		turn();
+	must(server_connections(&server) == 0);
+	must(room->call_count == 0);
+	must(room->buffered_bytes == 0);
+	must(TAILQ_EMPTY(&room->streaming));
+	must(loop.arena.used_bytes == 0);
+	return 0;
+}
