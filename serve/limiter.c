@@ -35,6 +35,7 @@ static void tell(const struct weir_decision *decision, Weir__V1__Decision *messa
 	message->remaining = decision->remaining;
 	message->retry_after_ns = decision->retry_after_ns;
 	message->reset_after_ns = decision->reset_after_ns;
+	message->counted = decision->counted;
 }
 
 /* ---- Requests ---------------------------------------------------------- */

@@ -43,6 +43,7 @@ class Methods(ServeTest):
             self.limiter.Allow(policy="both", key=b"key")
         decision = self.limiter.Allow(policy="both", key=b"key").decision
         self.assertEqual((decision.outcome, decision.limit_index, decision.limit), (DENIED, 1, 3))
+        self.assertEqual(decision.counted, 3)
 
     def test_keys_are_any_bytes(self):
         for key in (b"\0", b"\0\0", b"\xff\xfe", b"a" * 65536, "é".encode()):
