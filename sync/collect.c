@@ -387,9 +387,10 @@ static bool collect_slot(uint64_t index, void *context)
 
 void round_collect(const struct segment *segment, struct round rounds[SYNC_SHARDS],
 		   struct round_walk *walk, struct leases *leases, uint64_t leader, uint64_t term,
-		   uint64_t now_ns)
+		   uint64_t now_ns, uint64_t (*clock_ns)(void))
 {
-	struct collector collector = { segment, rounds, walk, leases, leader, term, now_ns };
+	struct collector collector = { segment, rounds, walk,   leases,
+				       leader,  term,   now_ns, clock_ns };
 
 	for (unsigned i = 0; i < SYNC_SHARDS; i++) {
 		rounds[i].count = 0;

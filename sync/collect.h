@@ -14,6 +14,7 @@ struct collector {
 	uint64_t leader;
 	uint64_t term;
 	uint64_t now_ns;
+	uint64_t (*clock_ns)(void);
 };
 
 bool collect_leads(const struct collector *collector);

@@ -168,6 +168,9 @@ static enum leader_result fence(struct leader *leader, const struct leader_trans
 			return doubt(leader, (uint32_t)(replies[k].last_tag >> 32));
 		last_tags[calls[k].shard] = replies[k].last_tag;
 		shards |= 1u << calls[k].shard;
+		/* What is sent from here on is of windows that the cluster has begun. */
+		if (round_term_holds(leader->segment, leader->term))
+			windows_keep_time(leader->segment, calls[k].shard, now_ns, &replies[k]);
 	}
 	round_resolve_begin(leader->segment, &leader->resolve, shards, last_tags, now_ns);
 	leader->resolving = true;
@@ -187,8 +190,8 @@ static bool heartbeat_is_due(const struct leader *leader, unsigned shard, uint64
 	return leader->asked_ns[shard] + period <= now_ns;
 }
 
-static unsigned prepare(struct leader *leader, uint64_t now_ns,
-			struct leader_call calls[SYNC_SHARDS])
+static unsigned prepare(struct leader *leader, const struct leader_transport *transport,
+			uint64_t now_ns, struct leader_call calls[SYNC_SHARDS])
 {
 	unsigned count = 0;
 
@@ -197,7 +200,7 @@ static unsigned prepare(struct leader *leader, uint64_t now_ns,
 	if (leader->leases)
 		leases_begin(leader->leases);
 	round_collect(leader->segment, leader->rounds, &leader->walk, leader->leases, leader->id,
-		      leader->term, now_ns);
+		      leader->term, now_ns, transport->clock_ns);
 	for (unsigned i = 0; i < SYNC_SHARDS; i++) {
 		if (!leader->rounds[i].send && !heartbeat_is_due(leader, i, now_ns))
 			continue;
@@ -286,7 +289,7 @@ static enum leader_result rounds(struct leader *leader, const struct leader_tran
 {
 	struct leader_call calls[SYNC_SHARDS];
 	struct round_reply replies[SYNC_SHARDS];
-	unsigned count = prepare(leader, now_ns, calls);
+	unsigned count = prepare(leader, transport, now_ns, calls);
 
 	if (count == 0)
 		return leader->walk.next ? LEADER_MORE : LEADER_IDLE;

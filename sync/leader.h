@@ -29,6 +29,8 @@ struct leader_transport {
 	bool (*lease)(void *context, struct lease_call *calls, struct lease_reply *replies,
 		      unsigned count);
 	void *context;
+	/* The host's clock: a leader may have been stopped since its tick began. */
+	uint64_t (*clock_ns)(void);
 };
 
 struct leader {

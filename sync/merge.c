@@ -158,7 +158,7 @@ bool round_merge(const struct segment *segment, const struct round *round,
 	/* Of a term that has passed: the next leader knows better. */
 	if (!round_term_holds(segment, round->tag >> 32))
 		return false;
-	windows_keep_time(segment, round, reply);
+	windows_keep_time(segment, round->shard, round->taken_ns, reply);
 	atomic_store_relaxed(&shard->hosts, reply->hosts);
 	atomic_store_relaxed(&shard->virtual_seconds, reply->virtual_seconds);
 	atomic_store_relaxed(&shard->virtual_part_ns, reply->virtual_part_ns);

@@ -87,10 +87,11 @@ struct round_walk {
 
 /* Take what is marked into the shards' ROUNDS, which have their tags.  Stops
  * short when they are full, or LEADER, of TERM, is the leader no more.
- * LEASES, if any, get what is of policies in mode strict. */
+ * LEASES, if any, get what is of policies in mode strict.  CLOCK_NS tells whether the
+ * leader was stopped since NOW_NS. */
 void round_collect(const struct segment *segment, struct round rounds[SYNC_SHARDS],
 		   struct round_walk *walk, struct leases *leases, uint64_t leader, uint64_t term,
-		   uint64_t now_ns);
+		   uint64_t now_ns, uint64_t (*clock_ns)(void));
 
 /* The limit of a slot's owner, a window aligned, and its policy's mode; false if it does
  * not sync (any more). */
@@ -164,8 +165,9 @@ unsigned windows_merge(const struct segment *segment, const struct round *round,
 bool round_set_foreign(const struct segment *segment, const struct round_item *item, uint64_t word,
 		       uint64_t term);
 
-/* Follow the shard's clock, which windows are aligned by. */
-void windows_keep_time(const struct segment *segment, const struct round *round,
+/* Follow the shard's clock, which windows are aligned by, as REPLY tells it to a call that
+ * was begun at TAKEN_NS. */
+void windows_keep_time(const struct segment *segment, unsigned shard, uint64_t taken_ns,
 		       const struct round_reply *reply);
 
 /* What no view has yet of the bucket in SLOT, whose state is given. */

@@ -388,7 +388,7 @@ static void measure(struct sync *sync, uint64_t begin, uint64_t end, enum leader
 /* One turn as the leader.  Returns how long to sleep. */
 static uint64_t lead(struct sync *sync)
 {
-	struct leader_transport transport = { call_redis, call_leases, sync };
+	struct leader_transport transport = { call_redis, call_leases, sync, now_ns };
 	struct segment_header *header = sync->segment->header;
 	uint64_t interval = atomic_load_relaxed(&header->sync.interval_ns);
 	uint64_t begin = now_ns(), end, spent, due;

@@ -23,7 +23,9 @@
 --           windows of 24 bytes: T i8 | P i8 | generation I4 | err I4,
 --           concurrency limits of 16 bytes: others I8 | hosts I4 | err I4}
 --    code   0 done: term and seq are the last batch of this host that was applied, here or before
---           1 an old term, 2 fence first: nothing was changed; term and seq are those in force
+--           1 an old term, 2 fence first: nothing was changed; term and seq are those in force.
+--           So it is where a window begins later than a second from now: its host's clock is wrong,
+--           and a fence tells it the time
 --    err    0 done, 1 malformed, 2 the tat would leave the range; 1 and 2 changed nothing
 --
 -- A duration is (signed floor of its seconds, nanoseconds 0 .. 999999999); all sums are of integers
@@ -46,8 +48,8 @@
 --        or makes an absent one; where flag 1 says that Redis lost state, it raises the sum.
 --   P    the same of the window before; what a host knows of it raises it.  -1: not kept.
 -- T and P that a host tells are of its generation, which only a reset (flag 2) moves: an older one's
--- are void, and a later one's replace what a Redis that lost state has.
---   err  2: the window begins later than a second from now; the host's clock is wrong
+-- are void, and a later one's replace what a Redis that lost state has, but for windows that begin
+-- after the item's.
 --
 -- What is held is a gauge: a host tells how many units it holds now, below 2^44.  What it told
 -- before is void, and so is what any host told 30 seconds ago.
@@ -136,6 +138,13 @@ if found[2] and #found[2] == 36 then
 end
 if term < top or term == top and seq == 0 then return {1, now, live, top, at, '', '', ''} end
 if seq > 0 and (term > top or seq ~= at + 1) then return {2, now, live, top, at, '', '', ''} end
+for i = 1, window_count do
+  local end_s, end_n, length_s, length_n = get('<I4I4I4I4', windows, i * 64 - 47)
+  local ahead_s, ahead_n = sum(now_s + 1, now_n, length_s, length_n)
+  if length_s + length_n > 0 and later(end_s, end_n, ahead_s, ahead_n) then
+    return {2, now, live, top, at, '', '', ''}
+  end
+end
 if seq > 0 then applied_term, applied_seq = term, seq end
 
 -- An entry that may be collected counts as absent, and an absent one as tat = now - keep: nobody
@@ -230,8 +239,6 @@ if window_count > 0 then
     if end_n >= GIGA or length_n >= GIGA or length_s + length_n == 0 or flags > 3 or
        n <= -EXACT or n >= EXACT or t >= EXACT or p >= EXACT then
       err = 1
-    elseif later(end_s, end_n, ahead_s, ahead_n) then
-      err = 2
     else
       if value and #value == 36 then
         local old_s, old_n
@@ -247,13 +254,17 @@ if window_count > 0 then
         before = kept_s == end_s and kept_n == end_n and total or 0
         total, kept_s, kept_n = 0, end_s, end_n
       end
+      local from_s, from_n = difference(kept_s, kept_n, length_s, length_n)
       if generation > g then
-        if lost then total, before = 0, 0 end           -- rolled back: void
+        if lost and not later(kept_s, kept_n, end_s, end_n) then
+          total, before = 0, 0                          -- rolled back: void
+        elseif lost and from_s == end_s and from_n == end_n then
+          before = 0
+        end
         g = generation
       end
       if flags >= 2 then total, before, t, p, g = 0, 0, 0, 0, math.min(g + 1, LAST) end
       if generation < g then t, p = 0, 0 end
-      local from_s, from_n = difference(kept_s, kept_n, length_s, length_n)
       if kept_s == end_s and kept_n == end_n then
         if begun or lost then total = max(total, t) end
         total = math.min(max(total + n, 0), MOST)

@@ -31,6 +31,7 @@
 
 #define MERGE_ATTEMPTS 256
 #define COUNT_NONE -1           /* Redis keeps this window no more */
+#define EARLY_MAX_NS (WIRE_SECOND / 2)
 
 static uint64_t merged_word(const struct round_item *item, uint64_t used)
 {
@@ -72,21 +73,42 @@ static bool agreed_is_of(const struct round_item *item)
 	       item->base_ns == item->gone_ns;
 }
 
-/* The window that the bucket counts.  One that was refunded to nothing, or reset, does
- * not say: then it is the one last agreed on, unless Redis would refuse that as not begun,
- * for a reset that was told of such a one would wait for it; else the present one. */
-static uint64_t window_of(const struct collector *collector, const struct round_item *item)
+/* Was a window agreed on of this owner, whichever? */
+static bool has_agreed(const struct round_item *item)
+{
+	return (item->acked & GENERATION_MASK) == item->generation && item->base_ns != 0;
+}
+
+static uint64_t window_at(const struct limit *limit, uint64_t now_ns)
+{
+	uint64_t aligned_ns = now_ns + (uint64_t)limit->aligned_offset_ns;
+
+	return window_gone_of_index(limit, aligned_ns / limit->period_ns);
+}
+
+/* Does the window GONE_NS begin after NOW_NS?  By a little, a bucket that has told of
+ * its window may be early: the cluster's time is known up to a round trip. */
+static bool is_early(const struct round_item *item, uint64_t gone_ns, uint64_t now_ns)
 {
 	const struct limit *limit = &item->limit;
+	uint64_t begin_ns = window_index(limit, gone_ns) * limit->period_ns;
+	uint64_t aligned_ns = now_ns + (uint64_t)limit->aligned_offset_ns;
+
+	return begin_ns > aligned_ns + (has_agreed(item) ? EARLY_MAX_NS : 0);
+}
+
+/* The window that the bucket counts.  One that was refunded to nothing, or reset, does
+ * not say: then it is the one last agreed on, unless that is early, for a reset that was
+ * told of such a one would wait for it; else the present one. */
+static uint64_t window_of(const struct collector *collector, const struct round_item *item)
+{
 	struct bucket_state bucket = { .time_ns = item->time_ns, .used = item->used };
-	uint64_t aligned_ns = collector->now_ns + (uint64_t)limit->aligned_offset_ns;
 
 	if (item->time_ns != 0)
-		return window_gone_ns(limit, &bucket);
-	if ((item->acked & GENERATION_MASK) == item->generation && item->base_ns != 0 &&
-	    window_index(limit, item->base_ns) * limit->period_ns <= aligned_ns + WIRE_SECOND)
+		return window_gone_ns(&item->limit, &bucket);
+	if (has_agreed(item) && !is_early(item, item->base_ns, collector->now_ns))
 		return item->base_ns;
-	return window_gone_of_index(limit, aligned_ns / limit->period_ns);
+	return window_at(&item->limit, collector->now_ns);
 }
 
 /* See above: from now on, what is sent and agreed is of the item's window. */
@@ -102,6 +124,47 @@ static bool begin_window(const struct collector *collector, struct round_item *i
 		return false;
 	item->acked = item->generation;
 	item->base_ns = item->gone_ns;
+	return true;
+}
+
+/*
+ * Has the cluster not begun the item's window?  The host's clock was wrong when it did, or
+ * Redis has forgotten the time.  Then the item is of the present one.  The clock is read
+ * behind the bucket: a leader that was stopped must not take a later window for an early
+ * one.
+ */
+static bool leave_early(const struct collector *collector, const struct round *round,
+			struct round_item *item)
+{
+	const struct shard_record *shard = &collector->segment->shards[round->shard];
+	uint64_t now_ns;
+
+	/* Relaxed: complete in itself. */
+	if (item->time_ns == 0 || !is_early(item, item->gone_ns, collector->now_ns) ||
+	    atomic_load_relaxed(&shard->window_offset_ns) == 0)
+		return false;
+	now_ns = collector->clock_ns();
+	if (!is_early(item, item->gone_ns, now_ns))
+		return false;
+	item->gone_ns = window_at(&item->limit, now_ns);
+	return true;
+}
+
+/* A bucket that is early goes back to the present window, with its tokens, or what it
+ * admits would count where others are not until the cluster's clock has caught up.  They
+ * are told anew, whatever Redis has of that window: so it is begun before the bucket is
+ * moved.  False if the bucket has changed since it was read as STATE. */
+static bool come_back(const struct segment *segment, struct round_item *item,
+		      struct word_pair *state)
+{
+	struct slot *slot = &segment->table.slots[item->slot];
+	struct word_pair after = *state;
+
+	after.first = item->gone_ns;
+	if (!atomic_cas_pair_full(&slot->state, *state, after))                 /* E2 */
+		return false;
+	*state = after;
+	item->time_ns = item->gone_ns;
 	return true;
 }
 
@@ -138,16 +201,19 @@ bool collect_window(struct collector *collector, struct round *round,
 	struct slot *slot = &segment->table.slots[begun->slot];
 	struct slot_sync *sync = &segment->slot_syncs[begun->slot];
 	struct round_item *item = &round->windows[round->window_count];
-	bool reset;
+	bool reset, early;
 
 	*item = *begun;
 	collect_view(slot, item);
 	reset = item->resets != collect_resets_known(sync, item->generation);
 	item->gone_ns = window_of(collector, item);
+	early = leave_early(collector, round, item);
+	if ((early || !agreed_is_of(item)) && !begin_window(collector, item))
+		return false;
+	if (early && !come_back(segment, item, &state))
+		return collect_leave(collector, round->shard);
 	if (item->time_ns == 0)
 		item->time_ns = item->gone_ns;  /* empty, and nobody's for so long */
-	if (!agreed_is_of(item) && !begin_window(collector, item))
-		return false;
 	/* Relaxed: complete in itself, with its generation. */
 	if (round_tokens(item->acked, item->generation) == item->used && !reset &&
 	    atomic_load_relaxed(&slot->merged) == merged_word(item, item->used) &&
@@ -240,35 +306,8 @@ static bool merge_previous(const struct bucket_ref *ref, const struct round_item
 	return false;
 }
 
-/* Redis' clock has not begun the item's window: this host's was wrong when it did.
- * The bucket goes back to the present one, with its tokens, or it would stay where it
- * is until the clock has caught up. */
-static void come_back(const struct round_item *item, struct slot *slot, uint64_t virtual_ns)
-{
-	const struct limit *limit = &item->limit;
-	uint64_t gone_ns = window_gone_of_index(limit, virtual_ns / limit->period_ns);
-	struct bucket_ref ref = { .slot = slot, .generation = item->generation };
-	struct word_pair state, after;
-
-	for (int attempt = 0; attempt < MERGE_ATTEMPTS; attempt++) {
-		struct bucket_state bucket;
-
-		if (!bucket_read(&ref, &state))
-			return;
-		bucket = bucket_of(state);
-		if (bucket.time_ns == 0 || window_gone_ns(limit, &bucket) != item->gone_ns ||
-		    gone_ns == 0 || gone_ns >= item->gone_ns)
-			return;
-		after = state;
-		after.first = gone_ns;
-		if (atomic_cas_pair_full(&slot->state, state, after))           /* E2 */
-			return;
-	}
-}
-
 static bool merge_window(const struct segment *segment, const struct round *round,
-			 const struct round_item *item, const struct round_reply *reply,
-			 const unsigned char *answer)
+			 const struct round_item *item, const unsigned char *answer)
 {
 	struct slot *slot = &segment->table.slots[item->slot];
 	struct slot_sync *sync = &segment->slot_syncs[item->slot];
@@ -280,9 +319,6 @@ static bool merge_window(const struct segment *segment, const struct round *roun
 	uint64_t foreign = foreign_word(total - (int64_t)item->used,
 					window_index(&item->limit, item->gone_ns));
 
-	if (failed == WIRE_AHEAD)
-		come_back(item, slot, reply->virtual_seconds * (uint64_t)WIRE_SECOND +
-					      reply->virtual_part_ns);
 	if (failed)
 		return false;           /* and nothing of it was applied */
 	if (total <= COUNT_NONE || rule == VIEW_IGNORE ||
@@ -306,7 +342,7 @@ unsigned windows_merge(const struct segment *segment, const struct round *round,
 	unsigned merged = 0;
 
 	for (unsigned i = 0; i < round->window_count; i++)
-		merged += merge_window(segment, round, &round->windows[i], reply,
+		merged += merge_window(segment, round, &round->windows[i],
 				       reply->windows + i * WIRE_WINDOW_REPLY);
 	return merged;
 }
@@ -314,20 +350,19 @@ unsigned windows_merge(const struct segment *segment, const struct round *round,
 /* ---- Time -------------------------------------------------------------- */
 
 /*
- * The offset lies in an interval: Redis read its clock after the round was taken, and
+ * The offset lies in an interval: Redis read its clock after the call was begun, and
  * before the reply came.  It stays as it is while it is in there, and moves to the
  * nearer end otherwise: so the clocks' drift is followed, and a slow reply moves
  * nothing.  Hosts differ by the time of a round trip at most.
  */
-void windows_keep_time(const struct segment *segment, const struct round *round,
+void windows_keep_time(const struct segment *segment, unsigned index, uint64_t taken_ns,
 		       const struct round_reply *reply)
 {
-	struct shard_record *shard = &segment->shards[round->shard];
+	struct shard_record *shard = &segment->shards[index];
 	uint64_t virtual_ns = reply->virtual_seconds * (uint64_t)WIRE_SECOND +
 			      reply->virtual_part_ns;
-	uint64_t received_ns = reply->received_ns > round->taken_ns ? reply->received_ns :
-								      round->taken_ns;
-	uint64_t most = virtual_ns - round->taken_ns, least = virtual_ns - received_ns;
+	uint64_t received_ns = reply->received_ns > taken_ns ? reply->received_ns : taken_ns;
+	uint64_t most = virtual_ns - taken_ns, least = virtual_ns - received_ns;
 	/* Relaxed: leaders' own, and complete in itself for decisions. */
 	uint64_t offset = atomic_load_relaxed(&shard->window_offset_ns);
 

@@ -18,7 +18,6 @@
 #define WIRE_WINDOW_REPLY 24u   /* bytes: total 8, previous 8, gen 4, error 4 */
 #define WIRE_HOLD 24u           /* bytes: name 16, held 8 */
 #define WIRE_HOLD_REPLY 16u     /* bytes: others 8, hosts 4, error 4 */
-#define WIRE_AHEAD 2u           /* error: a window that the cluster's clock has not begun */
 #define WIRE_SECOND 1000000000ll
 #define WIRE_NONE INT64_MIN     /* minus infinity: E of a bucket that was never idle */
 

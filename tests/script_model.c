@@ -447,6 +447,10 @@ bool script_model_call(struct script_model *model, const struct script_call *cal
 		reply->code = SCRIPT_FENCE_FIRST;
 		return true;
 	}
+	if (windows_are_ahead(call->windows, call->window_count, context.now_ns)) {
+		reply->code = SCRIPT_FENCE_FIRST;
+		return true;
+	}
 
 	reply->code = SCRIPT_DONE;
 	reply->term = call->seq > 0 ? call->term : known.applied_term;

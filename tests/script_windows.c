@@ -107,13 +107,22 @@ struct facts {
 	int64_t previous;
 };
 
+/* A Redis that lost state has tokens of before a reset: in the item's window, and before. */
+static void roll_back(struct kept_window *window, const struct script_window *item)
+{
+	if (window->end_ns <= time_ns(item->end))
+		window->total = window->previous = 0;
+	else if (window->end_ns - window->length_ns == time_ns(item->end))
+		window->previous = 0;
+}
+
 static struct facts take_facts(struct kept_window *window, const struct script_window *item)
 {
 	struct facts facts = { (int64_t)item->total, (int64_t)item->previous };
 
 	if (item->generation > window->generation) {
 		if (item->flags & SCRIPT_RESTORE)
-			window->total = window->previous = 0;
+			roll_back(window, item);
 		window->generation = item->generation;
 	}
 	if (item->flags & SCRIPT_RESET) {
@@ -123,6 +132,17 @@ static struct facts take_facts(struct kept_window *window, const struct script_w
 	if ((item->flags & SCRIPT_RESET) || item->generation < window->generation)
 		facts = (struct facts){ 0, 0 };
 	return facts;
+}
+
+bool windows_are_ahead(const struct script_window *items, size_t count, int64_t now_ns)
+{
+	for (size_t i = 0; i < count; i++) {
+		int64_t length_ns = time_ns(items[i].length);
+
+		if (length_ns > 0 && time_ns(items[i].end) > now_ns + GIGA + length_ns)
+			return true;
+	}
+	return false;
 }
 
 struct script_window_result windows_run(struct kept_windows *windows, int64_t now_ns,
@@ -135,8 +155,8 @@ struct script_window_result windows_run(struct kept_windows *windows, int64_t no
 	struct kept_window window;
 	struct facts facts;
 
-	if (is_malformed(item) || end_ns > ahead_ns) {
-		result.error = is_malformed(item) ? SCRIPT_ITEM_MALFORMED : SCRIPT_ITEM_RANGE;
+	if (is_malformed(item)) {
+		result.error = SCRIPT_ITEM_MALFORMED;
 		return result;
 	}
 	window = kept(windows, ahead_ns, floor_ns, item->name);

@@ -20,6 +20,9 @@ struct kept_windows {
 	size_t room;
 };
 
+/* Does any of them begin later than a second from now? */
+bool windows_are_ahead(const struct script_window *items, size_t count, int64_t now_ns);
+
 struct script_window_result windows_run(struct kept_windows *windows, int64_t now_ns,
 					int64_t floor_ns, const struct script_window *item);
 

@@ -18,6 +18,7 @@
 #include <time.h>
 
 #include "shm/bucket.h"
+#include "shm/clock.h"
 #include "shm/policy_table.h"
 #include "src/handle.h"
 #include "sync/leader.h"
@@ -306,10 +307,15 @@ static void name_keys(void)
 	}
 }
 
+static uint64_t boot_time_ns(void)
+{
+	return clock_ns(CLOCK_BOOTTIME);
+}
+
 /* One tick of one of the machine's leaders; the one that leads, mostly. */
 static void tick(struct machine *machine)
 {
-	struct leader_transport transport = { send_message, NULL, machine };
+	struct leader_transport transport = { send_message, NULL, machine, boot_time_ns };
 	uint64_t now_ns = weir_now_ns(machine->weir);
 	unsigned which = machine->leading;
 

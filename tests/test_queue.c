@@ -58,7 +58,8 @@ static unsigned collect(void)
 {
 	unsigned count = 0;
 
-	round_collect(segment, rounds, &round_walk, NULL, LEADER, TERM, weir_now_ns(weir));
+	round_collect(segment, rounds, &round_walk, NULL, LEADER, TERM, weir_now_ns(weir),
+		      NULL);
 	for (unsigned i = 0; i < SYNC_SHARDS; i++)
 		count += rounds[i].count;
 	return count;

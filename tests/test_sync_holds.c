@@ -225,7 +225,7 @@ static struct round *collect(const struct segment *segment, uint64_t later_ns)
 	struct round *found = NULL;
 
 	round_collect(segment, rounds, &walk, NULL, LEADER, TERM,
-		      weir_now_ns(hosts[0]) + later_ns);
+		      weir_now_ns(hosts[0]) + later_ns, NULL);
 	for (unsigned i = 0; i < SYNC_SHARDS; i++) {
 		ck_assert_uint_le(rounds[i].hold_count, found ? 0 : 1);
 		if (rounds[i].hold_count)

@@ -14,8 +14,7 @@
  *             may be cut off, or without a leader, and cannot tell Redis again; or has not
  *             heard of it when Redis forgets once more
  *  estimate   of a sliding window, the same of the estimate that the host judges by, made
- *             of what is true: of the window before N max(Q, n) may be missing.  Not of one that a
- *             host's wrong clock began before its time, as the window before is not known then
+ *             of what is true: of the window before N max(Q, n) may be missing
  *  once       what a call adds is what the host counts in the window less what Redis has
  *             of it; and where Redis has forgotten nothing of the window, its sum is that
  *             of all that its hosts told it
@@ -105,8 +104,10 @@ static void follow(const struct host *host, unsigned key, uint64_t index)
 
 	if (own->index == index)
 		return;
-	if (index < own->index)
+	if (index < own->index) {
 		window_at(key, own->index)->admitted -= own->admitted;
+		own->back = true;
+	}
 	own->index = index;
 	own->admitted = own->unmerged = 0;
 }
@@ -203,9 +204,6 @@ void check_window_admitted(struct host *host, unsigned key, uint64_t cost, bool 
 	uint64_t most;
 
 	follow(host, key, window->index);
-	if (window->index * world.limit.period_ns >
-	    (uint64_t)redis_virtual_ns(key) + apart_ns(key))
-		window->early = true;
 	note_unmerged(host, key, window, *after);
 	sim_trace("host %u key %u: %llu of window %llu%s", host->number, key,
 		  (unsigned long long)cost, (unsigned long long)window->index,
@@ -225,7 +223,7 @@ void check_window_admitted(struct host *host, unsigned key, uint64_t cost, bool 
 			 key, (unsigned long long)window->admitted,
 			 (unsigned long long)window->index,
 			 (unsigned long long)most);
-	else if (limit.algorithm == WEIR_SLIDING_WINDOW && !window->early)
+	else if (limit.algorithm == WEIR_SLIDING_WINDOW)
 		check_estimate(key, window, sliding_window_at(&limit, &bucket, now_ns).elapsed_ns);
 }
 
@@ -266,9 +264,9 @@ static void take_applied(struct own_window *own, uint64_t index, uint64_t used, 
 	if (own->applied_index != index)
 		own->earlier = 0;
 	/* Back in a window that it had counted: what it counts there begins anew. */
-	else if (own->refused && base == 0)
+	else if (own->back && base == 0)
 		own->earlier += own->applied;
-	own->refused = false;
+	own->back = false;
 	own->applied_index = index;
 	own->applied = used;
 }
@@ -281,17 +279,13 @@ void check_window_applied(unsigned life, unsigned key, const struct script_windo
 	uint64_t index = end_ns / world.limit.period_ns - 1, base = used - (uint64_t)item->tokens;
 	uint64_t known = own->applied_index == index ? own->applied : 0, kept;
 
+	own->back |= index < own->index;
 	sim_trace("redis: life %u key %u window %llu used %llu n %lld T %llu P %llu flags %u -> %lld, "
 		  "%lld before, gen %u err %u",
 		  life, key, (unsigned long long)index, (unsigned long long)used,
 		  (long long)item->tokens, (unsigned long long)item->total,
 		  (unsigned long long)item->previous, item->flags, (long long)result->total,
 		  (long long)result->previous, result->generation, result->error);
-	if (result->error == SCRIPT_ITEM_RANGE) {
-		own->refused = true;
-		own->refused_index = index;
-		return;
-	}
 	if (result->error) {
 		sim_fail("life %u key %u: Redis refuses the window (%u)", life, key, result->error);
 		return;
@@ -299,10 +293,6 @@ void check_window_applied(unsigned life, unsigned key, const struct script_windo
 	redis_window(key, &kept);
 	/* A Redis that forgot a fence executes what was fenced off. */
 	if (late && world.forgotten)
-		is_inexact(key, index);
-	/* A fence tells that a call was carried out, not what of it was refused: where the
-	 * answer was lost, the host takes it for counted (docs/sync.md, known limits). */
-	if (base != known && base != 0 && own->refused && own->refused_index == index)
 		is_inexact(key, index);
 	/* Back from one that it was in early, and will begin again. */
 	if (index < own->applied_index)
@@ -317,7 +307,7 @@ void check_window_applied(unsigned life, unsigned key, const struct script_windo
 			take_applied(own, index, used, base);
 		return;
 	}
-	if (base != known && !(own->refused && base == 0)) {
+	if (base != known && !(own->back && base == 0)) {
 		sim_fail("life %u key %u: Redis has %llu tokens of it in window %llu, and the host "
 			 "adds %lld to %llu",
 			 life, key, (unsigned long long)known, (unsigned long long)index,
@@ -334,17 +324,12 @@ void check_window_applied(unsigned life, unsigned key, const struct script_windo
 
 /* ---- At the end -------------------------------------------------------- */
 
-bool windows_last(int64_t long_ns)
+bool window_lasts(unsigned key, int64_t long_ns)
 {
 	int64_t period = (int64_t)world.limit.period_ns, margin = period / 32;
+	int64_t elapsed = redis_virtual_ns(key) % period;
 
-	for (unsigned key = 0; key < world.scenario.keys; key++) {
-		int64_t elapsed = redis_virtual_ns(key) % period;
-
-		if (elapsed < margin || elapsed + long_ns > period - margin)
-			return false;
-	}
-	return true;
+	return elapsed >= margin && elapsed + long_ns <= period - margin;
 }
 
 static void check_agree(const struct host *host, unsigned key)
@@ -370,11 +355,10 @@ static void check_agree(const struct host *host, unsigned key)
 			 (long long)there, (unsigned long long)at);
 }
 
-void check_windows_agree(void)
+void check_windows_agree(unsigned key)
 {
-	for (unsigned i = 0; i < world.scenario.hosts; i++) {
+	for (unsigned i = 0; i < world.scenario.hosts && !world.failed; i++) {
 		check_host(&world.hosts[i]);
-		for (unsigned key = 0; key < world.scenario.keys && !world.failed; key++)
-			check_agree(&world.hosts[i], key);
+		check_agree(&world.hosts[i], key);
 	}
 }

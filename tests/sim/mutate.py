@@ -130,6 +130,20 @@ MUTANTS = {
             "item->time_ns",
         )],
     },
+    # A bucket stays in the window that a wrong clock began.
+    "stays-early": {
+        "windows.c": [(
+            "if (!is_early(item, item->gone_ns, now_ns))",
+            "if (now_ns != 0)",
+        )],
+    },
+    # A leader that was stopped takes a later window for an early one.
+    "old-clock": {
+        "windows.c": [(
+            "now_ns = collector->clock_ns();",
+            "now_ns = collector->now_ns;",
+        )],
+    },
     # Mode strict: a Redis that has forgotten, or is another, grants at once.
     "no-quarantine": {
         "lease_model.c": [(

@@ -85,9 +85,14 @@ void weir_model_step(void)
 
 /* ---- Leading ----------------------------------------------------------- */
 
+static uint64_t clock_ns(void)
+{
+	return host_now(running->host);
+}
+
 static int64_t turn(struct process *process)
 {
-	struct leader_transport transport = { network_call, network_lease, process };
+	struct leader_transport transport = { network_call, network_lease, process, clock_ns };
 	int64_t interval = world.scenario.interval_ns, spent, due;
 	uint64_t begin;
 	enum leader_result result;

@@ -138,8 +138,7 @@ struct own_window {
 	uint64_t applied_index;         /* which one Redis was told of last, */
 	uint64_t applied;               /* and how many tokens since it began to count it, */
 	uint64_t earlier;               /* and before, */
-	bool refused;                   /* for its last one had not begun: it goes back, */
-	uint64_t refused_index;         /* unless that is not known, as the answer was lost */
+	bool back;                      /* in an earlier window than it was, and counts anew */
 };
 
 /* What is true of a key's bucket in one making of a segment. */
@@ -204,7 +203,6 @@ struct window {
 	unsigned crashes;               /* before it began */
 	unsigned forgotten;
 	unsigned forgotten_again;
-	bool early;                     /* a host was in it before its time */
 };
 
 struct key {
@@ -379,8 +377,9 @@ void check_window_host(const struct host *host, unsigned key, struct word_pair s
 void check_window_applied(unsigned life, unsigned key, const struct script_window *item,
 			  const struct script_window_result *result, uint64_t used, bool late);
 void check_windows_forgotten(void);
-/* Nothing is charged for LONG_NS: do all keys' windows last so long from now on? */
-bool windows_last(int64_t long_ns);
-void check_windows_agree(void);
+/* Does KEY's window last for LONG_NS from now on? */
+bool window_lasts(unsigned key, int64_t long_ns);
+/* Nothing was charged for a while: do all hosts see what Redis has of KEY? */
+void check_windows_agree(unsigned key);
 
 #endif
