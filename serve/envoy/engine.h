@@ -16,8 +16,8 @@ enum engine_algorithm {
 	ENGINE_TOKEN_BUCKET,
 };
 
-/* What a policy is made for.  Limits of one algorithm and period share their counters:
- * a rule whose number changes goes on where it was. */
+/* What a policy is made for.  Fixed windows of one period share their counters: a rule
+ * whose number changes goes on where it was. */
 struct engine_limit {
 	uint64_t limit;         /* per period, at least 1 */
 	uint64_t period_s;

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Envoy's rules in a real segment: what was tested with counters of a test holds there. */
+#include <check.h>
+#include <stdlib.h>
+
+#include "serve/envoy/engine_weir.h"
+#include "tests/envoy_double.h"
+#include "tests/fixture.h"
+
+static struct weir *weir;
+static struct engine_weir engine;
+static struct envoy_service *service;
+
+static void start(void)
+{
+	struct weir_options segment;
+
+	weir_options_init(&segment);
+	segment.slots = 1024;
+	segment.policies = 16;
+	weir = fixture_open(&segment);
+	engine_weir_init(&engine, weir, WEIR_BOUNDED, WEIR_FAIL_SHARE);
+}
+
+static void end(void)
+{
+	envoy_service_free(service);
+	weir_close(weir);
+}
+
+static void load(enum envoy_compat compat, const char *yaml)
+{
+	struct envoy_source source = { TEXT("x"), text_of(yaml) };
+	struct envoy_options options;
+	struct weir_error error;
+
+	envoy_options_init(&options);
+	options.compat = compat;
+	options.config.extensions = true;
+	if (!service)
+		ck_assert_int_eq(envoy_service_new(&options, &engine.engine, &service, &error),
+				 WEIR_OK);
+	ck_assert_msg(envoy_service_load(service, &source, 1, &error) == WEIR_OK, "%s",
+		      error.message);
+}
+
+#define RULE(limit) "domain: d\ndescriptors: [{key: k, rate_limit: {unit: year, " limit "}}]"
+
+/* A year's window does not end during the test, or ends once. */
+START_TEST(counts_beyond_the_limit)
+{
+	struct weir_policy policy;
+
+	load(COMPAT_ENVOY, RULE("requests_per_unit: 3"));
+	ck_assert_uint_eq(double_ask(service, "d", "k=1", 2).statuses[0].limit_remaining, 1);
+	ck_assert_int_eq(double_ask(service, "d", "k=1", 2).overall, CODE_OVER_LIMIT);
+	ck_assert_int_eq(double_ask(service, "d", "k=2", 2).overall, CODE_OK);
+
+	/* Raised to what was counted, it is not over; one more is. */
+	load(COMPAT_ENVOY, RULE("requests_per_unit: 5"));
+	ck_assert_uint_eq(double_ask(service, "d", "k=1", 1).statuses[0].limit_remaining, 0);
+	ck_assert_int_eq(double_ask(service, "d", "k=1", 1).overall, CODE_OVER_LIMIT);
+	ck_assert_int_eq(weir_policy_get(weir, "rls:5/31536000s", &policy, NULL), WEIR_OK);
+	ck_assert_str_eq(policy.buckets, "rls:31536000s");
+}
+END_TEST
+
+START_TEST(more_than_can_be_counted)
+{
+	struct envoy_descriptor descriptor = double_descriptor("k=1");
+	struct envoy_request request = { TEXT("d"), &descriptor, 1, 1, 7 };
+	struct envoy_reader *reader;
+	struct envoy_answer answer;
+
+	load(COMPAT_ENVOY, RULE("requests_per_unit: 4294967295"));
+	reader = double_reader(service);
+	descriptor.has_hits = true;
+	descriptor.hits = UINT64_MAX;
+	ck_assert_int_eq(envoy_service_answer(reader, &request, &answer, NULL), WEIR_OK);
+	ck_assert_int_eq(answer.overall, CODE_OVER_LIMIT);
+	descriptor.hits = 5;
+	ck_assert_int_eq(envoy_service_answer(reader, &request, &answer, NULL), WEIR_OK);
+	ck_assert_int_eq(answer.overall, CODE_OK);
+}
+END_TEST
+
+START_TEST(strict)
+{
+	load(COMPAT_STRICT, RULE("requests_per_unit: 3"));
+	ck_assert_int_eq(double_ask(service, "d", "k=1; k=2", 2).overall, CODE_OK);
+	ck_assert_int_eq(double_ask(service, "d", "k=1", 2).overall, CODE_OVER_LIMIT);
+	ck_assert_uint_eq(double_ask(service, "d", "k=1", 1).statuses[0].limit_remaining, 0);
+	/* The second is over, so the first is not charged. */
+	ck_assert_int_eq(double_ask(service, "d", "k=3; k=1", 1).overall, CODE_OVER_LIMIT);
+	ck_assert_uint_eq(double_ask(service, "d", "k=3", 1).statuses[0].limit_remaining, 2);
+	/* One key twice: what was charged first is given back. */
+	ck_assert_int_eq(double_ask(service, "d", "k=4; k=4", 2).overall, CODE_OVER_LIMIT);
+	ck_assert_uint_eq(double_ask(service, "d", "k=4", 1).statuses[0].limit_remaining, 2);
+}
+END_TEST
+
+START_TEST(token_bucket)
+{
+	struct envoy_answer answer;
+
+	load(COMPAT_ENVOY, RULE("requests_per_unit: 1, algorithm: token-bucket"));
+	answer = double_ask(service, "d", "k=1", 1);
+	ck_assert_int_eq(answer.overall, CODE_OK);
+	ck_assert_uint_eq(answer.statuses[0].limit_remaining, 0);
+	ck_assert_uint_le(answer.statuses[0].until_reset_s, 365 * 86400);
+	ck_assert_uint_gt(answer.statuses[0].until_reset_s, 364 * 86400);
+	ck_assert_int_eq(double_ask(service, "d", "k=1", 1).overall, CODE_OVER_LIMIT);
+}
+END_TEST
+
+START_TEST(no_room_for_policies)
+{
+	struct envoy_descriptor descriptor = double_descriptor("k=1");
+	struct envoy_request request = { TEXT("d"), &descriptor, 1, 1, 7 };
+	struct envoy_reader *reader;
+	struct envoy_answer answer;
+	struct weir_error error;
+	int status = WEIR_OK;
+
+	load(COMPAT_ENVOY, RULE("requests_per_unit: 1"));
+	reader = double_reader(service);
+	descriptor.has_override = true;
+	descriptor.override_unit = UNIT_HOUR;
+	for (uint32_t i = 1; i <= 16 && status == WEIR_OK; i++) {
+		descriptor.override_requests = i;
+		status = envoy_service_answer(reader, &request, &answer, &error);
+	}
+	ck_assert_int_eq(status, WEIR_ENOSPC);
+	ck_assert_ptr_nonnull(strstr(error.message, "rls:16/3600s"));
+	/* Those that are there go on. */
+	descriptor.override_requests = 15;
+	ck_assert_int_eq(envoy_service_answer(reader, &request, &answer, &error), WEIR_OK);
+	ck_assert_int_eq(answer.overall, CODE_OVER_LIMIT);
+}
+END_TEST
+
+/* Without a policy, a fail mode's word would be the answer. */
+START_TEST(policy_that_is_gone)
+{
+	load(COMPAT_ENVOY, RULE("requests_per_unit: 3"));
+	ck_assert_int_eq(weir_policy_remove(weir, "rls:3/31536000s", NULL), WEIR_OK);
+	ck_assert_int_eq(double_ask(service, "d", "k=1", 1).overall, CODE_OVER_LIMIT);
+	load(COMPAT_ENVOY, RULE("requests_per_unit: 3"));
+	ck_assert_int_eq(double_ask(service, "d", "k=1", 1).overall, CODE_OK);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("envoy_engine");
+	TCase *cases = tcase_create("segment");
+	SRunner *runner;
+	int failed;
+
+	tcase_add_checked_fixture(cases, start, end);
+	tcase_add_test(cases, counts_beyond_the_limit);
+	tcase_add_test(cases, more_than_can_be_counted);
+	tcase_add_test(cases, strict);
+	tcase_add_test(cases, token_bucket);
+	tcase_add_test(cases, no_room_for_policies);
+	tcase_add_test(cases, policy_that_is_gone);
+	suite_add_tcase(suite, cases);
+
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_ENV);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
