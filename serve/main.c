@@ -16,6 +16,7 @@
 #include "serve/server.h"
 
 #define DRAIN_LOOK_MS 20
+#define RULES_POLICIES 1024             /* room for one for each limit of Envoy's rules */
 #define CONNECTIONS_DEFAULT 20000       /* or what descriptors permit */
 
 static const struct cli_command command = {
@@ -78,6 +79,8 @@ static void create_segment(struct cli *cli, const struct options *options)
 
 	weir_options_init(&segment);
 	segment.slots = options->slots;
+	if (options->rules.enabled)
+		segment.policies = RULES_POLICIES;
 	/* Somebody else may have made it at the same moment. */
 	if (weir_create(cli->segment, &segment, &error) < 0 && error.status != WEIR_EEXIST)
 		cli_die(cli, "%s", error.message);
@@ -106,6 +109,11 @@ static void reload(struct server *server)
 		cli_warn("the certificates stay as they were: %s", error.message);
 	if (path && load_policies(server->weir, path, &error) < 0)
 		cli_warn("the policies stay as they were: %s", error.message);
+}
+
+static void tell_rules(const char *what, const char *error)
+{
+	cli_warn("%s%s", what, error);
 }
 
 static void tell_listeners(const struct server *server)
@@ -169,12 +177,18 @@ int main(int argc, char **argv)
 		cli_die(&cli, "%s", error.message);
 	if (options.redis && weir_sync_start(cli.weir, &options.sync, &error) < 0)
 		cli_die(&cli, "%s", error.message);
+	options.rules.tell = tell_rules;
+	if (options.rules.enabled &&
+	    rules_start(&options.rules, cli.weir, &options.rules.running, &error) < 0)
+		cli_die(&cli, "%s", error.message);
 	if (server_start(&server, cli.weir, &options, &error) < 0)
 		cli_die(&cli, "%s", error.message);
 	tell_listeners(&server);
 	notify("READY=1");
 	serve(&server, &signals);
 	server_stop(&server);
+	if (options.rules.running)
+		rules_stop(options.rules.running);
 	if (options.redis)
 		weir_sync_stop(cli.weir, NULL);
 	return cli_finish(&cli, CLI_OK);

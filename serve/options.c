@@ -4,7 +4,11 @@
 #include <sched.h>
 #include <string.h>
 
+#include "serve/environment.h"
+
 #define MS_NS 1000000ull
+
+#define COMPAT_NONE 99u         /* not given: no rules */
 
 /* Where the service listens unless it is told: this host only. */
 #define DEFAULT_GRPC "127.0.0.1:8081"
@@ -31,6 +35,34 @@ static void add_grpc_tls(struct cli *cli, const struct cli_option *option, const
 {
 	(void)option;
 	add_listener(cli, value, ROOM_GRPC, true);
+}
+
+static const char *compat_choice(unsigned index)
+{
+	static const char *const names[] = { "envoy", "envoy-2026-01", "strict", NULL };
+
+	return names[index];
+}
+
+/* Envoy's rules are there if --compat says how they are to be held to. */
+static void set_rules(struct cli *cli, struct options *options, unsigned compat,
+		      const char *directory, bool extensions, const char **redis)
+{
+	struct rules_options *rules = &options->rules;
+
+	if (compat == COMPAT_NONE) {
+		if (directory || extensions)
+			cli_die(cli, "rules are there only with --compat: give --compat envoy or "
+				"--compat strict");
+		return;
+	}
+	rules->enabled = true;
+	rules->envoy.compat = compat == 2 ? COMPAT_STRICT : COMPAT_ENVOY;
+	rules->envoy.config.release = compat == 1 ? ENVOY_2026_01 : ENVOY_2026_07;
+	rules->envoy.config.extensions = extensions;
+	if (directory)
+		rules->directory = (struct watch_options){ directory, "", "", false, false };
+	environment_read(cli, options, redis);
 }
 
 /* The processors that this process may use. */
@@ -70,13 +102,16 @@ static void set_defaults(struct options *options)
 		.idle_timeout_s = 3600,
 		.drain_timeout_s = 30,
 	};
+	envoy_options_init(&options->rules.envoy);
 	weir_sync_options_init(&options->sync);
 }
 
 void options_parse(struct cli *cli, int argc, char **argv, struct options *options)
 {
 	uint64_t interval_ms, staleness_ms, hosts, overshoot;
-	const char *redis = NULL;
+	const char *redis = NULL, *rules = NULL;
+	unsigned compat = COMPAT_NONE;
+	bool extensions = false;
 
 	set_defaults(options);
 	under_way = options;
@@ -100,6 +135,12 @@ void options_parse(struct cli *cli, int argc, char **argv, struct options *optio
 		  &options->slots, 16, 1ull << 32 },
 		{ "policies", "FILE", "load policies; again on SIGHUP", CLI_STRING,
 		  &options->policies },
+		{ "compat", "WHOM", "hold Envoy's rules as: envoy, envoy-2026-01 or strict",
+		  CLI_CHOICE, &compat, .choice = compat_choice },
+		{ "rules", "DIRECTORY", "of Envoy's rules (default: as RUNTIME_ROOT etc. say)",
+		  CLI_STRING, &rules },
+		{ "extensions", NULL, "Envoy's rules may have unit_multiplier and algorithm",
+		  CLI_FLAG, &extensions },
 		{ "threads", "N", "that answer (default: the processors)", CLI_NUMBER,
 		  &options->loops, 1, LOOPS_MAX },
 		{ "max-connections", "N", "open at a time (default 20000, or what is permitted)", CLI_NUMBER,
@@ -132,6 +173,7 @@ void options_parse(struct cli *cli, int argc, char **argv, struct options *optio
 	};
 
 	cli_parse(cli, argc, argv, table, 0, 0);
+	set_rules(cli, options, compat, rules, extensions, &redis);
 	if (options->listener_count == 0)
 		add_listener(cli, DEFAULT_GRPC, ROOM_GRPC, false);
 	check_tls(cli, options);

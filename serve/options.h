@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "serve/rules.h"
 #include "src/cli/cli.h"
 #include "weir.h"
 
@@ -49,6 +50,8 @@ struct options {
 	const char *tls_certificate;    /* PEM files, or NULL */
 	const char *tls_key;
 	const char *tls_client_ca;
+
+	struct rules_options rules;     /* Envoy's, if there are any */
 
 	bool redis;                     /* sync with other hosts */
 	struct weir_sync_options sync;

@@ -48,7 +48,11 @@ static int open_all(struct server *server, struct weir_error *error)
 int server_start(struct server *server, struct weir *weir, const struct options *options,
 		 struct weir_error *error)
 {
-	*server = (struct server){ .options = options, .weir = weir };
+	*server = (struct server){
+		.options = options,
+		.weir = weir,
+		.rules = options->rules.running,
+	};
 	if (open_all(server, error) < 0) {
 		close_all(server);
 		return error->status;

@@ -16,9 +16,12 @@
 #include "serve/tls.h"
 #include "weir.h"
 
+struct rules;
+
 struct server {
 	const struct options *options;
 	struct weir *weir;
+	struct rules *rules;            /* Envoy's; NULL: the service has none */
 	struct tls *tls;                /* NULL: no listener has TLS */
 	struct listener *listeners[LISTENERS_MAX];
 	size_t listener_count;

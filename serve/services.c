@@ -6,9 +6,11 @@
 #include "serve/health.h"
 #include "serve/limiter.h"
 #include "serve/reflection.h"
+#include "serve/rls.h"
 
 const struct grpc_service *const grpc_services[] = {
 	&limiter_service,
+	&rls_service,
 	&health_service,
 	&reflection_service,
 	&reflection_alpha_service,

@@ -40,9 +40,10 @@ PATIENCE_S = 60  # nothing takes as long: only a test that fails waits for it
 
 
 class Service:
-    """A service, and what it said."""
+    """A service, and what it said: first a line that has FIRST in it, if that is given."""
 
-    def __init__(self, test, *options, segment=None, addresses=("--grpc", "127.0.0.1:0")):
+    def __init__(self, test, *options, segment=None, addresses=("--grpc", "127.0.0.1:0"),
+                 first=None):
         self.test = test
         self.process = subprocess.Popen(
             [SERVICE, "--segment", segment or test.segment, *addresses, *options],
@@ -51,6 +52,8 @@ class Service:
         test.addCleanup(self.process.stderr.close)
         test.addCleanup(self.process.wait)
         test.addCleanup(self.process.kill)
+        if first is not None:
+            self.expect(first)
         self.addresses = []
         for _ in addresses[::2]:
             line = self.process.stderr.readline()
@@ -59,6 +62,11 @@ class Service:
                 test.fail(line + self.process.stderr.read())
             self.addresses.append(found.group(1))
         self.address = self.addresses[0]
+
+    def expect(self, said):
+        line = self.process.stderr.readline()
+        if said not in line:
+            self.test.fail(line)
 
     def channel(self, address=None, **options):
         channel = grpc.insecure_channel(address or self.address, **options)

@@ -15,7 +15,8 @@ health = load_messages("health")
 reflection = load_messages("reflection")
 
 SERVICES = {"weir.v1.Limiter", "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection",
-            "grpc.reflection.v1alpha.ServerReflection"}
+            "grpc.reflection.v1alpha.ServerReflection",
+            "envoy.service.ratelimit.v3.RateLimitService"}
 SERVING = health.HealthCheckResponse.SERVING
 NOT_SERVING = health.HealthCheckResponse.NOT_SERVING
 
@@ -85,9 +86,19 @@ class Reflection(ServeTest):
     def test_each_service_can_be_called_by_what_is_told(self):
         """As a client without a .proto does: from the files alone."""
         pool = descriptor_pool.DescriptorPool()
-        for name in SERVICES:
-            for file in self.files(file_containing_symbol=name):
+        files = {file.name: file for name in SERVICES
+                 for file in self.files(file_containing_symbol=name)}
+
+        def add(name):
+            """What it imports comes first."""
+            file = files.pop(name, None)
+            if file:
+                for imported in file.dependency:
+                    add(imported)
                 pool.Add(file)
+
+        for name in list(files):
+            add(name)
         for name in SERVICES:
             self.assertGreater(len(pool.FindServiceByName(name).methods), 0)
         methods = pool.FindServiceByName("weir.v1.Limiter").methods_by_name
