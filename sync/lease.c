@@ -6,7 +6,9 @@
  * Redis keeps debt + all that is granted and unspent within the limit, so all hosts
  * together never admit more than one bucket would (weir_lease.lua has the rule, and
  * docs/sync.md the argument).  The leader tells what was spent, asks for about twice
- * what a bucket lately used in an interval, and gives back what is not used.
+ * what a bucket lately used in an interval, and gives back what is not used; but for a
+ * reserve, which it keeps for a while: a bucket that is asked for more seldom than that
+ * horizon would deny each request, and be given credit for none.
  *
  * Invariant.  A bucket's limit, in tokens, is worth no more than Redis has granted
  * and not got back.  All numbers of a session count up, so calls may be lost, late
@@ -33,6 +35,7 @@
 #include "shm/gcra.h"
 
 #define HORIZON_MAX_NS 1000000000ull
+#define KEEP_NS 2000000000ull   /* how long a bucket that is not used keeps credit */
 #define REFRESH_INTERVALS 32    /* after these without a charge, a bucket is idle */
 
 /* ---- Tokens and time --------------------------------------------------- */
@@ -140,6 +143,37 @@ static uint64_t lacking_of(const struct segment *segment, uint64_t index, uint64
 	return (word & GENERATION_MASK) == generation ? word >> STATE_USED_SHIFT : 0;
 }
 
+void lease_clear_lacking(const struct segment *segment, uint64_t index, uint64_t generation,
+			 uint64_t lacking)
+{
+	uint64_t word = lacking << STATE_USED_SHIFT | generation;
+
+	/* Relaxed: complete in itself; fails if a request has asked for more since. */
+	atomic_cas_relaxed(&segment->slot_syncs[index].backoff_ns, &word, 0);
+}
+
+/* What a request lacks, which counts as used: it comes again.  One that has not got it
+ * for long is taken back: who still wants it asks again. */
+static uint64_t follow_lacking(const struct leases *leases, struct lease *lease, uint64_t index,
+			       const struct limit *limit, uint64_t now_ns)
+{
+	uint64_t lacking = lacking_of(leases->segment, index, lease->generation);
+
+	if (lacking == 0) {
+		lease->lacking_ns = 0;
+		return 0;
+	}
+	if (lease->lacking_ns == 0) {
+		lease->lacking_ns = lease->last_ns = now_ns;
+		lease->last = lacking > lease->last ? lacking : lease->last;
+	} else if (lease->lacking_ns + KEEP_NS <= now_ns) {
+		lease_clear_lacking(leases->segment, index, lease->generation, lacking);
+		lease->lacking_ns = 0;
+		return 0;
+	}
+	return lacking < limit->burst ? lacking : limit->burst;
+}
+
 /* Count what was used since the last look; what was used long ago counts less. */
 static void follow_use(struct leases *leases, struct lease *lease, const struct limit *limit,
 		       uint64_t used, uint64_t now_ns)
@@ -152,21 +186,29 @@ static void follow_use(struct leases *leases, struct lease *lease, const struct 
 	if (tokens > 0 || old > 0)
 		lease->recent_at_ns = now_ns;
 	lease->recent += tokens - old;
-	if (tokens > 0)
+	if (tokens > 0) {
 		lease->backoff_ns = 0;
+		lease->last = tokens;
+		lease->last_ns = now_ns;
+	}
 	lease->spent_ns += charge_ns(limit, lease->used, tokens);
 	lease->used = used;
 }
 
-/* What a bucket that was idle is given beyond what it lacks. */
-static uint64_t opening(const struct leases *leases, const struct bucket_ref *ref,
-			const struct limit *limit)
+/* What a bucket is given beyond what it needs now, so that the next request after a
+ * pause finds credit: a 16th of this host's part of the burst, or what was used last if
+ * that is more, but no more than half of that part.  All hosts together tie up half a
+ * burst, for KEEP_NS. */
+static uint64_t reserve(const struct leases *leases, const struct lease *lease,
+			const struct bucket_ref *ref, const struct limit *limit)
 {
-	/* Relaxed: numbers that are good by themselves. */
+	/* Relaxed: complete in itself. */
 	unsigned shard = slot_shard(atomic_load_relaxed(&ref->slot->identity.first));
-	uint64_t hosts = atomic_load_relaxed(&leases->segment->shards[shard].hosts);
+	uint64_t part = limit->burst /
+			segment_hosts(leases->segment, &leases->segment->shards[shard]);
+	uint64_t tokens = part / 16 > lease->last ? part / 16 : lease->last;
 
-	return limit->burst / (16 * (hosts ? hosts : 1));
+	return tokens < part / 2 ? tokens : part / 2;
 }
 
 static struct demand demand_of(struct leases *leases, uint64_t index, const struct bucket_ref *ref,
@@ -174,14 +216,16 @@ static struct demand demand_of(struct leases *leases, uint64_t index, const stru
 {
 	struct lease *lease = &leases->of_slot[index];
 	struct demand demand = { .used = used };
+	uint64_t spare;
+
 	follow_use(leases, lease, limit, used, now_ns);
 	demand.left = bucket_credit(ref->generation, used, credit_word(ref));
-	demand.lacking = lacking_of(leases->segment, index, ref->generation);
-	if (demand.lacking > limit->burst)
-		demand.lacking = limit->burst;
+	demand.lacking = follow_lacking(leases, lease, index, limit, now_ns);
+	spare = demand.lacking > 0 || lease->last_ns + KEEP_NS > now_ns ?
+			reserve(leases, lease, ref, limit) : 0;
 	demand.target = 2 * lease->recent;
-	if (demand.target < demand.lacking)
-		demand.target = demand.lacking + opening(leases, ref, limit);
+	if (demand.target < demand.lacking + spare)
+		demand.target = demand.lacking + spare;
 	if (demand.target > limit->burst)
 		demand.target = limit->burst;
 	demand.news = lease->spent_ns != lease->known_ns ||

@@ -139,16 +139,6 @@ static void pause_asking(const struct leases *leases, struct lease *lease, int64
 	lease->not_before_ns = now_ns + pause;
 }
 
-/* The bucket is known to lack nothing any more. */
-static void clear_lacking(const struct segment *segment, const struct lease_item *item)
-{
-	struct slot_sync *sync = &segment->slot_syncs[item->bucket.slot];
-	uint64_t word = item->lacking << STATE_USED_SHIFT | item->bucket.generation;
-
-	/* Relaxed: complete in itself; fails if a request has asked for more since. */
-	atomic_cas_relaxed(&sync->backoff_ns, &word, 0);
-}
-
 static void merge_item(struct leases *leases, const struct lease_call *call,
 		       const struct lease_item *item, const unsigned char *answer, uint64_t now_ns)
 {
@@ -195,7 +185,8 @@ static void merge_item(struct leases *leases, const struct lease_call *call,
 		return;
 	}
 	if (item->lacking && tokens >= item->lacking)
-		clear_lacking(segment, item);
+		lease_clear_lacking(segment, item->bucket.slot, item->bucket.generation,
+				    item->lacking);
 	/* All that it wanted, or as much as there was: more comes with time. */
 	if (tokens >= item->target)
 		lease->not_before_ns = now_ns;

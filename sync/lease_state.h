@@ -22,6 +22,9 @@ struct lease {
 	uint64_t resets;                /* as the view word had them when it began */
 	uint64_t recent;                /* tokens used within the horizon */
 	uint64_t recent_at_ns;
+	uint64_t last;                  /* tokens that were used when any were, */
+	uint64_t last_ns;               /* and when that was seen */
+	uint64_t lacking_ns;            /* since when a request lacks credit; 0: none does */
 	uint64_t asked_ns;              /* when the last call was made */
 	uint64_t refresh_ns;            /* when to ask for the view, without a session */
 	uint64_t backoff_ns;            /* how long that was put off */
@@ -88,6 +91,10 @@ static inline uint64_t leases_interval_ns(const struct leases *leases)
  * spent, all that was used within that credit.  False if the bucket is gone. */
 bool lease_begin_session(struct leases *leases, uint64_t index, const struct bucket_ref *ref,
 			 const struct limit *limit, uint64_t term);
+
+/* The bucket is known to lack LACKING no more. */
+void lease_clear_lacking(const struct segment *segment, uint64_t index, uint64_t generation,
+			 uint64_t lacking);
 
 /* The session is no more; another begins when the slot is looked at. */
 static inline void lease_break(struct lease *lease)
