@@ -122,4 +122,11 @@ static inline uint64_t segment_hosts(const struct segment *segment,
 	return count < 1 ? 1 : count > 1000000 ? 1000000 : count;
 }
 
+/* Without a cap, the tokens of a bucket that may be unmerged before the leader hurries:
+ * together with the other HOSTS', if they have as many, a sixth of the burst. */
+static inline uint64_t segment_wake(uint64_t burst, uint64_t hosts)
+{
+	return burst / (6 * hosts);
+}
+
 #endif

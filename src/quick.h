@@ -91,8 +91,8 @@ static inline bool quick_prepare_sync(struct quick *quick, const struct segment 
 		quick->wake = cap / 2;
 	} else {
 		/* As view_wake(). */
-		quick->wake = policy_word(&quick->limit->burst) /
-			      (2 * segment_hosts(segment, quick->shard));
+		quick->wake = segment_wake(policy_word(&quick->limit->burst),
+					   segment_hosts(segment, quick->shard));
 	}
 	if (quick->wake > GCRA_COUNT_MOST)
 		quick->wake = GCRA_COUNT_MOST;

@@ -102,9 +102,8 @@ uint64_t view_wake(const struct plan *plan, uint32_t i)
 		return UINT64_MAX;
 	if (view_cap(plan, i))
 		return view_cap(plan, i) / 2;
-	/* Together with the others, if they have as many, half of it. */
-	return (limit->algorithm == WEIR_TOKEN_BUCKET ? limit->burst : limit->limit) /
-	       (2 * hosts(plan, i));
+	return segment_wake(limit->algorithm == WEIR_TOKEN_BUCKET ? limit->burst : limit->limit,
+			    hosts(plan, i));
 }
 
 /* COST tokens of the share, as a time: COST x hosts x period / limit. */
