@@ -79,17 +79,9 @@ static unsigned index_of(const struct lease_model *model, const unsigned char id
 	return i;
 }
 
-static const struct lease_model_host *host_of(const struct lease_model *model,
-					      const unsigned char id[16])
-{
-	unsigned i = index_of(model, id);
-
-	return i < model->host_count ? &model->hosts[i] : NULL;
-}
-
 static bool is_alive(const struct lease_model_host *host, int64_t now)
 {
-	return host && host->end_ns > now;
+	return host->end_ns > now;
 }
 
 /* The place of a host, known or new. */
@@ -164,20 +156,19 @@ static int64_t lapsed_ns(const struct lease_model_lease *lease, const struct lea
 	return most(end, now - KEPT_SECONDS * WIRE_SECOND);
 }
 
-/* The leases of KEY: what lapsed is debt, spent when the last of it lapsed at the latest. */
+/* The leases of KEY, HOST's (NULL: nobody's) apart: what lapsed is debt, spent when the last of it lapsed at the latest. */
 static struct others settle(const struct lease_model *model, struct lease_model_key *key,
-			    const unsigned char host[16], int64_t now)
+			    const struct lease_model_host *host, int64_t now)
 {
 	struct others others = { .active = 1 };
 	int64_t void_ns = 0, last_ns = 0;
 
-	for (unsigned i = 0; i < LEASE_MODEL_HOSTS; i++) {
+	for (unsigned i = 0; i < model->host_count; i++) {
 		struct lease_model_lease *lease = &key->leases[i];
-		const struct lease_model_host *its;
+		const struct lease_model_host *its = &model->hosts[i];
 
 		if (!lease->used)
 			continue;
-		its = host_of(model, lease->host);
 		if (lease->ended &&
 		    (!is_alive(its, now) || its->tenure_ns != lease->tenure_ns ||
 		     lease->ended_ns / WIRE_SECOND + KEPT_SECONDS < now / WIRE_SECOND)) {
@@ -187,7 +178,7 @@ static struct others settle(const struct lease_model *model, struct lease_model_
 			if (left_of(lease) > 0)
 				last_ns = most(last_ns, lapsed_ns(lease, its, now));
 			lease->used = false;
-		} else if (memcmp(lease->host, host, 16) == 0) {
+		} else if (its == host) {
 			others.own = lease;
 		} else {
 			others.left_ns += left_of(lease);
@@ -225,15 +216,6 @@ static void grant(const struct lease_model_key *key, struct lease_model_lease *o
 		own->granted_ns += share;
 }
 
-static struct lease_model_lease *free_lease(struct lease_model_key *key)
-{
-	for (unsigned i = 0; i < LEASE_MODEL_HOSTS; i++) {
-		if (!key->leases[i].used)
-			return &key->leases[i];
-	}
-	abort();
-}
-
 static void answer(unsigned char *at, int64_t granted, const struct lease_model_key *key,
 		   int64_t now, uint32_t error)
 {
@@ -257,8 +239,7 @@ static void carry_out(struct lease_model *model, const struct lease_model_host *
 	if (known)
 		key = *known;
 	memcpy(key.name, request->name, 16);
-	memcpy(own.host, host->id, 16);
-	others = settle(model, &key, host->id, now);
+	others = settle(model, &key, host, now);
 	if (others.own && others.own->session > request->session) {
 		answer(result, request->known_ns, &key, now, request->malformed ? 1 : 2);
 		return;
@@ -278,8 +259,6 @@ static void carry_out(struct lease_model *model, const struct lease_model_host *
 		answer(result, own.granted_ns, &key, now, request->malformed);
 		return;
 	}
-	if (others.own)
-		others.own->used = false;
 	spend(&key, &own, request, now);
 	own.granted_ns = most(own.granted_ns, own.spent_ns + own.returned_ns);
 	if (!request->first)
@@ -295,7 +274,7 @@ static void carry_out(struct lease_model *model, const struct lease_model_host *
 		own.ended = true;
 		own.ended_ns = now;
 	}
-	*free_lease(&key) = own;
+	key.leases[host - model->hosts] = own;
 	answer(result, own.granted_ns, &key, now, 0);
 	if (!known) {
 		if (model->key_count == LEASE_MODEL_KEYS)
@@ -355,7 +334,6 @@ void lease_model_call(struct lease_model *model, const struct lease_model_call *
 bool lease_model_read(const struct lease_model *model, const unsigned char name[16],
 		      int64_t *debt_ns, int64_t *left_ns)
 {
-	static const unsigned char nobody[16];
 	const struct lease_model_key *known = find_key(model, name);
 	struct lease_model_key key;
 
@@ -363,7 +341,7 @@ bool lease_model_read(const struct lease_model *model, const unsigned char name[
 	if (!known)
 		return false;
 	key = *known;
-	*left_ns = settle(model, &key, nobody, model->last_ns).left_ns;
+	*left_ns = settle(model, &key, NULL, model->last_ns).left_ns;
 	*debt_ns = most(key.tat_ns - model->last_ns, 0);
 	return true;
 }

@@ -14,7 +14,7 @@
 
 #include "sync/lease.h"
 
-#define LEASE_MODEL_HOSTS 40u
+#define LEASE_MODEL_HOSTS 128u
 #define LEASE_MODEL_KEYS 8u
 
 struct lease_model_host {
@@ -27,7 +27,6 @@ struct lease_model_lease {
 	bool used;
 	bool ended;
 	int64_t ended_ns;
-	unsigned char host[16];
 	int64_t tenure_ns;
 	uint64_t session;
 	int64_t granted_ns;
@@ -40,7 +39,7 @@ struct lease_model_key {
 	unsigned char name[16];
 	int64_t tat_ns;
 	uint32_t generation;
-	struct lease_model_lease leases[LEASE_MODEL_HOSTS];
+	struct lease_model_lease leases[LEASE_MODEL_HOSTS];     /* as the shard's hosts */
 };
 
 /* All of a shard.  Zeroes are a shard that is not there. */

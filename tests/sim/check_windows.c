@@ -122,7 +122,42 @@ void check_window_host(const struct host *host, unsigned key, struct word_pair s
 	follow(host, key, bucket_index(&limit, state));
 }
 
+/* ---- Offered ----------------------------------------------------------- */
+
+/* What one bucket, with all hosts at it, would admit of the same requests: IDEAL_WINDOW
+ * and the one before it. */
+void check_window_offered(unsigned key, uint64_t cost)
+{
+	struct key *all = &world.keys[key];
+	uint64_t period = world.limit.period_ns, now = (uint64_t)redis_virtual_ns(key);
+	uint64_t index = now / period, left = period - now % period;
+	wide spent;
+
+	if (index != all->ideal_window) {
+		all->ideal_before = index == all->ideal_window + 1 ? all->ideal_now : 0;
+		all->ideal_now = 0;
+		all->ideal_window = index;
+	}
+	spent = (wide)(all->ideal_now + cost) * period;
+	if (world.limit.algorithm == WEIR_SLIDING_WINDOW)
+		spent += (wide)all->ideal_before * left;
+	if (spent > (wide)world.limit.limit * period)
+		return;
+	all->ideal_now += cost;
+	all->ideal += cost;
+}
+
 /* ---- Admitted ---------------------------------------------------------- */
+
+/* For the table: tokens beyond the limit, and what they may be. */
+static void note_over(struct key *all, uint64_t tokens, uint64_t most)
+{
+	int64_t over = (int64_t)(tokens - world.limit.limit);
+	int64_t bound = (int64_t)(most - world.limit.limit);
+
+	all->over_tokens = over > all->over_tokens ? over : all->over_tokens;
+	all->bound_tokens = bound > all->bound_tokens ? bound : all->bound_tokens;
+}
 
 static uint64_t cap_tokens(void)
 {
@@ -168,6 +203,7 @@ static void check_estimate(unsigned key, const struct window *window, uint64_t e
 	uint64_t most = world.limit.limit + beyond(key, window, hosts - 1) +
 			(before ? beyond(key, before, hosts) : 0);
 
+	note_over(&world.keys[key], (uint64_t)((spent + period - 1) / period), most);
 	if (spent <= (wide)most * period + (wide)previous * apart_ns(key))
 		return;
 	sim_fail("key %u: the estimate of window %llu, of %llu tokens and %llu before, is beyond "
@@ -213,11 +249,14 @@ void check_window_admitted(struct host *host, unsigned key, uint64_t cost, bool 
 		return;
 	own_of(host, key)->admitted += cost;
 	window->admitted += cost;
+	world.keys[key].admitted += cost;
 	if (cost > window->cost_max)
 		window->cost_max = cost;
 	if (world.scenario.faults >> FAULT_GIVE_BACK & 1)
 		return;
 	most = world.limit.limit + beyond(key, window, world.scenario.hosts - 1);
+	if (limit.algorithm == WEIR_FIXED_WINDOW)
+		note_over(&world.keys[key], window->admitted, most);
 	if (window->admitted > most)
 		sim_fail("key %u: %llu tokens were admitted in window %llu, and %llu is the most",
 			 key, (unsigned long long)window->admitted,

@@ -4,7 +4,7 @@
  *
  *	WEIR_SIM_FIRST=S WEIR_SIM_SEEDS=N sim [--must-fail] [--trace]
  *		[--strict | --windows] [--faults A,B,...] [--hosts N] [--keys N] [--ms N]
- *	sim --table 3,10,100,faults	(table.c)
+ *	sim [--seconds N] --table 3,10,100,faults,windows-3,...	(table.c)
  */
 #include <getopt.h>
 #include <stdio.h>
@@ -224,10 +224,15 @@ static int table_of(char *names)
 
 		if (strcmp(name, "faults") == 0) {
 			good &= table_faults();
+		} else if (strncmp(name, "windows-", 8) == 0 &&
+			   (hosts = (unsigned)strtoul(name + 8, NULL, 10)) >= 2 &&
+			   hosts <= SIM_HOSTS) {
+			good &= table_windows(hosts);
 		} else if (hosts >= 2 && hosts <= SIM_HOSTS) {
 			good &= table_modes(hosts);
 		} else {
-			fprintf(stderr, "no table of %s; give 2 to %u hosts, or faults\n", name,
+			fprintf(stderr, "no table of %s; give 2 to %u hosts, windows-2 and so on, "
+				"or faults\n", name,
 				SIM_HOSTS);
 			return 2;
 		}
@@ -242,6 +247,7 @@ int main(int argc, char **argv)
 		{ "table", required_argument, NULL, 'T' }, { "hosts", required_argument, NULL, 'h' },
 		{ "keys", required_argument, NULL, 'k' }, { "ms", required_argument, NULL, 'm' },
 		{ "faults", required_argument, NULL, 'F' },
+		{ "seconds", required_argument, NULL, 'S' },
 		{ "strict", no_argument, NULL, 's' },
 		{ "windows", no_argument, NULL, 'w' }, { NULL, 0, NULL, 0 },
 	};
@@ -257,6 +263,14 @@ int main(int argc, char **argv)
 			break;
 		case 't':
 			sim_tracing = true;
+			break;
+		case 'S':
+			table_seconds = (int64_t)strtoul(optarg, NULL, 10);
+			if (table_seconds < 1 || table_seconds > 3600) {
+				fprintf(stderr, "no table takes %s seconds; give 1 to 3600\n",
+					optarg);
+				return 2;
+			}
 			break;
 		case 'T':
 			return table_of(optarg);

@@ -84,6 +84,7 @@ struct scenario {
 	int64_t timeout_ns;             /* of a call */
 	bool strict;                    /* leases, and all of their faults */
 	bool windows;                   /* fixed or sliding, and hosts whose clocks are wrong */
+	int64_t idle_ns;                /* before the first request */
 	bool measure;                   /* for the table: no history is kept, */
 	int64_t disaster_ns;            /* and disasters come when it says: first at this time, */
 	int64_t every_ns;               /* then in such distances; 0: only once */
@@ -211,6 +212,11 @@ struct key {
 	uint64_t admitted;              /* tokens */
 	int64_t ideal_ns;               /* time of a bucket that all hosts share at once */
 	uint64_t ideal;                 /* tokens that it admits */
+	uint64_t ideal_window;          /* of windows: the one that it counts, */
+	uint64_t ideal_now;             /* what it has in it, */
+	uint64_t ideal_before;          /* and had in the one before */
+	int64_t over_tokens;            /* of windows: the most beyond the limit, */
+	int64_t bound_tokens;           /* and what that may be */
 	uint64_t stale_admitted;
 	bool inexact;                   /* Redis forgot, or was capped: Lemma 1 is off */
 	bool forgiven;                  /* a window of a stale host was capped */
@@ -336,10 +342,14 @@ int64_t redis_up_ns(void);
 
 /* ---- table.c ----------------------------------------------------------- */
 
+/* How long each is measured. */
+extern int64_t table_seconds;
+
 /* Measure, and print one line for each cell.  False if a bound is broken, or if less is
  * admitted than could be. */
 bool table_modes(unsigned hosts);
 bool table_faults(void);
+bool table_windows(unsigned hosts);
 
 /* ---- check.c ----------------------------------------------------------- */
 
@@ -371,6 +381,7 @@ void check_quiet_end(void);
 
 /* A host's clock is wrong by that much till it has heard of Redis. */
 void windows_set_clock(struct host *host, int64_t error_ns);
+void check_window_offered(unsigned key, uint64_t cost);
 void check_window_admitted(struct host *host, unsigned key, uint64_t cost, bool stale,
 			   uint64_t now_ns, const struct word_pair *after);
 void check_window_host(const struct host *host, unsigned key, struct word_pair state);

@@ -3,15 +3,19 @@
 
 SIM is the simulator, DOCS the folder of documents.  The tables of sync-results.md are
 written anew, between their marks; sync-results.svg is the plot.  Without DOCS the
-tables are printed.
+tables are printed.  Cell by cell they are compared with reference.csv.
 """
+import csv
 import math
 import pathlib
 import subprocess
 import sys
 
-MODES = ("eventual", "bounded")
-COLOURS = {"eventual": "#d9762b", "bounded": "#3b87c8"}
+MODES = ("eventual", "bounded", "strict")
+WINDOWS = ("fixed-window", "sliding-window")
+WINDOW_MODES = ("eventual", "bounded")
+COLOURS = {"eventual": "#d9762b", "bounded": "#3b87c8", "strict": "#4c9a52"}
+REFERENCE = pathlib.Path(__file__).parent / "reference.csv"
 DASHES = {10: "2 3", 100: "", 1000: "7 4"}
 STYLE = """
 text { font: 12px sans-serif; fill: #24292f; }
@@ -23,22 +27,33 @@ text { font: 12px sans-serif; fill: #24292f; }
 
 
 def measure(sim):
-    """({(hosts, interval, load, mode): cell}, [(fault, load, mode, cell)]); a cell is
-    (over-admission and its bound in per cent of the burst, admitted : ideal)."""
-    done = subprocess.run([sim, "--table", "3,10,100,faults"], stdout=subprocess.PIPE,
-                          universal_newlines=True)
-    modes, faults = {}, []
+    """({(hosts, interval, load, mode): cell}, [(fault, load, mode, cell)],
+    {(hosts, interval, load, algorithm, mode): cell}); a cell is (over-admission and its
+    bound in per cent of the burst, admitted : ideal)."""
+    done = subprocess.run([sim, "--table", "3,10,100,faults,windows-3,windows-10,windows-100"],
+                          stdout=subprocess.PIPE, universal_newlines=True)
+    modes, faults, windows = {}, [], {}
     for line in done.stdout.splitlines():
         kind, *words = line.split(",")
         over, admitted, bound = map(float, words[-3:])
         cell = (over, bound, admitted)
         if kind == "modes":
             modes[int(words[0]), int(words[1]), float(words[2]), words[3]] = cell
+        elif kind == "windows":
+            windows[int(words[0]), int(words[1]), float(words[2]), words[3], words[4]] = cell
         else:
             faults.append((words[0], float(words[1]), words[2], cell))
     if done.returncode != 0:
         sys.exit(f"{sim} finds a bound broken, or too little admitted:\n{done.stdout}")
-    return modes, faults
+    return modes, faults, windows
+
+
+def reference():
+    """{(hosts, interval, load, mode): (over-admission, admitted : ideal)}"""
+    with open(REFERENCE, encoding="utf-8") as file:
+        rows = csv.DictReader(line for line in file if not line.startswith("#"))
+        return {(int(row["hosts"]), int(row["interval_ms"]), float(row["load"]), row["mode"]):
+                (float(row["over"]), float(row["admitted"])) for row in rows}
 
 
 def axis_of(modes, place):
@@ -48,32 +63,78 @@ def axis_of(modes, place):
 # ---- Text -------------------------------------------------------------------
 
 
-def text_of(cell):
+def text_of(cell, mode):
     over, bound, admitted = cell
+    if mode == "strict" and bound == 0:
+        return f"{over:.1f} | {admitted:.3f}"
     return f"{over:.1f} of {bound:.1f} | {admitted:.3f}"
 
 
+def head_of(first, columns):
+    titles = " | ".join(f"{column}: over, % | admitted ÷ ideal" for column in columns)
+    return [f"| {first} | {titles} |",
+            "|---" * (first.count("|") + 1 + 2 * len(columns)) + "|"]
+
+
 def modes_table(modes):
-    lines = ["| hosts | interval | load | eventual: over, % of burst | admitted ÷ ideal "
-             "| bounded: over, % of burst | admitted ÷ ideal |",
-             "|---|---|---|---|---|---|---|"]
+    lines = head_of("hosts | interval | load", MODES)
     for hosts in axis_of(modes, 0):
         for interval in axis_of(modes, 1):
             for load in axis_of(modes, 2):
-                cells = " | ".join(text_of(modes[hosts, interval, load, mode]) for mode in MODES)
+                cells = " | ".join(text_of(modes[hosts, interval, load, mode], mode)
+                                   for mode in MODES)
+                lines.append(f"| {hosts} | {interval} ms | {load:g} | {cells} |")
+    return "\n".join(lines)
+
+
+def windows_table(windows):
+    columns = [(algorithm, mode) for algorithm in WINDOWS for mode in WINDOW_MODES]
+    lines = head_of("hosts | interval | load",
+                    [f"{algorithm.split('-')[0]}, {mode}" for algorithm, mode in columns])
+    for hosts in axis_of(windows, 0):
+        for interval in axis_of(windows, 1):
+            for load in axis_of(windows, 2):
+                cells = " | ".join(text_of(windows[(hosts, interval, load) + column], column[1])
+                                   for column in columns)
                 lines.append(f"| {hosts} | {interval} ms | {load:g} | {cells} |")
     return "\n".join(lines)
 
 
 def faults_table(faults):
-    lines = ["| fault | load | eventual: over, % of burst | admitted ÷ ideal "
-             "| bounded: over, % of burst | admitted ÷ ideal |", "|---|---|---|---|---|---|"]
+    lines = head_of("fault | load", MODES)
     cells = {(name, mode): cell for name, load, mode, cell in faults}
     for name, load, mode, _ in faults:
         if mode == MODES[0]:
-            row = " | ".join(text_of(cells[name, mode]) for mode in MODES)
+            row = " | ".join(text_of(cells[name, mode], mode) for mode in MODES)
             lines.append(f"| {name} | {load:g} | {row} |")
     return "\n".join(lines)
+
+
+def compare(ours, theirs):
+    """Are (over-admission, admitted : ideal) at or better?  What is admitted beyond the
+    ideal is no merit, and what both show is rounded."""
+    return (ours[0] <= theirs[0], min(ours[1], 1) >= min(theirs[1], 1))
+
+
+def comparison(modes):
+    """Against the reference: how many cells are at or better, and those that are not."""
+    known = reference()
+    lines = ["| mode | cells | over-admission at or better | admitted ÷ ideal at or better |",
+             "|---|---|---|---|"]
+    worse = ["| mode | hosts | interval | load | over, %: here | reference "
+             "| admitted ÷ ideal: here | reference |", "|---|---|---|---|---|---|---|---|"]
+    for mode in MODES:
+        keys = [key for key in sorted(modes) if key[3] == mode and key in known]
+        marks = {key: compare((modes[key][0], modes[key][2]), known[key]) for key in keys}
+        lines.append(f"| {mode} | {len(keys)} | {sum(over for over, _ in marks.values())} "
+                     f"| {sum(admitted for _, admitted in marks.values())} |")
+        for key in keys:
+            if not all(marks[key]):
+                hosts, interval, load, _ = key
+                worse.append(f"| {mode} | {hosts} | {interval} ms | {load:g} "
+                             f"| {modes[key][0]:.1f} | {known[key][0]:.1f} "
+                             f"| {modes[key][2]:.3f} | {known[key][1]:.3f} |")
+    return "\n".join(lines) + "\n\nAll cells that are not:\n\n" + "\n".join(worse)
 
 
 def replace_part(text, name, part):
@@ -166,8 +227,8 @@ def plot(modes):
     parts.append(f'<text x="{LEFT + (width - LEFT) / 2}" y="{bottom + 34}" text-anchor="middle">'
                  "demand of all hosts ÷ limit</text>")
     parts += legend(bottom + 62)
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {bottom + 94}" '
-            f'width="{width}" height="{bottom + 94}">\n<style>{STYLE}</style>\n'
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {bottom + 114}" '
+            f'width="{width}" height="{bottom + 114}">\n<style>{STYLE}</style>\n'
             f'<text class="title" x="{LEFT}" y="20">What hosts admit together, simulated: 1000 '
             "tokens a second, burst 1000</text>\n" + "\n".join(parts) + "\n</svg>\n")
 
@@ -175,14 +236,18 @@ def plot(modes):
 def main():
     if len(sys.argv) not in (2, 3):
         sys.exit(__doc__)
-    modes, faults = measure(sys.argv[1])
+    modes, faults, windows = measure(sys.argv[1])
+    parts = {"modes": modes_table(modes), "comparison": comparison(modes),
+             "windows": windows_table(windows), "faults": faults_table(faults)}
     if len(sys.argv) == 2:
-        print(modes_table(modes) + "\n\n" + faults_table(faults))
+        print("\n\n".join(parts.values()))
         return
     docs = pathlib.Path(sys.argv[2])
     page = docs / "sync-results.md"
-    text = replace_part(page.read_text(), "modes", modes_table(modes))
-    page.write_text(replace_part(text, "faults", faults_table(faults)))
+    text = page.read_text()
+    for name, part in parts.items():
+        text = replace_part(text, name, part)
+    page.write_text(text)
     (docs / "sync-results.svg").write_text(plot(modes))
 
 
