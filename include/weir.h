@@ -124,11 +124,33 @@ struct weir_options {
 	enum weir_clock clock;
 	const void *secret;     /* WEIR_SECRET_SIZE bytes that key the fingerprints,
 	                         * the same on all hosts of a cluster; NULL: random */
+	bool compact;           /* 16 bytes a slot and no keys, for very many of them:
+	                         * below */
 };
+
+/*
+ * A compact segment has 16 bytes a slot, where others have 64, 24 and key_bytes; and any
+ * number of slots: rounded up to a multiple of 8, 16 to 2^32.  Plan five slots for each
+ * three live keys and limits.  It cannot have: policies but of token buckets
+ * (weir_policy_set() refuses them), holds (there is no room for any), sync, key bytes
+ * (holds and key_bytes above count as 0), or lists of buckets (weir_each_bucket() and
+ * weir_top() find none).  All else is the same, but:
+ *
+ *  - Its slots know a key by 48 bits of a keyed hash, and by their place.  A key that
+ *    comes shares the bucket of another one with a probability of less than 2^-42, over
+ *    the secret and whatever the keys are; of a billion keys, any two with one of
+ *    1 in 4,000.  The two together are then held to the limit of one, and a refund or
+ *    reset of one is the other's, too.
+ *  - Limits whose tokens are no whole number of nanoseconds are exact as elsewhere if
+ *    the fraction, in lowest terms, has at most 65,536 parts.  Else a token takes up to
+ *    2^-16 ns longer than it should.
+ *  - Of a request for several limits, of which one denies after others were charged, a
+ *    charge stays if more than 32,000 tokens were taken from its bucket meanwhile.
+ */
 
 /* Fill in the defaults: 65536 slots, 32 key bytes, 256 policies, 4096 holds,
  * mode 0600, the process's group, no huge pages, CLOCK_BOOTTIME, a random
- * secret.  Call it before setting fields, so that fields added later have
+ * secret, not compact.  Call it before setting fields, so that fields added later have
  * defaults. */
 void weir_options_init(struct weir_options *options);
 
@@ -173,6 +195,7 @@ struct weir_info {
 	uint32_t participants;  /* processes that have it open now */
 	enum weir_clock clock;
 	bool huge_pages;        /* true if the mapping has them */
+	bool compact;
 };
 
 /* Describe an open segment. */
@@ -585,7 +608,7 @@ struct weir_bucket {
  * live from its first charge until its slot is given to another key, also while it is
  * full.  Its status is as of NOW_NS (0: now, and with WEIR_CLOCK_CALLER the beginning
  * of time, so that it must be given).  Buckets that come or go meanwhile may be
- * missed.  Takes no lock. */
+ * missed.  Takes no lock.  A compact segment has none to visit. */
 void weir_each_bucket(const struct weir *weir, uint64_t now_ns,
 		      bool (*visit)(const struct weir_bucket *bucket, void *context), void *context);
 

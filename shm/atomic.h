@@ -79,6 +79,13 @@ static inline void atomic_add_relaxed(uint64_t *word, uint64_t value)
 	__atomic_fetch_add(word, value, __ATOMIC_RELAXED);
 }
 
+/* What stood there before. */
+static inline uint64_t atomic_fetch_add_relaxed(uint64_t *word, uint64_t value)
+{
+	ATOMIC_STEP();
+	return __atomic_fetch_add(word, value, __ATOMIC_RELAXED);
+}
+
 /* Full barriers, like the compare-and-swap of a pair. */
 static inline uint64_t atomic_or_full(uint64_t *word, uint64_t bits)
 {

@@ -198,8 +198,7 @@ static struct verdict peek(const struct limit *limit, const struct bucket_state 
 	return verdict;
 }
 
-/* The verdict, and in *after the state that REQUEST leaves. */
-static struct verdict judge(const struct limit *limit, const struct bucket_state *before,
+struct verdict bucket_judge(const struct limit *limit, const struct bucket_state *before,
 			    const struct bucket_request *request, struct bucket_state *after)
 {
 	struct bucket_request look = { .operation = BUCKET_PEEK, .now_ns = request->now_ns };
@@ -225,8 +224,7 @@ static struct verdict judge(const struct limit *limit, const struct bucket_state
 	return spend(limit, after, &look, &unchanged);
 }
 
-/* A token bucket's remaining costs a division: only where it is asked for. */
-static void add_remaining(const struct limit *limit, const struct bucket_state *state,
+void bucket_add_remaining(const struct limit *limit, const struct bucket_state *state,
 			  const struct bucket_request *request, struct verdict *verdict)
 {
 	if (!request->detail || limit->algorithm != WEIR_TOKEN_BUCKET)
@@ -265,14 +263,14 @@ struct verdict bucket_judge_absent(const struct limit *limit, const struct bucke
 				   uint64_t *debt_ns)
 {
 	struct bucket_state empty = { 0, 0, 0 }, after;
-	struct verdict verdict = judge(limit, &empty, request, &after);
+	struct verdict verdict = bucket_judge(limit, &empty, request, &after);
 
 	*debt_ns = after.time_ns > request->now_ns ? after.time_ns - request->now_ns : 0;
 	if (limit->algorithm == WEIR_CONCURRENCY)
 		*debt_ns = UINT64_MAX;
 	if (request->share && verdict.allowed)
 		apply_share(limit, &empty, request, &verdict);
-	add_remaining(limit, &empty, request, &verdict);
+	bucket_add_remaining(limit, &empty, request, &verdict);
 	return verdict;
 }
 
@@ -486,7 +484,7 @@ enum bucket_result bucket_apply(const struct bucket_ref *ref, const struct limit
 			merged = atomic_load_acquire(&ref->slot->merged);       /* E8 */
 		if (request->foreign)
 			before.foreign = foreign_of(ref);
-		*verdict = judge(limit, &before, request, &after);
+		*verdict = bucket_judge(limit, &before, request, &after);
 		if (asks && request->share && verdict->allowed)
 			apply_share(limit, &before, request, verdict);
 		if (capped && verdict->allowed)
@@ -499,7 +497,7 @@ enum bucket_result bucket_apply(const struct bucket_ref *ref, const struct limit
 		    request->operation != BUCKET_PEEK) {
 			if (!ask_credit(ref, &before, request, state))
 				continue;
-			add_remaining(limit, &before, request, verdict);
+			bucket_add_remaining(limit, &before, request, verdict);
 			return BUCKET_DONE;
 		}
 		/* Charged before its limit began to sync: let the leader know. */
@@ -510,7 +508,7 @@ enum bucket_result bucket_apply(const struct bucket_ref *ref, const struct limit
 		    (asks && !verdict->allowed) ||
 		    (after.time_ns == before.time_ns && after.used == before.used &&
 		     !(request->operation == BUCKET_RESET && request->queue))) {
-			add_remaining(limit, &before, request, verdict);
+			bucket_add_remaining(limit, &before, request, verdict);
 			return BUCKET_DONE;
 		}
 		if (atomic_load_acquire(request->version) != request->version_seen)     /* E4 */
@@ -529,7 +527,7 @@ enum bucket_result bucket_apply(const struct bucket_ref *ref, const struct limit
 			if (leased && request->operation == BUCKET_SPEND &&
 			    !credit_held(ref, request, &seen))
 				refuse(request, verdict);
-			add_remaining(limit, &after, request, verdict);
+			bucket_add_remaining(limit, &after, request, verdict);
 			return BUCKET_DONE;
 		}
 	}

@@ -47,6 +47,14 @@ enum bucket_result {
 	BUCKET_CONTENDED,               /* bounded attempts used up */
 };
 
+/* The arithmetic alone: the verdict on REQUEST, and in *after the state that it leaves. */
+struct verdict bucket_judge(const struct limit *limit, const struct bucket_state *before,
+			    const struct bucket_request *request, struct bucket_state *after);
+
+/* A token bucket's remaining costs a division: only where it is asked for. */
+void bucket_add_remaining(const struct limit *limit, const struct bucket_state *state,
+			  const struct bucket_request *request, struct verdict *verdict);
+
 /* Make the change that REQUEST asks for in the bucket of REF. */
 enum bucket_result bucket_apply(const struct bucket_ref *ref, const struct limit *limit,
 				const struct bucket_request *request, struct verdict *verdict);

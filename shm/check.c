@@ -103,6 +103,15 @@ static bool slot_is_absurd(struct slot *slot, uint64_t now_ns)
 	       time_ns > now_ns && time_ns - now_ns > GCRA_DEBT_ABSURD_NS;
 }
 
+static void found_absurd(struct checker *checker, uint64_t slot)
+{
+	found(checker,
+	      "slot %llu has a debt of more than %llu days, which no limit allows; it counts as "
+	      "none, reset the key or wait for the next request",
+	      (unsigned long long)slot,
+	      (unsigned long long)(GCRA_DEBT_MAX_NS / 86400000000000ull));
+}
+
 static void check_slots(const struct segment *segment, uint64_t now_ns, struct checker *checker)
 {
 	uint64_t damaged = 0, absurd = 0;
@@ -115,14 +124,28 @@ static void check_slots(const struct segment *segment, uint64_t now_ns, struct c
 			      "slot %llu is damaged (generations disagree); the next key that needs "
 			      "it empties it", (unsigned long long)i);
 		if (now_ns && slot_is_absurd(slot, now_ns) && ++absurd <= DETAILS_MAX)
-			found(checker,
-			      "slot %llu has a debt of more than %llu days, which no limit allows; "
-			      "it counts as none, reset the key or wait for the next request",
-			      (unsigned long long)i,
-			      (unsigned long long)(GCRA_DEBT_MAX_NS / 86400000000000ull));
+			found_absurd(checker, i);
 	}
 	if (damaged > DETAILS_MAX)
 		found(checker, "%llu slots are damaged in all", (unsigned long long)damaged);
+	if (absurd > DETAILS_MAX)
+		found(checker, "%llu slots have an absurd debt in all", (unsigned long long)absurd);
+}
+
+/* A compact slot has no words that could contradict each other. */
+static void check_compact_slots(const struct segment *segment, uint64_t now_ns,
+				struct checker *checker)
+{
+	uint64_t absurd = 0;
+
+	for (uint64_t i = 0; now_ns && i < segment->slots; i++) {
+		uint64_t second = atomic_load_acquire(
+			&segment->compact.slots[i].word.second);                /* E16 */
+
+		if (!(second & COMPACT_TENTATIVE) && second > now_ns &&
+		    second - now_ns > GCRA_DEBT_ABSURD_NS && ++absurd <= DETAILS_MAX)
+			found_absurd(checker, i);
+	}
 	if (absurd > DETAILS_MAX)
 		found(checker, "%llu slots have an absurd debt in all", (unsigned long long)absurd);
 }
@@ -153,7 +176,10 @@ size_t segment_check(const struct segment *segment,
 
 	check_file(segment, &checker);
 	check_policies(segment, &checker);
-	check_slots(segment, now_ns, &checker);
+	if (segment->compact.groups)
+		check_compact_slots(segment, now_ns, &checker);
+	else
+		check_slots(segment, now_ns, &checker);
 	check_holds(segment, &checker);
 	return checker.findings;
 }

@@ -108,6 +108,36 @@ struct note {
 	uint64_t key[];         /* key_bytes of it */
 };
 
+/* ---- Compact slots ----------------------------------------------------- */
+
+/*
+ * In a compact segment, which has token buckets only: all of a bucket.  One CAS
+ * changes it.
+ *   first 16-63   name of the key's fingerprint, never 0
+ *   first 0-15    tokens consumed, modulo at most 2^16: compact_count()
+ *   second 63     TENTATIVE: claimed, but never charged
+ *   second 0-62   time_ns; at or before now, there is nothing to remember.
+ *                 TENTATIVE: number of the claim
+ * All-zero bytes are a slot of nobody's.
+ */
+struct compact_slot {
+	struct word_pair word;
+};
+_Static_assert(sizeof(struct compact_slot) == 16, "");
+
+#define COMPACT_COUNT_MASK 0xffffull
+#define COMPACT_TENTATIVE (1ull << 63)
+
+/* A key can live in two groups of lines. */
+#ifndef COMPACT_LINE_SLOTS /* the models lower it */
+#define COMPACT_LINE_SLOTS 4u
+#define COMPACT_GROUP_LINES 2u
+#endif
+#define COMPACT_GROUP_SLOTS (COMPACT_GROUP_LINES * COMPACT_LINE_SLOTS)
+#define COMPACT_PREFERRED (COMPACT_GROUP_SLOTS * 5 / 8) /* fill the first group up to here */
+#define COMPACT_WINDOW_LINES (2 * COMPACT_GROUP_LINES)
+#define COMPACT_WINDOW_SLOTS (2 * COMPACT_GROUP_SLOTS)
+
 /* ---- Sync -------------------------------------------------------------- */
 
 /* What the leader knows of a slot.  Each word carries the generation that it
@@ -191,7 +221,8 @@ _Static_assert(sizeof(struct limit_record) == 2 * CACHE_LINE, "");
 struct policy_record {
 	uint64_t serial;                /* 0: none here.  Never used twice */
 	uint64_t flags;                 /* 0-7 limits, 8-15 fail mode, 16-23
-	                                 * consistency, 24 shadow, 25 POLICY_SIMPLE */
+	                                 * consistency, 24 shadow, 25 POLICY_SIMPLE, 27
+	                                 * POLICY_COMPACT */
 	uint64_t name[8];               /* NUL-padded */
 	uint64_t buckets[6];            /* NUL-padded; 0: by the policy's name */
 	struct limit_record limits[WEIR_LIMITS_MAX];
@@ -199,6 +230,7 @@ struct policy_record {
 _Static_assert(sizeof(struct policy_record) == 10 * CACHE_LINE, "");
 
 #define POLICY_SIMPLE (1ull << 25)      /* one token bucket, not in shadow: quick.h */
+#define POLICY_COMPACT (1ull << 27)     /* the same, in a compact segment: quick_compact.h */
 _Static_assert(sizeof(((struct policy_record *)0)->name) == WEIR_NAME_MAX + 1, "");
 _Static_assert(sizeof(((struct policy_record *)0)->buckets) == WEIR_BUCKETS_MAX + 1, "");
 
@@ -266,7 +298,8 @@ struct segment_header {
 	uint32_t holds;
 	uint32_t shards;                /* of the counters; a power of two */
 	uint32_t participants;
-	uint32_t clock;
+	uint16_t clock;
+	uint16_t compact;               /* 1: its slots are compact_slots */
 	uint32_t page_size;
 	uint32_t sync_shards;           /* SYNC_SHARDS, or 0: this segment does not sync */
 	uint32_t reserved;
@@ -320,6 +353,7 @@ struct segment_header {
 	uint64_t successor[8] __attribute__((aligned(CACHE_LINE)));
 	struct {
 		uint64_t latest_ns;     /* at which a bucket was taken as expired: table.c */
+		uint64_t claims;        /* of compact slots, so far */
 	} taken __attribute__((aligned(CACHE_LINE)));
 	struct {
 		uint64_t disagreeing;   /* policies that another host has otherwise */

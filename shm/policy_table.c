@@ -180,6 +180,26 @@ static struct fingerprint derive_key(const struct segment *segment, const struct
 	return hash_strong(segment->secret, material, sizeof(material));
 }
 
+/* A compact slot tells up to COMPACT_COUNT_MASK + 1 parts of a nanosecond apart.  Where
+ * tokens have more their time is rounded up to so many: by less than 2^-16 ns, which is
+ * 1.5 in a million at the highest rate of all. */
+static void round_token(struct limit_record *record)
+{
+	uint64_t parts = COMPACT_COUNT_MASK + 1, divisor;
+	unsigned __int128 part = (unsigned __int128)record->token_part * parts + record->parts - 1;
+
+	if (record->parts <= parts)
+		return;
+	record->token_part = (uint64_t)(part / record->parts);
+	if (record->token_part == parts) {
+		record->token_part = 0;
+		record->token_ns++;
+	}
+	divisor = greatest_common_divisor(parts, record->token_part);
+	record->token_part /= divisor;
+	record->parts = parts / divisor;
+}
+
 static void compile_limit(const struct segment *segment, const struct weir_policy *policy,
 			  uint32_t i, struct limit_record *record)
 {
@@ -198,6 +218,8 @@ static void compile_limit(const struct segment *segment, const struct weir_polic
 	record->parts = limit->limit / divisor;
 	record->token_ns = limit->period_ns / divisor / record->parts;
 	record->token_part = limit->period_ns / divisor % record->parts;
+	if (segment->compact.groups)
+		round_token(record);
 	part = (unsigned __int128)(record->burst - 1) * record->token_part;
 	record->tolerance_ns =
 		(record->burst - 1) * record->token_ns + (uint64_t)(part / record->parts);
@@ -213,7 +235,7 @@ static void compile_policy(const struct segment *segment, const struct weir_poli
 			(uint64_t)policy->consistency << 16 | (uint64_t)policy->shadow << 24;
 	if (policy->limit_count == 1 && !policy->shadow &&
 	    policy->limits[0].algorithm == WEIR_TOKEN_BUCKET)
-		record->flags |= POLICY_SIMPLE;
+		record->flags |= segment->compact.groups ? POLICY_COMPACT : POLICY_SIMPLE;
 	name_encode(policy->name, record->name);
 	memcpy(record->buckets, policy->buckets, strnlen(policy->buckets, WEIR_BUCKETS_MAX));
 	for (uint32_t i = 0; i < policy->limit_count; i++)

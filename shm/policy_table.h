@@ -136,6 +136,9 @@ static inline void policy_limit(const struct segment *segment, uint64_t version,
 				uint32_t i, struct limit *limit)
 {
 	policy_limit_read(&policy_record_at(segment, version, index)->limits[i], limit);
+	/* Whatever is written there: its slots are nothing else. */
+	if (segment->compact.groups)
+		limit->algorithm = WEIR_TOKEN_BUCKET;
 }
 
 /* Align a window that syncs to the clock of its SHARD; until that was heard of, as the

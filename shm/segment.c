@@ -39,6 +39,7 @@
 #define SHM_DIRECTORY "/dev/shm"
 #define HUGE_DIRECTORY "/dev/hugepages"
 #define SLOTS_MIN 16ull
+#define COMPACT_SLOTS_MIN (2ull * COMPACT_GROUP_SLOTS)
 #define SLOTS_MAX (1ull << 32)
 #define KEY_BYTES_MAX 1024u
 #define POLICIES_MAX 4096u
@@ -71,9 +72,11 @@ static void layout_of(struct segment_header *header)
 	header->holds_offset = offset = aligned(offset, PAGE_ALIGN);
 	offset += (uint64_t)header->holds * sizeof(struct hold_record);
 	header->slots_offset = offset = aligned(offset, PAGE_ALIGN);
-	offset += header->slots * sizeof(struct slot);
+	offset += header->slots * (header->compact ? sizeof(struct compact_slot) :
+						     sizeof(struct slot));
 	header->notes_offset = offset = aligned(offset, PAGE_ALIGN);
-	header->note_size = (uint32_t)(sizeof(struct note) + header->key_bytes);
+	header->note_size =
+		header->compact ? 0 : (uint32_t)(sizeof(struct note) + header->key_bytes);
 	offset += header->slots * header->note_size;
 	if (header->sync_shards) {
 		header->sync_offset = offset = aligned(offset, PAGE_ALIGN);
@@ -179,7 +182,23 @@ static int options_check(const struct weir_options *options, struct weir_error *
 		return weir_fail(error, WEIR_EINVAL,
 				 "clock %d is none; give boottime, caller or tsc",
 				 (int)options->clock);
+	if (options->compact && options->sync)
+		return weir_fail(error, WEIR_EINVAL,
+				 "a compact segment has no room to sync with other hosts; leave out "
+				 "either compact or sync");
 	return 0;
+}
+
+static uint64_t slots_wanted(const struct weir_options *options)
+{
+	uint64_t slots = SLOTS_MIN;
+
+	if (options->compact)
+		return options->slots <= COMPACT_SLOTS_MIN ?
+			       COMPACT_SLOTS_MIN : aligned(options->slots, COMPACT_GROUP_SLOTS);
+	while (slots < options->slots)
+		slots *= 2;
+	return slots;
 }
 
 static int header_make(const struct weir_options *options, struct segment_header *header,
@@ -189,12 +208,11 @@ static int header_make(const struct weir_options *options, struct segment_header
 	header->magic = WEIR_MAGIC;
 	header->layout_version = WEIR_LAYOUT_VERSION;
 	header->header_size = sizeof(*header);
-	header->slots = SLOTS_MIN;
-	while (header->slots < options->slots)
-		header->slots *= 2;
-	header->key_bytes = (options->key_bytes + 7) / 8 * 8;
+	header->compact = options->compact;
+	header->slots = slots_wanted(options);
+	header->key_bytes = options->compact ? 0 : (options->key_bytes + 7) / 8 * 8;
 	header->policies = options->policies;
-	header->holds = options->holds;
+	header->holds = options->compact ? 0 : options->holds;
 	header->shards = counter_shards_wanted();
 	header->participants = PARTICIPANTS_MAX;
 	header->sync_shards = options->sync ? SYNC_SHARDS : 0;
@@ -435,10 +453,20 @@ int segment_open_file(const char *name, int *fd, char *path, size_t path_size, d
 	return 0;
 }
 
+static bool slots_in_range(const struct segment_header *header)
+{
+	if (header->slots > SLOTS_MAX || header->compact > 1)
+		return false;
+	if (header->compact)
+		return header->slots >= COMPACT_SLOTS_MIN &&
+		       header->slots % COMPACT_GROUP_SLOTS == 0 && header->key_bytes == 0 &&
+		       header->holds == 0 && header->sync_shards == 0;
+	return header->slots >= SLOTS_MIN && (header->slots & (header->slots - 1)) == 0;
+}
+
 static bool counts_in_range(const struct segment_header *header)
 {
-	return header->slots >= SLOTS_MIN && header->slots <= SLOTS_MAX &&
-	       (header->slots & (header->slots - 1)) == 0 && header->key_bytes <= KEY_BYTES_MAX &&
+	return slots_in_range(header) && header->key_bytes <= KEY_BYTES_MAX &&
 	       header->key_bytes % 8 == 0 && header->policies >= 1 &&
 	       header->policies <= POLICIES_MAX && header->holds <= HOLDS_MAX &&
 	       header->shards >= 2 && header->shards <= SHARDS_MAX &&
@@ -519,13 +547,29 @@ static void place_sync(struct segment *segment, const struct segment_header *hea
 	segment->reports = (struct report_record *)(segment->slot_syncs + header->slots);
 }
 
+static void place_compact(struct segment *segment, const struct segment_header *header,
+			  unsigned char *base)
+{
+	segment->compact = (struct compact_table){
+		.slots = (struct compact_slot *)(base + header->slots_offset),
+		.groups = header->slots / COMPACT_GROUP_SLOTS,
+		.taken_ns = &segment->header->taken.latest_ns,
+		.claims = &segment->header->taken.claims,
+	};
+	compact_multipliers(header->secret, segment->compact.multiplier);
+}
+
 static void place_regions(struct segment *segment, const struct segment_header *header,
 			  unsigned char *base)
 {
 	segment->header = (struct segment_header *)base;
 	segment->slots = header->slots;
-	segment->table.slots = (struct slot *)(base + header->slots_offset);
-	segment->table.group_mask = header->slots / GROUP_SLOTS - 1;
+	if (header->compact) {
+		place_compact(segment, header, base);
+	} else {
+		segment->table.slots = (struct slot *)(base + header->slots_offset);
+		segment->table.group_mask = header->slots / GROUP_SLOTS - 1;
+	}
 	segment->table.holds = &segment->holds;
 	segment->table.taken_ns = &segment->header->taken.latest_ns;
 	segment->holds.records = (struct hold_record *)(base + header->holds_offset);

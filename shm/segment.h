@@ -14,6 +14,7 @@
 #include <sys/types.h>
 
 #include "weir.h"
+#include "shm/compact.h"
 #include "shm/hold.h"
 #include "shm/layout.h"
 #include "shm/queue.h"
@@ -23,6 +24,7 @@ struct segment {
 	struct segment_header *header;
 	uint64_t size;
 	struct table table;
+	struct compact_table compact;   /* instead of it, in a compact segment */
 	struct holds holds;
 	unsigned char *notes;           /* note_size bytes for each slot */
 	uint64_t slots;

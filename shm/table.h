@@ -21,8 +21,11 @@ struct table {
 
 /* A slot while it belongs to one owner. */
 struct bucket_ref {
-	struct slot *slot;
-	uint64_t generation;
+	union {
+		struct slot *slot;
+		struct compact_slot *compact;   /* in a compact segment: compact.h */
+	};
+	uint64_t generation;            /* there, of a tentative one: the whole second word */
 	bool tentative;                 /* may be charged for the first time by us */
 };
 

@@ -264,6 +264,7 @@ void weir_info(const struct weir *weir, struct weir_info *info)
 		info->participants = participant_count(segment);
 		info->clock = segment->clock;
 		info->huge_pages = segment->huge_pages;
+		info->compact = segment->compact.groups != 0;
 	}
 	handle_leave();
 }

@@ -18,6 +18,7 @@
 #include "shm/counter.h"
 #include "shm/hold.h"
 #include "shm/note.h"
+#include "src/store.h"
 #include "src/view.h"
 
 #ifndef LOOK_ATTEMPTS /* the models lower it */
@@ -94,7 +95,7 @@ bool plan_prepare(struct plan *plan, const struct segment *segment,
 						     request->key_length);
 		/* Before the clock is read: that read waits for what came before
 		 * it, and hides part of the miss. */
-		table_prefetch(&segment->table, step->fingerprint);
+		store_prefetch(segment, step->fingerprint);
 		step->ref.slot = NULL;
 		step->hold = 0;
 		step->charged_ns = 0;
@@ -167,7 +168,7 @@ static struct bucket_request bucket_request(const struct plan *plan, uint32_t i,
 static void aim(const struct plan *plan, const struct plan_limit *step,
 		struct bucket_request *request)
 {
-	if (step->ref.slot)
+	if (step->syncs && step->ref.slot)
 		request->slot = (uint64_t)(step->ref.slot - plan->segment->table.slots);
 	if (step->ref.slot && step->strict)
 		request->lacking = &plan->segment->slot_syncs[request->slot].backoff_ns;
@@ -218,8 +219,7 @@ static enum plan_result locate(struct plan *plan, uint32_t i, uint64_t debt_ns)
 	struct claim_report report = { 0 };
 	enum table_claim claim;
 
-	claim = table_claim(&segment->table, step->fingerprint, plan->now_ns, debt_ns, &step->ref,
-			    &report);
+	claim = store_claim(segment, step->fingerprint, plan->now_ns, debt_ns, &step->ref, &report);
 	count_claim(plan, &report);
 	switch (claim) {
 	case CLAIM_FULL:
@@ -227,6 +227,8 @@ static enum plan_result locate(struct plan *plan, uint32_t i, uint64_t debt_ns)
 	case CLAIM_CONTENDED:
 		return PLAN_CONTENDED;
 	case CLAIM_TENTATIVE:
+		if (store_is_compact(segment))
+			break;
 		/* Before the first charge, so that whoever finds the bucket live
 		 * finds its owner too. */
 		sign(plan, i);
@@ -286,7 +288,8 @@ static enum plan_result take_hold(struct plan *plan, struct plan_limit *step,
 static enum plan_result apply(const struct plan *plan, struct plan_limit *step,
 			      const struct bucket_request *request)
 {
-	switch (bucket_apply(&step->ref, &step->limit, request, &step->verdict)) {
+	switch (store_apply(plan->segment, step->fingerprint, &step->ref, &step->limit, request,
+			    &step->verdict)) {
 	case BUCKET_DONE:
 		if (step->verdict.hurry)
 			queue_ring(plan->segment->header);
@@ -340,7 +343,7 @@ static enum plan_result charge(struct plan *plan, uint32_t i, enum bucket_operat
 		enum plan_result result = PLAN_ALLOWED;
 
 		if (!step->ref.slot &&
-		    !table_find(&plan->segment->table, step->fingerprint, &step->ref)) {
+		    !store_find(plan->segment, step->fingerprint, &step->ref)) {
 			uint64_t debt_ns;
 
 			step->ref.slot = NULL;
@@ -383,12 +386,13 @@ static enum plan_result look(struct plan *plan, uint32_t i)
 
 	for (int attempt = 0; attempt < LOOK_ATTEMPTS; attempt++) {
 		if (!step->ref.slot &&
-		    !table_find(&plan->segment->table, step->fingerprint, &step->ref)) {
+		    !store_find(plan->segment, step->fingerprint, &step->ref)) {
 			step->ref.slot = NULL;
 			break;
 		}
 		aim(plan, step, &request);
-		if (bucket_apply(&step->ref, &step->limit, &request, &step->verdict) == BUCKET_DONE) {
+		if (store_apply(plan->segment, step->fingerprint, &step->ref, &step->limit, &request,
+				&step->verdict) == BUCKET_DONE) {
 			ask_others(plan, step);
 			return step->verdict.allowed && take_share(plan, i, BUCKET_PEEK) ?
 				       PLAN_ALLOWED : PLAN_DENIED;
@@ -427,8 +431,8 @@ static void undo(struct plan *plan)
 		/* The charge is a fact whatever the policies are now. */
 		for (int attempt = 0; step->charged && attempt < LOOK_ATTEMPTS; attempt++) {
 			request.version_seen = policy_version(plan->segment);
-			if (bucket_apply(&step->ref, &step->limit, &request, &verdict) !=
-			    BUCKET_POLICY_CHANGED)
+			if (store_apply(plan->segment, step->fingerprint, &step->ref, &step->limit,
+					&request, &verdict) != BUCKET_POLICY_CHANGED)
 				break;
 		}
 		step->charged = false;
@@ -544,7 +548,7 @@ static enum bucket_result give_back(struct plan *plan, uint32_t i,
 	enum bucket_result result = BUCKET_CONTENDED;
 
 	for (int attempt = 0; attempt < LOOK_ATTEMPTS; attempt++) {
-		if (!table_find(&plan->segment->table, step->fingerprint, &step->ref) &&
+		if (!store_find(plan->segment, step->fingerprint, &step->ref) &&
 		    (!step->syncs || locate(plan, i, 0) != PLAN_ALLOWED)) {
 			result = BUCKET_GONE;
 			break;
@@ -554,7 +558,8 @@ static enum bucket_result give_back(struct plan *plan, uint32_t i,
 		 * twice: a change of the policies does not stop the next ones. */
 		request.version_seen = policy_version(plan->segment);
 		aim(plan, step, &request);
-		result = bucket_apply(&step->ref, &step->limit, &request, &step->verdict);
+		result = store_apply(plan->segment, step->fingerprint, &step->ref, &step->limit,
+				     &request, &step->verdict);
 		if (result == BUCKET_DONE || result == BUCKET_CONTENDED)
 			break;
 		/* Gone, or the policies changed: look again. */

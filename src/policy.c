@@ -7,6 +7,7 @@
 #include "shm/error.h"
 #include "shm/policy_table.h"
 #include "src/handle.h"
+#include "src/store.h"
 
 static int unknown_policy(const char *name, struct weir_error *error)
 {
@@ -17,11 +18,30 @@ static int unknown_policy(const char *name, struct weir_error *error)
 				    sizeof(quoted)));
 }
 
-static int check_all(const struct weir_policy *policies, size_t count, struct weir_error *error)
+/* A compact segment's slots hold nothing but token buckets. */
+static int check_compact(const struct weir_policy *policy, struct weir_error *error)
+{
+	for (uint32_t i = 0; i < policy->limit_count; i++) {
+		enum weir_algorithm algorithm = policy->limits[i].algorithm;
+
+		if (algorithm != WEIR_TOKEN_BUCKET)
+			return weir_fail(error, WEIR_EINVAL,
+					 "policy \"%s\": limit %u is %s, and a compact segment has "
+					 "token buckets only; make it one, or create the segment "
+					 "without compact",
+					 policy->name, i, weir_algorithm_name(algorithm));
+	}
+	return 0;
+}
+
+static int check_all(const struct segment *segment, const struct weir_policy *policies,
+		     size_t count, struct weir_error *error)
 {
 	for (size_t i = 0; i < count; i++) {
 		int status = weir_policy_check(&policies[i], error);
 
+		if (status == 0 && store_is_compact(segment))
+			status = check_compact(&policies[i], error);
 		if (status)
 			return status;
 	}
@@ -32,7 +52,7 @@ int weir_policy_set(struct weir *weir, const struct weir_policy *policies, size_
 		    struct weir_error *error)
 {
 	struct segment *segment = handle_control(weir);
-	int status = check_all(policies, count, error);
+	int status = check_all(segment, policies, count, error);
 
 	if (status == 0)
 		status = segment_lock(segment, error);

@@ -11,6 +11,7 @@
 #include "shm/note.h"
 #include "shm/policy_table.h"
 #include "src/handle.h"
+#include "src/store.h"
 
 /* ---- Counters ---------------------------------------------------------- */
 
@@ -297,7 +298,8 @@ void weir_each_bucket(const struct weir *weir, uint64_t now_ns,
 {
 	const struct segment *segment = handle_enter(weir);
 	struct weir_bucket bucket;
-	uint64_t slots = segment ? segment->slots : 0;
+	/* Slots of a compact segment do not say whose they are. */
+	uint64_t slots = segment && !store_is_compact(segment) ? segment->slots : 0;
 
 	handle_leave();
 	if (now_ns == 0)

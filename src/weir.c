@@ -14,6 +14,8 @@
 #include "src/handle.h"
 #include "src/plan.h"
 #include "src/quick.h"
+#include "src/quick_compact.h"
+#include "src/store.h"
 #include "src/view.h"
 
 #define AGAIN_ATTEMPTS 16       /* policy changes that one decision follows */
@@ -108,7 +110,7 @@ static bool denied(const struct plan *plan, struct weir_decision *decision, bool
 	if (count) {
 		counter_add(plan->segment, plan->head.index,
 			    plan->head.shadow ? COUNTER_SHADOW_DENIED : COUNTER_DENIED, 1);
-		if (step->ref.slot)
+		if (step->ref.slot && !store_is_compact(plan->segment))
 			note_denial(plan->segment, step->ref.slot, step->ref.generation);
 		if (step->verdict.capped)
 			counter_add_global(plan->segment, COUNTER_CAPPED, 1);
@@ -288,6 +290,26 @@ static bool decide(struct weir *weir, const struct weir_request *request,
 	return pass;
 }
 
+/* Can a request of COST tokens at NOW (0: when the clock is read) be decided quickly? */
+static inline bool is_plain(const struct segment *segment, uint64_t cost, uint64_t now_ns)
+{
+	return cost != 0 && now_ns < TIME_MAX_NS &&
+	       (now_ns != 0 || segment->clock != WEIR_CLOCK_CALLER);
+}
+
+HASH_TARGET static enum quick_result
+spend_compact(const struct segment *segment, weir_policy_id policy, const void *key,
+	      size_t key_length, uint64_t cost, uint64_t now_ns, struct weir_decision *decision)
+{
+	struct compact_quick quick;
+
+	if (!is_plain(segment, cost, now_ns) ||
+	    !compact_quick_prepare(&quick, segment, policy, key, key_length))
+		return QUICK_NOT;
+	return compact_quick_spend(&quick, segment, now_ns ? now_ns : clock_now_ns(segment), cost,
+				   decision);
+}
+
 /* Apart, so that the quick way has no request to put together. */
 static __attribute__((noinline)) bool
 spend_generally(const struct segment *segment, weir_policy_id policy, const void *key,
@@ -300,7 +322,12 @@ spend_generally(const struct segment *segment, weir_policy_id policy, const void
 		.cost = cost,
 		.now_ns = now_ns,
 	};
+	enum quick_result result = QUICK_NOT;
 
+	if (segment && store_is_compact(segment))
+		result = spend_compact(segment, policy, key, key_length, cost, now_ns, decision);
+	if (result != QUICK_NOT)
+		return result == QUICK_ALLOWED;
 	return decide_generally(segment, &request, OPERATION_SPEND, 0, decision, NULL);
 }
 
@@ -313,8 +340,7 @@ allow(struct weir *weir, weir_policy_id policy, const void *key, size_t key_leng
 	struct quick quick;
 	bool pass;
 
-	if (segment && cost != 0 && now_ns < TIME_MAX_NS &&
-	    (now_ns != 0 || segment->clock != WEIR_CLOCK_CALLER) &&
+	if (segment && is_plain(segment, cost, now_ns) &&
 	    quick_prepare(&quick, segment, policy, key, key_length))
 		result = quick_spend(&quick, segment, now_ns ? now_ns : clock_now_ns(segment),
 				     cost, decision);
@@ -396,7 +422,6 @@ int weir_release(struct weir *weir, struct weir_hold *hold)
 HASH_TARGET static size_t decide_some(const struct segment *segment, const struct weir_request *requests,
 			  struct weir_decision *decisions, size_t count, uint64_t now_ns)
 {
-	bool caller_clock = segment->clock == WEIR_CLOCK_CALLER;
 	struct quick quick[BATCH];
 	bool is_quick[BATCH];
 	size_t passed = 0;
@@ -404,8 +429,7 @@ HASH_TARGET static size_t decide_some(const struct segment *segment, const struc
 	for (size_t i = 0; i < count; i++) {
 		const struct weir_request *request = &requests[i];
 
-		is_quick[i] = request->cost != 0 && request->now_ns < TIME_MAX_NS &&
-			      (request->now_ns != 0 || !caller_clock) &&
+		is_quick[i] = is_plain(segment, request->cost, request->now_ns) &&
 			      quick_prepare(&quick[i], segment, request->policy, request->key,
 					    request->key_length);
 	}
@@ -426,6 +450,40 @@ HASH_TARGET static size_t decide_some(const struct segment *segment, const struc
 	return passed;
 }
 
+/* The same in a compact segment. */
+HASH_TARGET static size_t decide_some_compact(const struct segment *segment,
+					      const struct weir_request *requests,
+					      struct weir_decision *decisions, size_t count,
+					      uint64_t now_ns)
+{
+	struct compact_quick quick[BATCH];
+	bool is_quick[BATCH];
+	size_t passed = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		const struct weir_request *request = &requests[i];
+
+		is_quick[i] = is_plain(segment, request->cost, request->now_ns) &&
+			      compact_quick_prepare(&quick[i], segment, request->policy,
+						    request->key, request->key_length);
+	}
+	for (size_t i = 0; i < count; i++) {
+		const struct weir_request *request = &requests[i];
+		enum quick_result result = QUICK_NOT;
+
+		if (is_quick[i])
+			result = compact_quick_spend(&quick[i], segment,
+						     request->now_ns ? request->now_ns : now_ns,
+						     request->cost, &decisions[i]);
+		if (result == QUICK_NOT)
+			passed += decide_generally(segment, request, OPERATION_SPEND, now_ns,
+						   &decisions[i], NULL);
+		else
+			passed += result == QUICK_ALLOWED;
+	}
+	return passed;
+}
+
 size_t weir_decide_batch(struct weir *weir, const struct weir_request *requests,
 			 struct weir_decision *decisions, size_t count)
 {
@@ -437,8 +495,8 @@ size_t weir_decide_batch(struct weir *weir, const struct weir_request *requests,
 		size_t some = count - done < BATCH ? count - done : BATCH;
 
 		if (segment)
-			passed += decide_some(segment, requests + done, decisions + done, some,
-					      now_ns);
+			passed += (store_is_compact(segment) ? decide_some_compact : decide_some)(
+				segment, requests + done, decisions + done, some, now_ns);
 		for (size_t i = 0; !segment && i < some; i++) {
 			memset(&decisions[done + i], 0, sizeof(*decisions));
 			answer(&decisions[done + i], WEIR_UNAVAILABLE, WEIR_REASON_CLOSED);

@@ -276,6 +276,17 @@ struct weir *cli_open(struct cli *cli)
 	return cli->weir;
 }
 
+void cli_need_keys(struct cli *cli)
+{
+	struct weir_info info;
+
+	weir_info(cli->weir, &info);
+	if (info.compact)
+		cli_die(cli, "segment \"%s\" is compact: it keeps no keys that could be listed; "
+			"`weir status POLICY KEY` tells of one, `weir stats` of all together",
+			cli->segment);
+}
+
 void cli_unknown_policy(struct cli *cli, const char *name)
 {
 	size_t count = 0;

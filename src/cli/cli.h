@@ -124,6 +124,9 @@ int cli_finish(struct cli *cli, int status);
 /* Open the segment, to be closed by cli_finish(). */
 struct weir *cli_open(struct cli *cli);
 
+/* A compact segment keeps no keys, and so has no list of them: die, and say so. */
+void cli_need_keys(struct cli *cli);
+
 /* The policy NAME of the open segment.  An unknown one is an error that says
  * which there are. */
 weir_policy_id cli_find_policy(struct cli *cli, const char *name);

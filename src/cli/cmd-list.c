@@ -58,6 +58,7 @@ int cmd_list(struct cli *cli, int argc, char **argv)
 
 	cli_parse(cli, argc, argv, options, 0, 0);
 	cli_open(cli);
+	cli_need_keys(cli);
 	cli_check_now(cli, now_ns, true);
 	if (listing.policy)
 		cli_find_policy(cli, listing.policy);

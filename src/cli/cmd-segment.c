@@ -10,6 +10,8 @@
 
 /* ---- create ------------------------------------------------------------ */
 
+#define UNSET UINT64_MAX
+
 static const char *clock_choice(unsigned index)
 {
 	static const char *const names[] = {
@@ -104,6 +106,7 @@ static json_t *json_info(const struct cli *cli, const struct weir_info *info)
 	json_object_set_new(object, "participants", cli_json_u64(info->participants));
 	json_object_set_new(object, "clock", json_string(clock_choice(info->clock)));
 	json_object_set_new(object, "huge_pages", json_boolean(info->huge_pages));
+	json_object_set_new(object, "compact", json_boolean(info->compact));
 	json_object_set_new(object, "layout_version", cli_json_u64(info->layout_version));
 	json_object_set_new(object, "incarnation", json_string(incarnation));
 	return object;
@@ -112,7 +115,7 @@ static json_t *json_info(const struct cli *cli, const struct weir_info *info)
 int cmd_create(struct cli *cli, int argc, char **argv)
 {
 	struct weir_options defaults;
-	uint64_t slots, key_bytes, policies, holds;
+	uint64_t slots, key_bytes = UNSET, policies, holds = UNSET;
 	const char *mode = NULL, *group = NULL, *secret_file = NULL;
 	unsigned clock = WEIR_CLOCK_BOOTTIME;
 	unsigned char secret[WEIR_SECRET_SIZE];
@@ -123,9 +126,7 @@ int cmd_create(struct cli *cli, int argc, char **argv)
 	weir_options_init(&defaults);
 	segment_options = defaults;
 	slots = defaults.slots;
-	key_bytes = defaults.key_bytes;
 	policies = defaults.policies;
-	holds = defaults.holds;
 
 	const struct cli_option options[] = {
 		{ "slots", "N", "buckets, rounded up to a power of two (default 65536)", CLI_NUMBER,
@@ -139,6 +140,8 @@ int cmd_create(struct cli *cli, int argc, char **argv)
 		{ "mode", "OCTAL", "file mode (default 0600)", CLI_STRING, &mode },
 		{ "group", "NAME", "group of the file", CLI_STRING, &group },
 		{ "huge-pages", NULL, "try huge pages", CLI_FLAG, &segment_options.huge_pages },
+		{ "compact", NULL, "16 bytes a slot: no keys, token buckets only", CLI_FLAG,
+		  &segment_options.compact },
 		{ "sync", NULL, "room to sync with other hosts", CLI_FLAG, &segment_options.sync },
 		{ "secret-file", "FILE", "the hash secret: 16 bytes or 32 hex digits", CLI_STRING,
 		  &secret_file },
@@ -151,9 +154,17 @@ int cmd_create(struct cli *cli, int argc, char **argv)
 
 	cli_parse(cli, argc, argv, options, 0, 0);
 	segment_options.slots = slots;
-	segment_options.key_bytes = (uint32_t)key_bytes;
+	if (segment_options.compact && key_bytes != UNSET && key_bytes != 0)
+		cli_die(cli, "--key-bytes %" PRIu64 " and --compact exclude each other: compact "
+			"slots keep no keys", key_bytes);
+	if (segment_options.compact && holds != UNSET && holds != 0)
+		cli_die(cli, "--holds %" PRIu64 " and --compact exclude each other: compact slots "
+			"have no concurrency limits", holds);
+	if (key_bytes != UNSET)
+		segment_options.key_bytes = (uint32_t)key_bytes;
 	segment_options.policies = (uint32_t)policies;
-	segment_options.holds = (uint32_t)holds;
+	if (holds != UNSET)
+		segment_options.holds = (uint32_t)holds;
 	segment_options.clock = (enum weir_clock)clock;
 	if (mode)
 		segment_options.mode = parse_mode(cli, mode);
@@ -214,6 +225,7 @@ int cmd_info(struct cli *cli, int argc, char **argv)
 	printf("participants    %" PRIu32 " (this one included)\n", info.participants);
 	printf("clock           %s\n", clock_choice(info.clock));
 	printf("huge pages      %s\n", info.huge_pages ? "yes" : "no");
+	printf("compact         %s\n", info.compact ? "yes" : "no");
 	printf("layout version  %" PRIu32 "\n", info.layout_version);
 	printf("incarnation     %016" PRIx64 "\n", info.incarnation);
 	return CLI_OK;

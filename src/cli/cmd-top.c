@@ -334,6 +334,7 @@ int cmd_top(struct cli *cli, int argc, char **argv)
 	if (!once && !isatty(STDOUT_FILENO))
 		cli_die(cli, "standard output is no terminal: use `weir top --once`");
 	cli_open(cli);
+	cli_need_keys(cli);
 	cli_check_now(cli, view.now_ns, true);
 	view.order = (enum weir_top_order)order;
 	if (count == 0)

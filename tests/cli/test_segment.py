@@ -43,6 +43,33 @@ class Segment(WeirTest):
         self.assertEqual(stat.S_IMODE(status.st_mode), 0o660)
         self.assertEqual(status.st_gid, os.getgid())
 
+    def test_compact(self):
+        self.weir("create", "--slots", "100", "--compact")
+        info = self.info()
+        self.assertTrue(info["compact"])
+        self.assertEqual((info["slots"], info["key_bytes"], info["holds"]), (104, 0, 0))
+        self.assertIn("compact         yes\n", self.weir("info"))
+        self.weir("policy", "set", "p", "3/10s")
+        for remaining in (2, 1, 0):
+            self.assertEqual(self.weir_json("allow", "p", "k")["remaining"], remaining)
+        self.assertEqual(self.weir_json("status", "p", "k", "--cost=0")["remaining"], 0)
+        self.weir("reset", "p", "k")
+        self.assertEqual(self.weir_json("status", "p", "k")["remaining"], 3)
+        self.assertIn("is sound", self.weir("check"))
+        for command in (("list",), ("top", "--once"), ("list", "--json")):
+            error = self.weir_error(*command)
+            self.assertIn("compact", error)
+            self.assertIn("weir status", error)
+        for limit in ("5 concurrency", "3/10s sliding-window", "3/10s fixed-window"):
+            self.assertIn("compact", self.weir_error("policy", "set", "q", limit))
+        self.assertIn("sync", self.weir_error("sync", "status"))
+
+    def test_not_with_compact(self):
+        for option in ("--sync", "--holds=1", "--key-bytes=8"):
+            with self.subTest(option=option):
+                self.assertIn("compact", self.weir_error("create", "--compact", option))
+        self.weir("create", "--compact", "--holds=0", "--key-bytes=0")
+
     def test_info_as_text(self):
         self.create()
         text = self.weir("info")

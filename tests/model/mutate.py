@@ -46,6 +46,17 @@ MUTANTS = {
                       "plan->now_ns += 0;"),
     # Whoever takes a bucket as expired does not say by which time.
     "no-announcement": ("if (!announce(table, seen, now_ns))", "if (0)"),
+    # A compact slot is confirmed by who has not seen its window behind the claim.
+    "compact-no-second-look": ("seen = window_first(window, false);", "seen = NULL;"),
+    # Another tentative slot of the key is left to be confirmed, too.
+    "compact-no-emptying": ("other->status == TENTATIVE &&", "other->status == FREE && 0 &&"),
+    # Any claim of the name is confirmed, whoever made it.
+    "compact-any-claim": ("return ref->tentative && word.second == ref->generation;",
+                          "return ref->tentative;"),
+    # A charge lands in whatever bucket the slot holds by now.
+    "compact-any-name": ("if (name_of(word) != name)", "if (name == 0)"),
+    # Whoever takes a bucket as expired does not say by which time.
+    "compact-no-announcement": ("if (announce(table, seen, now_ns))", "if (1)"),
     # A bucket's last operation is replaced before its record knows of it.
     "no-settle": ("if (tag_of(index, word) != time_ns)", "if (word.first || !word.first)"),
     # A reaper does not look whether the dead owner's units are in the bucket.

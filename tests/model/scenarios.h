@@ -31,6 +31,13 @@ extern const struct model_scenario scenario_holds_room;
 extern const struct model_scenario scenario_limits_same;
 extern const struct model_scenario scenario_limits_other;
 extern const struct model_scenario scenario_limits_absent;
+extern const struct model_scenario scenario_compact_first;
+extern const struct model_scenario scenario_compact_victims;
+extern const struct model_scenario scenario_compact_claims;
+extern const struct model_scenario scenario_compact_evict;
+extern const struct model_scenario scenario_compact_take_over;
+extern const struct model_scenario scenario_compact_late;
+extern const struct model_scenario scenario_compact_limits;
 extern const struct model_scenario scenario_evict_three;
 extern const struct model_scenario scenario_victims_all;
 
@@ -56,6 +63,13 @@ extern const struct model_scenario scenario_victims_all;
 	&scenario_limits_same, \
 	&scenario_limits_other, \
 	&scenario_limits_absent, \
+	&scenario_compact_first, \
+	&scenario_compact_victims, \
+	&scenario_compact_claims, \
+	&scenario_compact_evict, \
+	&scenario_compact_take_over, \
+	&scenario_compact_late, \
+	&scenario_compact_limits, \
 	&scenario_evict_three, \
 	&scenario_victims_all,
 

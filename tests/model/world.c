@@ -13,7 +13,7 @@
 
 #include "shm/error.h"
 #include "shm/note.h"
-#include "src/quick.h"
+#include "src/quick_compact.h"
 
 struct world world;
 
@@ -43,6 +43,22 @@ void world_init(void)
 	model_region("books", &world.books, sizeof(world.books));
 }
 
+void world_compact(void)
+{
+	for (unsigned t = 0; t < MODEL_THREADS_MAX; t++) {
+		world.segments[t].compact = (struct compact_table){
+			.slots = world.compact,
+			.groups = 2,
+			.multiplier = { 1, 1 },
+			.taken_ns = &world.header.taken.latest_ns,
+			.claims = &world.header.taken.claims,
+		};
+		world.segments[t].table.taken_ns = &world.header.taken.latest_ns;
+	}
+	model_region("compact slots", world.compact, sizeof(world.compact));
+	model_region("taken", &world.header.taken, sizeof(world.header.taken));
+}
+
 void world_caller_times(void)
 {
 	world.books.caller_times = true;
@@ -55,7 +71,7 @@ struct fingerprint world_fingerprint(unsigned key)
 {
 	return (struct fingerprint){
 		.low = (uint64_t)(key + 1) << 8,
-		.high = (uint64_t)(key + 1) << 32 | (key & 1),
+		.high = (uint64_t)(key & 1) << 63 | (uint64_t)(key + 1) << 32 | (key & 1),
 	};
 }
 
@@ -84,6 +100,17 @@ void world_place(unsigned at, unsigned key, uint64_t debt)
 	slot->state.first = account->time_ns;
 	slot->state.second = account->used << STATE_USED_SHIFT | STATE_LIVE | 1;
 	slot->owner = 1 | (uint64_t)(key + 1) << 40;
+}
+
+void world_place_compact(unsigned at, unsigned key, uint64_t debt)
+{
+	struct account *account = &world.books.accounts[key];
+
+	account->used = debt ? debt : 1;
+	account->time_ns = debt ? world.books.now_ns + debt * TOKEN_NS : world.books.now_ns - key;
+	world.compact[at].word.first =
+		compact_name(&world.segments[0].compact, world_fingerprint(key)) | account->used;
+	world.compact[at].word.second = account->time_ns;
 }
 
 void world_retire(unsigned at, uint64_t owners)
@@ -156,9 +183,22 @@ HASH_TARGET static bool request_quickly(const struct plan *plan, enum plan_resul
 		.fingerprint = fingerprint,
 		.slot = table_slot(&plan->segment->table, fingerprint, 0),
 	};
-	enum quick_result quick_result = quick_spend(&quick, plan->segment, plan->now_ns,
-						     plan->request->cost, NULL);
+	struct compact_quick compact = {
+		.version = plan->version,
+		.limit = &record,
+		.fingerprint = fingerprint,
+	};
+	enum quick_result quick_result;
 
+	if (plan->segment->compact.groups) {
+		compact.name = compact_name(&plan->segment->compact, fingerprint);
+		compact.line = compact_line(&plan->segment->compact, fingerprint, 0);
+		quick_result = compact_quick_spend(&compact, plan->segment, plan->now_ns,
+						   plan->request->cost, NULL);
+	} else {
+		quick_result = quick_spend(&quick, plan->segment, plan->now_ns,
+					   plan->request->cost, NULL);
+	}
 	*result = quick_result == QUICK_ALLOWED ? PLAN_ALLOWED : PLAN_DENIED;
 	return quick_result != QUICK_NOT;
 }
@@ -196,6 +236,19 @@ enum plan_result world_request_two(unsigned key, unsigned other_key, uint64_t co
 	const unsigned keys[2] = { key, other_key };
 
 	return request(keys, 2, cost, false);
+}
+
+void world_reset(unsigned at, unsigned key)
+{
+	struct actor *actor = &world.books.actors[model_thread()];
+
+	actor->key_mask = 1u << key;
+	actor->cost = 0;
+	weir_model_step();
+	if ((world.compact[at].word.first & ~COMPACT_COUNT_MASK) ==
+	    compact_name(&world.segments[0].compact, world_fingerprint(key)))
+		world.compact[at].word.second = 0;
+	actor->key_mask = 0;
 }
 
 /* ---- Stand-ins ---------------------------------------------------------- */

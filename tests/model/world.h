@@ -53,6 +53,7 @@ struct world {
 	struct segment segments[MODEL_THREADS_MAX];     /* each thread is a process */
 	struct segment_header header;
 	struct slot slots[WINDOW_SLOTS];
+	struct compact_slot compact[COMPACT_WINDOW_SLOTS];
 	struct hold_record records[WORLD_RECORDS];
 	struct policy_record banks[2];
 	struct policy_switch fail_mode;
@@ -64,6 +65,9 @@ extern struct world world;
 /* An empty segment; for setup(). */
 void world_init(void);
 
+/* The segment is compact; for setup(), behind world_init(). */
+void world_compact(void);
+
 /* Requests carry their times; for setup(), behind world_init(). */
 void world_caller_times(void);
 
@@ -74,6 +78,9 @@ struct limit world_limit(void);
  * DEBT tokens; 0: expired.  A debt above the burst is a bystander's. */
 void world_place(unsigned slot, unsigned key, uint64_t debt);
 
+/* The same in a compact segment, where a bucket of 0 tokens has been free for KEY ns. */
+void world_place_compact(unsigned slot, unsigned key, uint64_t debt);
+
 /* A slot of nobody that had OWNERS before. */
 void world_retire(unsigned slot, uint64_t owners);
 
@@ -83,6 +90,9 @@ void world_retire(unsigned slot, uint64_t owners);
 enum plan_result world_request(unsigned key, uint64_t cost);
 enum plan_result world_first_request(unsigned key, uint64_t cost);
 enum plan_result world_request_two(unsigned key, unsigned other_key, uint64_t cost);
+
+/* Fill KEY's bucket in compact slot AT, in one step. */
+void world_reset(unsigned at, unsigned key);
 
 /* A plan of COUNT limits for the running thread, at NOW.  REQUEST must outlive it. */
 void world_plan(struct plan *plan, struct weir_request *request, const unsigned *keys,
@@ -97,6 +107,9 @@ void world_wait(uint64_t tokens);
 /* moved(): what THREAD just did to the table is one of the steps that table.c and
  * bucket.c promise, done to its own key, and no charge was lost or made twice. */
 void watch_table(unsigned thread);
+
+/* The same of the compact table. */
+void watch_compact(unsigned thread);
 
 /* ended(): what was granted is what was charged. */
 void watch_balance(unsigned unfinished);
