@@ -17,7 +17,7 @@
 static struct weir *weir;
 static weir_policy_id id;       /* of "flood": a token is back after a second */
 
-static void setup(void)
+static void setup_segment(bool compact)
 {
 	struct weir_policy policy = support_policy("flood", "1000/1000s", NULL);
 	struct weir_options options;
@@ -25,8 +25,19 @@ static void setup(void)
 	support_options(&options);
 	options.slots = SLOTS;
 	options.clock = WEIR_CLOCK_CALLER;
+	options.compact = compact;
 	weir = support_segment(&options);
 	id = support_define(weir, &policy);
+}
+
+static void setup(void)
+{
+	setup_segment(false);
+}
+
+static void setup_compact(void)
+{
+	setup_segment(true);
 }
 
 static void teardown(void)
@@ -41,12 +52,15 @@ static bool take(uint64_t key, uint64_t cost, uint64_t now_ns, struct weir_decis
 	return weir_decide(weir, &request, decision);
 }
 
+/* Of a bucket that has not been full since. */
 static uint64_t consumed(uint64_t key)
 {
-	struct weir_bucket bucket;
+	struct weir_request request = { id, &key, sizeof(key), 0, START_NS };
+	struct weir_decision decision;
 
-	return support_bucket(weir, "flood", 0, &key, sizeof(key), START_NS, &bucket) ?
-		       bucket.consumed : 0;
+	ck_assert(weir_status(weir, &request, &decision));
+	ck_assert_uint_eq(decision.reset_after_ns % SECOND, 0);
+	return decision.reset_after_ns / SECOND;
 }
 
 /* All slots have a debt of ten tokens. */
@@ -224,7 +238,6 @@ START_TEST(test_one_slot_for_two_limits)
 	struct weir_policy policy = support_policy("two", "1000/1000s", "1000/1s", NULL);
 	weir_policy_id two = support_define(weir, &policy);
 	struct weir_decision decision;
-	struct weir_bucket bucket;
 	uint64_t key = 100;
 
 	for (key = 0; key < SLOTS - 1; key++)
@@ -232,10 +245,10 @@ START_TEST(test_one_slot_for_two_limits)
 	ck_assert(weir_decide(weir, &(struct weir_request){ two, &key, sizeof(key), 1, START_NS },
 			      &decision));
 	ck_assert_int_eq(decision.reason, WEIR_REASON_TABLE_FULL);
-	ck_assert(support_bucket(weir, "two", 0, &key, sizeof(key), START_NS, &bucket));
-	ck_assert_uint_eq(bucket.consumed, 0);
-	ck_assert_uint_eq(bucket.status.reset_after_ns, 0);
-	ck_assert(!support_bucket(weir, "two", 1, &key, sizeof(key), START_NS, &bucket));
+	ck_assert(weir_status(weir, &(struct weir_request){ two, &key, sizeof(key), 1, START_NS },
+			      &decision));
+	ck_assert_uint_eq(decision.remaining, 1000);
+	ck_assert_uint_eq(decision.reset_after_ns, 0);
 }
 END_TEST
 
@@ -298,13 +311,12 @@ START_TEST(test_flood_by_many)
 }
 END_TEST
 
-int main(void)
+static void add_all(Suite *suite, const char *name, SFun start)
 {
-	Suite *suite = suite_create("flood");
-	TCase *all = tcase_create("flood");
+	TCase *all = tcase_create(name);
 
 	tcase_set_timeout(all, 20);
-	tcase_add_checked_fixture(all, setup, teardown);
+	tcase_add_checked_fixture(all, start, teardown);
 	tcase_add_test(all, test_heavy_key_outlives_flood);
 	tcase_add_test(all, test_lightest_is_evicted);
 	tcase_add_test(all, test_equal_is_not_evicted);
@@ -316,5 +328,13 @@ int main(void)
 	tcase_add_test(all, test_one_slot_for_two_limits);
 	tcase_add_test(all, test_flood_by_many);
 	suite_add_tcase(suite, all);
+}
+
+int main(void)
+{
+	Suite *suite = suite_create("flood");
+
+	add_all(suite, "flood", setup);
+	add_all(suite, "compact", setup_compact);
 	return support_main(suite);
 }

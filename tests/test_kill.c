@@ -39,6 +39,7 @@ struct scenario {
 	uint64_t cost_max;
 	bool prepared;          /* every key has its bucket before the first kill */
 	bool in_turn;           /* all workers ask for one key, then for the next */
+	bool compact;
 };
 
 /* What one worker after the other writes in one place; only one at a time. */
@@ -195,6 +196,7 @@ static void start(struct run *run, const struct scenario *scenario)
 	support_options(&options);
 	options.clock = WEIR_CLOCK_CALLER;
 	options.slots = scenario->slots;
+	options.compact = scenario->compact;
 	run->scenario = scenario;
 	run->weir = support_named(&options, "kill", name, sizeof(name));
 	run->policy = support_policy("kill", scenario->limits[0], scenario->limits[1], NULL);
@@ -240,6 +242,25 @@ static bool add_up(const struct weir_bucket *bucket, void *context)
 	return true;
 }
 
+/* A compact segment tells of one bucket at a time: of the first limit's, when it is the
+ * policy's only one, the debt.  None of its tokens is back before the end. */
+static void ask_for_each(struct run *run, struct consumption *consumption)
+{
+	const struct weir_limit *limit = &run->policy.limits[0];
+
+	run->policy.limit_count = 1;
+	run->id = support_define(run->weir, &run->policy);
+	for (uint64_t key = 0; key < run->scenario->keys; key++) {
+		struct weir_request request = { run->id, &key, sizeof(key), 0, START_NS };
+		struct weir_decision decision;
+
+		weir_status(run->weir, &request, &decision);
+		ck_assert_int_ne(decision.outcome, WEIR_UNAVAILABLE);
+		consumption->tokens[0][key] =
+			decision.reset_after_ns / (limit->period_ns / limit->limit);
+	}
+}
+
 /* burst + rate x elapsed, in whole tokens. */
 static uint64_t capacity(const struct run *run, const struct weir_limit *limit)
 {
@@ -249,12 +270,15 @@ static uint64_t capacity(const struct run *run, const struct weir_limit *limit)
 	       (uint64_t)(elapsed_ns * limit->limit / limit->period_ns);
 }
 
-static void compare(const struct run *run)
+static void compare(struct run *run)
 {
 	static struct consumption consumption;
 
 	consumption = (struct consumption){ .run = run };
-	weir_each_bucket(run->weir, run->yard->now_ns, add_up, &consumption);
+	if (run->scenario->compact)
+		ask_for_each(run, &consumption);
+	else
+		weir_each_bucket(run->weir, run->yard->now_ns, add_up, &consumption);
 	for (uint64_t key = 0; key < run->scenario->keys; key++) {
 		for (uint32_t i = 0; i < run->policy.limit_count; i++) {
 			uint64_t consumed = consumption.tokens[i][key];
@@ -299,57 +323,54 @@ static void kill_under_load(const struct scenario *scenario)
 
 /* ---- The tests --------------------------------------------------------- */
 
-START_TEST(test_hot_keys)
-{
-	static const struct scenario scenario = {
-		.limits = { "100000000/100d" },
-		.slots = 1024,
-		.keys = 4,
-		.cost_max = 3,
-		.prepared = true,
-	};
+static const struct scenario scenarios[] = {
+	/* Hot keys. */
+	{ .limits = { "100000000/100d" },
+	  .slots = 1024,
+	  .keys = 4,
+	  .cost_max = 3,
+	  .prepared = true },
+	/* Nearly every decision claims a slot, and all at once the same one. */
+	{ .limits = { "1000/100d burst 4" },
+	  .slots = 32768,
+	  .keys = KEYS_MAX,
+	  .cost_max = 2,
+	  .in_turn = true },
+	/* The second limit denies half of what the first one allows, so that charges of
+	 * the first are taken back. */
+	{ .limits = { "100000000/100d", "2500/10ms burst 8" },
+	  .slots = 1024,
+	  .keys = 2,
+	  .cost_max = 1,
+	  .prepared = true },
+};
 
-	kill_under_load(&scenario);
+START_TEST(test_kill)
+{
+	kill_under_load(&scenarios[_i]);
 }
 END_TEST
 
-/* Nearly every decision claims a slot, and all at once the same one. */
-START_TEST(test_new_keys)
+START_TEST(test_kill_compact)
 {
-	static const struct scenario scenario = {
-		.limits = { "1000/100d burst 4" },
-		.slots = 32768,
-		.keys = KEYS_MAX,
-		.cost_max = 2,
-		.in_turn = true,
-	};
+	struct scenario scenario = scenarios[_i];
 
-	kill_under_load(&scenario);
-}
-END_TEST
-
-/* The second limit denies half of what the first one allows, so that charges of
- * the first are taken back. */
-START_TEST(test_two_limits)
-{
-	static const struct scenario scenario = {
-		.limits = { "100000000/100d", "2500/10ms burst 8" },
-		.slots = 1024,
-		.keys = 2,
-		.cost_max = 1,
-		.prepared = true,
-	};
-
+	scenario.compact = true;
 	kill_under_load(&scenario);
 }
 END_TEST
 
 int main(void)
 {
+	int count = sizeof(scenarios) / sizeof(scenarios[0]);
 	Suite *suite = suite_create("kill");
+	TCase *kill = tcase_create("kill"), *compact = tcase_create("compact");
 
-	support_add(suite, "hot keys", test_hot_keys, 60);
-	support_add(suite, "new keys", test_new_keys, 60);
-	support_add(suite, "two limits", test_two_limits, 60);
+	tcase_set_timeout(kill, 60);
+	tcase_set_timeout(compact, 60);
+	tcase_add_loop_test(kill, test_kill, 0, count);
+	tcase_add_loop_test(compact, test_kill_compact, 0, count);
+	suite_add_tcase(suite, kill);
+	suite_add_tcase(suite, compact);
 	return support_main(suite);
 }
