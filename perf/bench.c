@@ -154,12 +154,14 @@ static void print_text(const struct state *state, unsigned rounds)
 static void print_json(const struct state *state, unsigned rounds)
 {
 	const char *separator = "";
-	struct weir_info info;
+	struct weir_info info, compact = { 0 };
 
 	weir_info(state->weir, &info);
+	if (state->weir_compact)
+		weir_info(state->weir_compact, &compact);
 	printf("{\"keys\": %" PRIu64 ", \"rounds\": %u, \"segment_bytes\": %" PRIu64
-	       ", \"kernels\": {",
-	       state->keys, rounds, info.size_bytes);
+	       ", \"compact_bytes\": %" PRIu64 ", \"kernels\": {",
+	       state->keys, rounds, info.size_bytes, compact.size_bytes);
 	for (unsigned k = 0; k < kernel_count; k++) {
 		const struct kernel *reference = find_chosen(kernels[k].reference);
 		double least, middle;
@@ -249,5 +251,6 @@ int main(int argc, char **argv)
 	measure(&state, rounds, processor);
 	(json ? print_json : print_text)(&state, rounds);
 	weir_close(state.weir);
+	weir_close(state.weir_compact);
 	return 0;
 }

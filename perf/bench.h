@@ -19,6 +19,8 @@ struct state {
 	weir_policy_id closed_policy;   /* always denies */
 	struct weir *weir_tsc;          /* with another clock */
 	weir_policy_id tsc_policy;      /* as open_policy */
+	struct weir *weir_compact;
+	weir_policy_id compact_policy;  /* as open_policy */
 	struct line {
 		uint64_t words[8];
 	} *lines;                       /* the limit's table: two lines a key */
@@ -28,7 +30,7 @@ struct state {
 		weir_policy_id policy;
 		uint64_t slots;
 		uint64_t next;          /* number of the next key */
-	} insert, expire, evict, full;
+	} insert, expire, evict, full, evict_compact, full_compact;
 };
 
 struct kernel {

@@ -130,8 +130,8 @@ def worst_phase(program):
     return measure
 
 
-def bytes_per_key(figures):
-    return of_runs(figures, "bench", lambda run: dig(run, "segment_bytes") / run["keys"])
+def bytes_per_key(what, program="bench"):
+    return lambda figures: of_runs(figures, program, lambda run: dig(run, what) / run["keys"])
 
 
 def keys_per_redis_second(figures):
@@ -194,7 +194,18 @@ GOALS = [
          lambda figures: redis("ways", "rounds", "script_p50_us")(figures) / 1e3, unit="ms"),
     Goal("19", "host CPU for a key reconciled", "<=", 1, 0.3,
          lambda figures: redis("ways", "rounds", "host_ns")(figures) / 1e3, unit="us"),
-    Goal("20", "segment bytes for a key, 1e6 keys", "<=", 128, 80, bytes_per_key, unit="B"),
+    Goal("20", "segment bytes for a key, 1e6 keys", "<=", 128, 80, bytes_per_key("segment_bytes"),
+         unit="B"),
+    Goal("-", "the same, compact segment, 1e7 keys", "<=", 32, 27,
+         bytes_per_key("compact_bytes", "bench_1e7"), unit="B"),
+    Goal("-", "1e6 keys, compact segment, serialised / limit", "<=", 1.5, 1.2,
+         bench_ratio("keys_compact_alone")),
+    Goal("-", "1e7 keys, compact segment, serialised / limit", "<=", 1.5, 1.2,
+         bench_ratio("keys_compact_alone", "bench_1e7")),
+    Goal("-", "1e7 keys, compact segment, back to back / limit", "<=", 1.6, 1.3,
+         bench_ratio("keys_compact", "bench_1e7")),
+    Goal("-", "flood of new keys, compact segment / normal miss there", "<=", 2, 1.5,
+         bench_ratio("evict_compact")),
     Goal("21", "p99 with rounds / without sync, 1e6 keys, Zipf", "<=", 1.2, 1.05,
          redis("phases", "rounds", "ratio", "p99")),
     Goal("-", "p99 of a call while rounds run", "<=", 1000, None,

@@ -186,6 +186,34 @@ static void run_keys_alone(struct state *state, unsigned operations)
 	}
 }
 
+/* In a compact segment. */
+static void run_hot_compact(struct state *state, unsigned operations)
+{
+	struct key key = key_of(0);
+
+	for (unsigned i = 0; i < operations; i++)
+		sink = weir_allow(state->weir_compact, state->compact_policy, &key, sizeof(key), NULL);
+}
+
+static void run_keys_compact(struct state *state, unsigned operations)
+{
+	for (unsigned i = 0; i < operations; i++) {
+		struct key key = key_of(below(&state->random, state->keys));
+
+		sink = weir_allow(state->weir_compact, state->compact_policy, &key, sizeof(key), NULL);
+	}
+}
+
+static void run_keys_compact_alone(struct state *state, unsigned operations)
+{
+	for (unsigned i = 0; i < operations; i++) {
+		struct key key = key_of(below(&state->random, state->keys));
+
+		sink = weir_allow(state->weir_compact, state->compact_policy, &key, sizeof(key), NULL);
+		end_operation();
+	}
+}
+
 /* More than what the key's debt leaves of the burst. */
 static void run_deny_keys(struct state *state, unsigned operations)
 {
@@ -197,7 +225,8 @@ static void run_deny_keys(struct state *state, unsigned operations)
 	}
 }
 
-static void run_batch(struct state *state, unsigned operations)
+static void decide_batches(struct state *state, struct weir *weir, weir_policy_id policy,
+			   unsigned operations)
 {
 	struct weir_request requests[BATCH];
 	struct weir_decision decisions[BATCH];
@@ -207,14 +236,24 @@ static void run_batch(struct state *state, unsigned operations)
 		for (unsigned j = 0; j < BATCH; j++) {
 			keys[j] = key_of(below(&state->random, state->keys));
 			requests[j] = (struct weir_request){
-				.policy = state->open_policy,
+				.policy = policy,
 				.key = &keys[j],
 				.key_length = sizeof(keys[j]),
 				.cost = 1,
 			};
 		}
-		sink = weir_decide_batch(state->weir, requests, decisions, BATCH);
+		sink = weir_decide_batch(weir, requests, decisions, BATCH);
 	}
+}
+
+static void run_batch(struct state *state, unsigned operations)
+{
+	decide_batches(state, state->weir, state->open_policy, operations);
+}
+
+static void run_batch_compact(struct state *state, unsigned operations)
+{
+	decide_batches(state, state->weir_compact, state->compact_policy, operations);
 }
 
 /* ---- Every key is new ---------------------------------------------------- */
@@ -228,7 +267,7 @@ static void run_churn(struct churn *churn, unsigned operations)
 	}
 }
 
-static void churn_open(struct churn *churn, uint64_t keys, const char *limit)
+static void churn_open(struct churn *churn, uint64_t keys, const char *limit, bool compact)
 {
 	struct weir_options options;
 
@@ -237,6 +276,7 @@ static void churn_open(struct churn *churn, uint64_t keys, const char *limit)
 	while (churn->slots < 2 * keys && churn->slots < CHURN_SLOTS_MAX)
 		churn->slots *= 2;
 	options.slots = churn->slots;
+	options.compact = compact;
 	churn->weir = segment_open_new(&options);
 	churn->policy = policy_define(churn->weir, "churn", limit, WEIR_FAIL_OPEN);
 	churn->next = FIRST_NEW_KEY;
@@ -253,12 +293,22 @@ static void before_insert(struct state *state, unsigned operations)
 	if (insert->next - FIRST_NEW_KEY + operations <= insert->slots / 2)
 		return;
 	weir_close(insert->weir);
-	churn_open(insert, state->keys, INSERT_LIMIT);
+	churn_open(insert, state->keys, INSERT_LIMIT, false);
 }
 
 static void run_insert(struct state *state, unsigned operations)
 {
 	run_churn(&state->insert, operations);
+}
+
+static void run_evict_compact(struct state *state, unsigned operations)
+{
+	run_churn(&state->evict_compact, operations);
+}
+
+static void run_full_compact(struct state *state, unsigned operations)
+{
+	run_churn(&state->full_compact, operations);
 }
 
 static void run_expire(struct state *state, unsigned operations)
@@ -338,11 +388,19 @@ struct kernel kernels[] = {
 	  COLD },
 	{ "deny_keys", "keys", "deny one of many keys", run_deny_keys, COLD },
 	{ "batch", "keys", "the same in batches of 16", run_batch, COLD },
+	{ "hot_compact", "bare", "allow one key, compact segment", run_hot_compact, HOT },
+	{ "keys_compact", "miss", "allow one of many keys, compact segment", run_keys_compact, COLD },
+	{ "keys_compact_alone", "miss_alone", "each waiting for the one before it",
+	  run_keys_compact_alone, COLD },
+	{ "batch_compact", "keys_compact", "in batches of 16, compact segment", run_batch_compact,
+	  COLD },
 	{ "insert", "keys", "a new key, in a table at most half full", run_insert, COLD,
 	  .before = before_insert },
 	{ "expire", "keys", "a new key, in place of an expired one", run_expire, COLD },
 	{ "evict", "keys", "a new key, in place of a live one: a flood", run_evict, COLD },
 	{ "full", "keys", "a new key, all slots are heavier: the fail mode", run_full, COLD },
+	{ "evict_compact", "keys_compact", "a flood, compact segment", run_evict_compact, COLD },
+	{ "full_compact", "keys_compact", "a full table, compact segment", run_full_compact, COLD },
 	{ "striped_hot", "hot", "1,024 process-shared locks, one key", run_striped_hot, HOT },
 	{ "striped_keys", "keys", "1,024 process-shared locks, many keys", run_striped_keys, COLD },
 	{ "mutex_keys", "keys", "one process-shared lock, many keys", run_mutex_keys, COLD },
@@ -412,6 +470,18 @@ static void prepare_weir(struct state *state, bool huge_pages)
 	state->tsc_policy = prepare_segment(&state->weir_tsc, state->keys, &options);
 }
 
+/* Five slots for each three keys, as is advised. */
+static void prepare_compact(struct state *state, bool huge_pages)
+{
+	struct weir_options options;
+
+	weir_options_init(&options);
+	options.slots = state->keys / 3 * 5 + 64;
+	options.huge_pages = huge_pages;
+	options.compact = true;
+	state->compact_policy = prepare_segment(&state->weir_compact, state->keys, &options);
+}
+
 static struct rival *prepare_rival(const struct state *state, unsigned mutexes)
 {
 	struct rival *rival = rival_create(mutexes, state->keys);
@@ -432,18 +502,29 @@ void kernels_prepare(struct state *state, bool huge_pages)
 		state->striped = prepare_rival(state, STRIPES);
 	if (chosen(run_mutex_keys))
 		state->mutex = prepare_rival(state, 1);
+	if (chosen(run_hot_compact) || chosen(run_keys_compact) || chosen(run_keys_compact_alone) ||
+	    chosen(run_batch_compact))
+		prepare_compact(state, huge_pages);
 	if (chosen(run_insert))
-		churn_open(&state->insert, state->keys, INSERT_LIMIT);
+		churn_open(&state->insert, state->keys, INSERT_LIMIT, false);
 	if (chosen(run_expire)) {
-		churn_open(&state->expire, state->keys, EXPIRE_LIMIT);
+		churn_open(&state->expire, state->keys, EXPIRE_LIMIT, false);
 		churn_fill(&state->expire, 1);
 	}
 	if (chosen(run_evict)) {
-		churn_open(&state->evict, state->keys, INSERT_LIMIT);
+		churn_open(&state->evict, state->keys, INSERT_LIMIT, false);
 		churn_fill(&state->evict, 1);
 	}
 	if (chosen(run_full)) {
-		churn_open(&state->full, state->keys, INSERT_LIMIT);
+		churn_open(&state->full, state->keys, INSERT_LIMIT, false);
 		churn_fill(&state->full, 50);
+	}
+	if (chosen(run_evict_compact)) {
+		churn_open(&state->evict_compact, state->keys, INSERT_LIMIT, true);
+		churn_fill(&state->evict_compact, 1);
+	}
+	if (chosen(run_full_compact)) {
+		churn_open(&state->full_compact, state->keys, INSERT_LIMIT, true);
+		churn_fill(&state->full_compact, 50);
 	}
 }
