@@ -103,7 +103,8 @@ void double_forget(struct engine_double *fake)
 
 /* ---- Asking -------------------------------------------------------------------- */
 
-struct envoy_service *double_service(struct engine_double *fake, const struct envoy_options *options,
+struct envoy_service *double_service(struct engine_double *fake,
+				     const struct envoy_options *options,
 				     const char *yaml)
 {
 	struct envoy_source source = { TEXT("config.test.yaml"), text_of(yaml) };

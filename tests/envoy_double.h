@@ -36,7 +36,8 @@ uint64_t double_counted(const struct engine_double *fake, uint64_t period_s, con
 void double_forget(struct engine_double *fake);
 
 /* A service on it with a configuration of one file, called config.test.yaml. */
-struct envoy_service *double_service(struct engine_double *fake, const struct envoy_options *options,
+struct envoy_service *double_service(struct engine_double *fake,
+				     const struct envoy_options *options,
 				     const char *yaml);
 
 /* A descriptor "KEY=VALUE,KEY=VALUE"; it is static, and overwritten by the eighth that

@@ -76,19 +76,84 @@ class Config:
             limit["replaces"] = [{"name": name} for name in random.sample(others, 1)]
         return limit
 
-    def text(self):
-        """JSON is YAML."""
-        return json.dumps(self.root, ensure_ascii=False, indent=1).encode()
+
+# What may stand instead of a value.
+WRONG = {
+    "key": ["", None, [], {}, 5, 1.5, True],
+    "value": [[], {}, 1.5, 7, False],
+    "unit": ["", "foo", "unknown", 5, None, [], "min ute"],
+    "requests_per_unit": [-1, 1.5, "5", 1 << 32, (1 << 64) - 1, -(1 << 63), True, None, []],
+    "unlimited": [1, "true", None, {}],
+    "name": [[], {}, 5, None],
+    "replaces": [[{}], ["x"], {"name": 1}, 5, None, [{"name": ""}], [[1, "x"]], [None]],
+    "descriptors": [["x"], 5, "x", None, [[1]], [None], {"key": "x"}],
+    "rate_limit": [5, "x", [], None, {}],
+    "shadow_mode": ["true", 1, None, []],
+    "share_threshold": [True, "x"],
+    "domain": ["", None, 5, 1.5, [], {}],
+    "unknown": [1],
+}
+BEFORE = ["%", "- ", "\t", "*x ", "!!int ", "@", "key: ", "\x01", "--- x\n---\n"]
 
 
-def request(random, domain):
+def mistake(random, root):
+    """The text of a configuration with one thing wrong in it, as a rule."""
+    if random.random() < 0.2:
+        text = as_text(root)
+        if random.random() < 0.5:
+            return text[:random.randrange(len(text))]
+        return random.choice(BEFORE).encode() + text
+    root = copy.deepcopy(root)
+    places = [place for place in every_map(root)]
+    key = random.choice(list(WRONG))
+    if random.random() < 0.15 and root["descriptors"]:
+        root["descriptors"].append(random.choice(root["descriptors"]))
+    else:
+        fitting = [place for place in places if key in place] or places
+        random.choice(fitting)[key] = random.choice(WRONG[key])
+    return as_text(root)
+
+
+def every_map(root):
+    yield root
+    for descriptor in root.get("descriptors", []):
+        if "rate_limit" in descriptor:
+            yield descriptor["rate_limit"]
+        yield from every_map(descriptor)
+
+
+def as_text(root):
+    """JSON is YAML."""
+    return json.dumps(root, ensure_ascii=False, indent=1).encode()
+
+
+def any_entries(random):
+    count = random.choice([1, 1, 1, 2, 2, 3]) if random.random() < 0.99 else 0
+    return [(random.choice(KEYS), random.choice(VALUES)) for _ in range(count)]
+
+
+def matching_entries(random, level):
+    """Entries that lead down the descriptors of a configuration, if nothing is before them."""
+    entries = []
+    while level:
+        descriptor = random.choice(level)
+        value = descriptor.get("value", random.choice(VALUES))
+        while "*" in value:
+            value = value.replace("*", random.choice(["", "x", "y", "zz", "/get"]), 1)
+        entries.append((descriptor["key"], value))
+        level = descriptor.get("descriptors", [])
+        if "rate_limit" in descriptor and random.random() < 0.6:
+            break
+    return entries
+
+
+def request(random, root):
     """A request, mostly of the configuration's domain."""
-    out = {"domain": domain if random.random() < 0.96 else random.choice(DOMAINS + ["", "no"]),
-           "descriptors": []}
+    out = {"domain": root["domain"] if random.random() < 0.97 else
+           random.choice(DOMAINS + ["", "no"]), "descriptors": []}
     for _ in range(random.choice([1, 1, 1, 2, 2, 3, 4]) if random.random() < 0.99 else 0):
-        descriptor = {"entries": [
-            (random.choice(KEYS), random.choice(VALUES))
-            for _ in range(random.choice([1, 1, 1, 2, 2, 3]) if random.random() < 0.99 else 0)]}
+        descriptor = {"entries": matching_entries(random, root["descriptors"])
+                      if random.random() < 0.7 else any_entries(random)}
         if random.random() < 0.06:
             descriptor["limit"] = (random.choice(LIMITS), random.randint(1, 7))
         if random.random() < 0.15:
@@ -96,6 +161,16 @@ def request(random, domain):
         out["descriptors"].append(descriptor)
     if random.random() < 0.3:
         out["hits"] = random.choice([1, 2, 3, 4, 5, 11, 4294967295])
+    return out
+
+
+def settings(random):
+    """Variables of both services."""
+    out = {"LIMIT_RESPONSE_HEADERS_ENABLED": "true", "RESPONSE_DYNAMIC_METADATA": "true",
+           "LIMIT_RESET_HEADER": "X-Reset"}
+    for name in ("SHADOW_MODE", "QUOTA_MODE", "STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT"):
+        if random.random() < 0.25:
+            out[name] = "true"
     return out
 
 

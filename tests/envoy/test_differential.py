@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """envoyproxy/ratelimit and `weir serve --compat envoy` answer the same random requests by the
-same random configurations alike, field by field.
+same random configurations alike, field by field, and refuse the same configurations in the
+same words.
 
     test_differential.py [--configs N] [--requests N] [--seed N]
 
@@ -37,15 +38,15 @@ import peer  # noqa: E402
 import wire  # noqa: E402
 
 SECONDS = {1: 1, 2: 60, 3: 3600, 4: 86400, 5: 30 * 86400, 6: 365 * 86400, 7: 7 * 86400}
+CONFIGS_OF_A_RUN = 25  # with the same variables
 MARGIN_S = 0.015  # no pair is begun so near to a new second
-SETTINGS = {"LIMIT_RESPONSE_HEADERS_ENABLED": "true", "RESPONSE_DYNAMIC_METADATA": "true",
-            "LIMIT_RESET_HEADER": "X-Reset"}
+RESET_HEADER = "X-Reset"  # of draw.settings()
 
 
 class Weir:
     """`weir serve` on a segment of its own, told by the same variables."""
 
-    def __init__(self, directory, compat):
+    def __init__(self, directory, compat, settings):
         self.directory = pathlib.Path(directory)
         self.config = self.directory / "rules"
         self.config.mkdir()
@@ -54,7 +55,7 @@ class Weir:
         self.process = subprocess.Popen(
             [os.environ["WEIR_SERVE"], "--segment", self.segment, "--create", "--compat",
              compat, "--rules", str(self.config), "--grpc", "127.0.0.1:0"],
-            env={**os.environ, **SETTINGS}, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, **settings}, stderr=subprocess.PIPE, text=True,
             preexec_fn=peer.die_with_the_test)
         self.wait_for_load()
         line = self.process.stderr.readline()
@@ -66,7 +67,9 @@ class Weir:
                 return ""
             error = line.partition("Error loading new configuration: ")[2]
             if error:
-                return error.rstrip("\n")
+                # What is no ASCII is escaped: it could harm a terminal.
+                return re.sub(rb"\\x([0-9a-f]{2})", lambda hex: bytes.fromhex(hex[1].decode()),
+                              error.rstrip("\n").encode()).decode(errors="replace")
         raise RuntimeError("weir serve ended")
 
     def load(self, text):
@@ -109,7 +112,7 @@ def plain(answer):
             seconds.append(status["duration_until_reset"])
             status["duration_until_reset"] = "seconds"
     for header in answer.get("response_headers_to_add", []):
-        if header[0] == SETTINGS["LIMIT_RESET_HEADER"]:
+        if header[0] == RESET_HEADER:
             seconds.append(int(header[1]))
             header[1] = "seconds"
     for descriptor in (answer.get("dynamic_metadata") or {}).get("descriptors", []):
@@ -158,15 +161,18 @@ class Buckets:
 
 
 class Run:
-    def __init__(self, program, directory):
+    """Both services, with one set of variables."""
+
+    def __init__(self, program, directory, settings, counts):
         self.directory = pathlib.Path(directory)
         for name in ("peer", "weir"):
             (self.directory / name).mkdir()
-        self.peer = peer.Ratelimit(program, self.directory / "peer", **SETTINGS)
+        self.peer = peer.Ratelimit(program, self.directory / "peer", **settings)
         self.release = self.find_release()
-        self.weir = Weir(self.directory / "weir", draw.MONTHS[self.release])
+        self.weir = Weir(self.directory / "weir", draw.MONTHS[self.release], settings)
         self.theirs, self.ours = Client(self.peer.port), Client(self.weir.port)
-        self.counts = {"alike": 0, "discarded": 0, "left out": 0, "configurations": 0}
+        self.settings = settings
+        self.counts = counts
         self.number = 0
 
     def find_release(self):
@@ -178,11 +184,22 @@ class Run:
         """Load it into both, in a name space of its own: nothing was counted there."""
         self.number += 1
         root = {**root, "domain": f"{root['domain']}{self.number}"}
-        text = json.dumps(root, ensure_ascii=False, indent=1).encode()
+        text = draw.as_text(root)
         errors = self.peer.load(text), self.weir.load(text)
         if errors[0] or errors[1]:
             raise AssertionError(f"not loaded: {errors}\n{text.decode()}")
         return root["domain"]
+
+    def refused_alike(self, text):
+        """Both say the same of a configuration that is wrong, or load it."""
+        theirs, ours = self.peer.load(text), self.weir.load(text)
+        # Of several mistakes each has a line of its own there.
+        theirs = theirs.replace("errors:\n  ", "errors: ").replace("\n  ", "; ")
+        if theirs == ours:
+            self.counts["refused" if ours else "accepted"] += 1
+            return True
+        print(f"{text.decode(errors='replace')}\nenvoyproxy/ratelimit: {theirs}\nweir: {ours}")
+        return False
 
     def pair(self, request):
         """Both answers, and the second that they are of, or None if one passed."""
@@ -211,6 +228,9 @@ class Run:
                 counts["left out"] += 1
             elif alike(ours, theirs):
                 counts["alike"] += 1
+                statuses = theirs.get("statuses", [])
+                counts["limited"] += any("current_limit" in status for status in statuses)
+                counts["over"] += any(status["code"] == "OVER_LIMIT" for status in statuses)
             else:
                 return index, theirs, ours
         return None
@@ -235,14 +255,15 @@ class Run:
         """Compare one configuration; True if both are alike."""
         generator = random.Random(seed)
         root = draw.Config(generator, self.release).root
-        requests = [draw.request(generator, root["domain"]) for _ in range(request_count)]
+        requests = [draw.request(generator, root) for _ in range(request_count)]
         self.counts["configurations"] += 1
-        if self.counts["configurations"] % 100 == 0:
-            print(self.counts, flush=True)
+        if not self.refused_alike(draw.mistake(generator, root)):
+            print(f"seed {seed}: a configuration is refused otherwise")
+            return False
         difference = self.first_difference(root, requests, self.counts)
         if not difference:
             return True
-        print(f"seed {seed}: request {difference[0]} is answered otherwise")
+        print(f"seed {seed}: request {difference[0]} is answered otherwise, with {self.settings}")
         root, requests = self.shrink(root, requests[:difference[0] + 1])
         print(json.dumps(root, ensure_ascii=False, indent=1))
         for request in requests:
@@ -255,6 +276,15 @@ class Run:
     def close(self):
         for each in (self.ours, self.theirs, self.weir, self.peer):
             each.close()
+
+
+def compare(program, seeds, requests, counts):
+    with tempfile.TemporaryDirectory() as directory:
+        run = Run(program, directory, draw.settings(random.Random(seeds[0])), counts)
+        try:
+            return all([run.one(seed, requests) for seed in seeds])
+        finally:
+            run.close()
 
 
 def main():
@@ -270,16 +300,15 @@ def main():
               "WEIR_RATELIMIT names the program): skipped")
         sys.exit(SKIPPED)
     print(f"seed {options.seed}")
-    with tempfile.TemporaryDirectory() as directory:
-        run = Run(program, directory)
-        try:
-            good = all([run.one(options.seed + i, options.requests)
-                        for i in range(options.configs)])
-        finally:
-            run.close()
-    print(f"{run.release}: {run.counts}")
+    counts = dict.fromkeys(("alike", "limited", "over", "discarded", "left out",
+                            "configurations", "refused", "accepted"), 0)
+    good = True
+    for first in range(0, options.configs, CONFIGS_OF_A_RUN):
+        seeds = range(first, min(first + CONFIGS_OF_A_RUN, options.configs))
+        good &= compare(program, [options.seed + i for i in seeds], options.requests, counts)
+        print(counts, flush=True)
     # A comparison of nothing is none.
-    enough = run.counts["alike"] * 2 > options.configs * options.requests
+    enough = counts["alike"] * 2 > options.configs * options.requests and counts["over"] > 0
     sys.exit(0 if good and enough else 1)
 
 
