@@ -252,7 +252,7 @@ static void on_event(evutil_socket_t fd, short what, void *context)
 
 void connection_flush(struct connection *connection)
 {
-	if (connection->fd < 0 || connection->handshaking)
+	if (connection->handshaking)
 		return;
 	settle(connection, write_output(connection));
 }

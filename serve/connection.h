@@ -66,7 +66,7 @@ struct connection {
 	struct grpc_room *room;
 	struct event readable;
 	struct event writable;
-	evutil_socket_t fd;             /* -1: none, in a fuzz harness */
+	evutil_socket_t fd;
 	struct ssl_st *ssl;             /* NULL: plain */
 	bool handshaking;
 	bool reading;                   /* readable is pending */

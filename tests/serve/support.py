@@ -36,6 +36,7 @@ def load_messages(name):
 
 PROGRAM = os.environ["WEIR"]
 SERVICE = os.environ["WEIR_SERVE"]  # what `weir serve` becomes, perhaps with a sanitizer
+SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PATIENCE_S = 60  # nothing takes as long: only a test that fails waits for it
 
 

@@ -2,10 +2,12 @@
 """weir.v1.Limiter, asked by gRPC's own client."""
 
 import os
+import re
+import unittest
 
 import grpc
 
-from support import Service, ServeTest, limiter, main
+from support import SOURCE, Service, ServeTest, limiter, main
 
 ALLOWED, DENIED = limiter.OUTCOME_ALLOWED, limiter.OUTCOME_DENIED
 NOT_FOUND = grpc.StatusCode.NOT_FOUND
@@ -159,6 +161,21 @@ class Methods(ServeTest):
         self.weir("policy", "remove", "new")
         self.assert_fails(NOT_FOUND, 'no policy "new"', self.limiter.Allow, policy="new",
                           key=b"k")
+
+
+class Contract(unittest.TestCase):
+    """The .proto says what weir.h says."""
+
+    def names(self, *path):
+        with open(os.path.join(SOURCE, *path), encoding="utf-8") as file:
+            text = file.read()
+        return {(name, int(number)) for name, number
+                in re.findall(r"^\s+(?:WEIR_)?REASON_(\w+) = (\d+)[,;]", text, re.MULTILINE)}
+
+    def test_reasons(self):
+        reasons = self.names("include", "weir.h")
+        self.assertGreater(len(reasons), 10)
+        self.assertEqual(self.names("serve", "proto", "weir", "v1", "limiter.proto"), reasons)
 
 
 class Watch(ServeTest):
