@@ -49,8 +49,10 @@ void connection_tick(struct grpc_room *room)
 	struct connection *connection;
 
 	while ((connection = TAILQ_FIRST(&room->busy)) &&
-	       now_s - connection->since_s > options->request_timeout_s)
+	       now_s - connection->since_s > options->request_timeout_s) {
+		count_up(&room->loop->counts, COUNT_CONNECTIONS_TIMED_OUT);
 		connection_close(connection);
+	}
 	if (options->idle_timeout_s == 0)
 		return;
 	while ((connection = TAILQ_FIRST(&room->quiet)) &&

@@ -91,6 +91,7 @@ void grpc_refuse(struct grpc_call *call, const char *code)
 {
 	const nghttp2_nv headers[] = { HEADER(":status", code) };
 
+	count_up(&call->connection->room->loop->counts, COUNT_CALLS_FAILED);
 	call->finished = true;
 	call->responding = true;
 	call->ended = true;
@@ -161,6 +162,7 @@ void grpc_fail(struct grpc_call *call, enum grpc_status status, const char *form
 	va_start(arguments, format);
 	vsnprintf(sentence, sizeof(sentence), format, arguments);
 	va_end(arguments);
+	count_up(&call->connection->room->loop->counts, COUNT_CALLS_FAILED);
 	call->status = status;
 	call->status_message = percent_encode(sentence);
 	finish(call);

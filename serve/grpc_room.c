@@ -50,22 +50,22 @@ static void set_socket_options(evutil_socket_t fd)
 
 static void begin(struct grpc_listener *listener, evutil_socket_t fd)
 {
-	struct server *server = listener->room->loop->server;
+	struct loop *loop = listener->room->loop;
+	struct server *server = loop->server;
 	struct ssl_st *ssl = NULL;
+	bool taken = atomic_load(&server->connections) < server->options->connections_max;
 
-	if (atomic_load(&server->connections) >= server->options->connections_max) {
-		close(fd);
-		return;
-	}
-	set_socket_options(fd);
-	if (listener->tls) {
+	if (taken && listener->tls) {
 		ssl = tls_accept(server->tls, fd);
-		if (!ssl) {
-			close(fd);
-			return;
-		}
+		taken = ssl != NULL;
 	}
-	connection_open(listener->room, fd, ssl);
+	if (taken) {
+		set_socket_options(fd);
+		taken = connection_open(listener->room, fd, ssl);
+	} else {
+		close(fd);
+	}
+	count_up(&loop->counts, taken ? COUNT_CONNECTIONS : COUNT_CONNECTIONS_REFUSED);
 }
 
 /* Accept up to MOST connections.  Returns false if none is left that waits. */

@@ -32,6 +32,7 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
 		call = NULL;
 	else
 		call = grpc_begin(connection, frame->hd.stream_id);
+	count_up(&connection->room->loop->counts, call ? COUNT_CALLS : COUNT_CALLS_REFUSED);
 	if (!call) {
 		nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id,
 					  NGHTTP2_REFUSED_STREAM);

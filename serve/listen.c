@@ -86,7 +86,8 @@ static bool is_another_file(const char *path)
 	return lstat(path, &status) == 0 && !S_ISSOCK(status.st_mode);
 }
 
-static int open_path(struct listener *listener, bool takeover, struct weir_error *error)
+static int open_path(struct listener *listener, const struct options *options,
+		     struct weir_error *error)
 {
 	const char *path = listener->addresses[0].address.path.sun_path;
 	struct sockaddr_un made = { .sun_family = AF_UNIX };
@@ -94,7 +95,7 @@ static int open_path(struct listener *listener, bool takeover, struct weir_error
 	if (is_another_file(path))
 		return fail(error, WEIR_EEXIST, "\"%s\" is a file, and no socket; remove it, or "
 			    "give another path", path);
-	if (!takeover && is_served(&listener->addresses[0]))
+	if (!options->takeover && is_served(&listener->addresses[0]))
 		return fail(error, WEIR_EBUSY, "somebody listens on \"%s\" already; stop that "
 			    "first, or give --takeover to replace it", path);
 	snprintf(made.sun_path, sizeof(made.sun_path), "%.*s.%d",
@@ -103,7 +104,9 @@ static int open_path(struct listener *listener, bool takeover, struct weir_error
 	listener->path_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (listener->path_fd < 0 ||
 	    bind(listener->path_fd, (struct sockaddr *)&made, sizeof(made)) < 0 ||
-	    listen(listener->path_fd, BACKLOG) < 0 || stat(made.sun_path, &listener->path_identity) < 0)
+	    (options->socket_mode && chmod(made.sun_path, options->socket_mode) < 0) ||
+	    listen(listener->path_fd, BACKLOG) < 0 ||
+	    stat(made.sun_path, &listener->path_identity) < 0)
 		return fail(error, status_of_errno(), "cannot make the unix socket \"%s\": %m; look "
 			    "at its directory", made.sun_path);
 	if (rename(made.sun_path, path) < 0) {
@@ -281,9 +284,10 @@ int listener_socket(const struct listener *listener, size_t index, int *fd,
 	return WEIR_OK;
 }
 
-int listener_open(const struct listen_option *option, bool takeover, struct listener **listener,
+int listener_open(const struct options *options, size_t index, struct listener **listener,
 		  struct weir_error *error)
 {
+	const struct listen_option *option = &options->listeners[index];
 	const char *text = option->address;
 	struct listener *new = calloc(1, sizeof(*new));
 	int status;
@@ -298,11 +302,11 @@ int listener_open(const struct listen_option *option, bool takeover, struct list
 	if (strncmp(text, UNIX_PREFIX, strlen(UNIX_PREFIX)) == 0) {
 		status = parse_path(new, text + strlen(UNIX_PREFIX), error);
 		if (status == WEIR_OK)
-			status = open_path(new, takeover, error);
+			status = open_path(new, options, error);
 	} else {
 		status = parse_host(new, text, error);
 		for (size_t i = 0; status == WEIR_OK && i < new->address_count; i++)
-			status = reserve(new, i, takeover, error);
+			status = reserve(new, i, options->takeover, error);
 	}
 	if (status < 0) {
 		listener_close(new);

@@ -60,10 +60,10 @@ struct listener {
 	struct stat path_identity;      /* of its file: another's is not removed */
 };
 
-/* Read OPTION's address, look that nobody listens there unless TAKEOVER, and reserve it
- * (port 0 is replaced by a free port).  Errors: WEIR_EINVAL, WEIR_EBUSY, WEIR_EACCES,
- * WEIR_ESYSTEM, WEIR_ENOMEM. */
-int listener_open(const struct listen_option *option, bool takeover, struct listener **listener,
+/* Read the address of listener INDEX of the options, look that nobody listens there unless
+ * they tell to take over, and reserve it (port 0 is replaced by a free port).  Errors:
+ * WEIR_EINVAL, WEIR_EEXIST, WEIR_EBUSY, WEIR_EACCES, WEIR_ESYSTEM, WEIR_ENOMEM. */
+int listener_open(const struct options *options, size_t index, struct listener **listener,
 		  struct weir_error *error);
 
 /* A socket that listens on address INDEX, for one loop, in *FD; the caller closes it. */

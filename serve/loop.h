@@ -23,6 +23,7 @@
 #include <event2/event.h>
 
 #include "serve/arena.h"
+#include "serve/counts.h"
 #include "serve/options.h"
 #include "weir.h"
 
@@ -61,6 +62,7 @@ struct loop {
 	void *rooms[ROOM_COUNT];        /* each room's state, NULL: it is not open here */
 	struct arena arena;             /* of the request that is being answered */
 	uint64_t seconds;               /* since the loop began: a clock for timeouts */
+	struct counts counts;
 
 	struct event *tick;
 	struct event *wake;

@@ -31,6 +31,17 @@ static void add_grpc(struct cli *cli, const struct cli_option *option, const cha
 	add_listener(cli, value, ROOM_GRPC, false);
 }
 
+static void set_socket_mode(struct cli *cli, const struct cli_option *option, const char *value)
+{
+	uint64_t mode;
+
+	(void)option;
+	if (text_parse_number(value, 8, &mode) != TEXT_NUMBER_OK || mode < 1 || mode > 0777)
+		cli_die(cli, "--socket-mode is \"%s\", which is no file mode: give octal digits, as "
+			"0660", value);
+	under_way->socket_mode = (mode_t)mode;
+}
+
 static void add_grpc_tls(struct cli *cli, const struct cli_option *option, const char *value)
 {
 	(void)option;
@@ -121,13 +132,17 @@ void options_parse(struct cli *cli, int argc, char **argv, struct options *optio
 	overshoot = options->sync.overshoot_permille;
 
 	const struct cli_option table[] = {
-		{ "grpc", "ADDRESS", "HOST:PORT, :PORT or unix:PATH for gRPC (default " DEFAULT_GRPC ")", CLI_CALL, .call = add_grpc },
+		{ "grpc", "ADDRESS",
+		  "HOST:PORT, :PORT or unix:PATH for gRPC (default " DEFAULT_GRPC ")", CLI_CALL,
+		  .call = add_grpc },
 		{ "grpc-tls", "ADDRESS", "the same, with TLS", CLI_CALL, .call = add_grpc_tls },
 		{ "tls-certificate", "FILE", "PEM, with the chain; read again on SIGHUP", CLI_STRING,
 		  &options->tls_certificate },
 		{ "tls-key", "FILE", "its private key", CLI_STRING, &options->tls_key },
 		{ "tls-client-ca", "FILE", "demand certificates of clients, signed by these",
 		  CLI_STRING, &options->tls_client_ca },
+		{ "socket-mode", "OCTAL", "who may use unix sockets (default: by the umask)",
+		  CLI_CALL, .call = set_socket_mode },
 		{ "takeover", NULL, "listen beside a service that listens there already", CLI_FLAG,
 		  &options->takeover },
 		{ "create", NULL, "make the segment if there is none", CLI_FLAG, &options->create },

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "serve/rules.h"
 #include "src/cli/cli.h"
@@ -34,6 +35,7 @@ struct options {
 	struct listen_option listeners[LISTENERS_MAX];
 	size_t listener_count;
 	bool takeover;                  /* listen beside a service that does already */
+	mode_t socket_mode;             /* of unix sockets; 0: as the umask has it */
 
 	bool create;                    /* make the segment if there is none */
 	uint64_t slots;                 /* of a segment that is made */

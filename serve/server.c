@@ -23,8 +23,7 @@ static int open_all(struct server *server, struct weir_error *error)
 	if (options->tls_certificate && tls_new(options, &server->tls, error) < 0)
 		return error->status;
 	for (size_t i = 0; i < options->listener_count; i++) {
-		if (listener_open(&options->listeners[i], options->takeover, &server->listeners[i],
-				  error) < 0)
+		if (listener_open(options, i, &server->listeners[i], error) < 0)
 			return error->status;
 		server->listener_count++;
 	}
@@ -73,6 +72,15 @@ void server_drain(struct server *server)
 size_t server_connections(struct server *server)
 {
 	return atomic_load(&server->connections);
+}
+
+uint64_t server_count(const struct server *server, enum count which)
+{
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < server->loop_count; i++)
+		sum += count_read(&server->loops[i].counts, which);
+	return sum;
 }
 
 void server_stop(struct server *server)

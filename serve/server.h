@@ -41,6 +41,9 @@ void server_drain(struct server *server);
 
 size_t server_connections(struct server *server);
 
+/* What all loops have counted.  From any thread. */
+uint64_t server_count(const struct server *server, enum count which);
+
 /* Close what is left and wait for the loops. */
 void server_stop(struct server *server);
 

@@ -23,7 +23,7 @@ _weir_scan()
 		--interval-ms | --max-staleness-ms | --expected-hosts | --overshoot | --hosts | \
 		--deal | --demand | --seconds | --grpc | --grpc-tls | --tls-certificate | \
 		--tls-key | --tls-client-ca | --threads | --max-connections | --max-streams | \
-		--max-message | --request-timeout | --idle-timeout | --drain-timeout)
+		--max-message | --socket-mode | --request-timeout | --idle-timeout | --drain-timeout)
 			# bash makes "--option=value" three words.
 			[[ ${COMP_WORDS[i + 1]} == = ]] && ((i++))
 			((i++))

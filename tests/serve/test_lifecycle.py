@@ -200,6 +200,7 @@ class Starting(ServeTest):
             (("--grpc-tls", "127.0.0.1:0", "--tls-certificate", file, "--tls-key", file),
              "--tls-certificate"),
             (("--threads", "0"), "--threads is 0"),
+            (("--socket-mode", "0990"), '--socket-mode is "0990"'),
             (("--max-connections", "1000000"), "--max-connections"),
             (("--policies", file), "policies"),
             (("--redis", "redis://127.0.0.1"), "no room for sync"),
@@ -234,6 +235,13 @@ class Starting(ServeTest):
         self.assertTrue(os.path.exists(path))
         Service(self, addresses=("--grpc", "unix:" + path)).end()
         self.assertFalse(os.path.exists(path))
+
+    def test_who_may_use_a_unix_socket(self):
+        path = os.path.join(self.directory, "socket")
+        for mode in ("0600", "666"):
+            service = Service(self, "--socket-mode", mode, addresses=("--grpc", "unix:" + path))
+            self.assertEqual(os.stat(path).st_mode & 0o777, int(mode, 8))
+            service.end()
 
     def test_the_segment_is_made(self):
         segment = os.path.join(self.directory, "made")

@@ -114,11 +114,11 @@ END_TEST
 
 static struct listener *listen_on(const char *address)
 {
-	const struct listen_option option = { .address = address };
+	const struct options options = { .listeners[0].address = address };
 	struct listener *listener = NULL;
 	struct weir_error error;
 
-	ck_assert_msg(listener_open(&option, false, &listener, &error) == WEIR_OK, "%s",
+	ck_assert_msg(listener_open(&options, 0, &listener, &error) == WEIR_OK, "%s",
 		      error.message);
 	return listener;
 }
@@ -159,7 +159,7 @@ START_TEST(listen_removes_its_own_socket_only)
 	char directory[] = "/tmp/weir-serve-XXXXXX";
 	char path[64], address[80], name[LISTEN_NAME_MAX];
 	struct listener *one, *other = NULL;
-	struct listen_option option = { .address = address };
+	struct options options = { .listeners[0].address = address };
 	struct weir_error error;
 
 	ck_assert_ptr_nonnull(mkdtemp(directory));
@@ -167,8 +167,9 @@ START_TEST(listen_removes_its_own_socket_only)
 	snprintf(address, sizeof(address), "unix:%s", path);
 	one = listen_on(address);
 	ck_assert_str_eq(listener_name(one, 0, name), address);
-	ck_assert_int_eq(listener_open(&option, false, &other, &error), WEIR_EBUSY);
-	ck_assert_int_eq(listener_open(&option, true, &other, &error), WEIR_OK);
+	ck_assert_int_eq(listener_open(&options, 0, &other, &error), WEIR_EBUSY);
+	options.takeover = true;
+	ck_assert_int_eq(listener_open(&options, 0, &other, &error), WEIR_OK);
 	listener_close(one);
 	ck_assert_int_eq(access(path, F_OK), 0);
 	listener_close(other);
