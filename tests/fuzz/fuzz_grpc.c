@@ -49,6 +49,7 @@ static const char *const paths[] = {
 	"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
 	"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 	"/nowhere",
+	"/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit",
 };
 
 static void begin(void)
