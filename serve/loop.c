@@ -9,6 +9,7 @@
 
 #include "serve/fail.h"
 #include "serve/grpc_room.h"
+#include "serve/http_room.h"
 #include "serve/server.h"
 
 /* A message can be decoded into many times its bytes: what one request may take. */
@@ -16,6 +17,7 @@
 
 static const struct room *const rooms[ROOM_COUNT] = {
 	[ROOM_GRPC] = &grpc_room,
+	[ROOM_HTTP] = &http_room,
 };
 
 const char *room_name(enum room_kind kind)

@@ -105,7 +105,8 @@ static void reload(struct server *server)
 	const char *path = server->options->policies;
 	struct weir_error error;
 
-	if (server->tls && tls_load(server->tls, &error) < 0)
+	if (server->tls && (tls_load(server->tls, &error) < 0 ||
+			    http_tls_load(server->http_tls, &error) < 0))
 		cli_warn("the certificates stay as they were: %s", error.message);
 	if (path && load_policies(server->weir, path, &error) < 0)
 		cli_warn("the policies stay as they were: %s", error.message);

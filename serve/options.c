@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "serve/environment.h"
+#include "serve/headers.h"
+#include "serve/survey.h"
 
 #define MS_NS 1000000ull
 
@@ -46,6 +48,18 @@ static void add_grpc_tls(struct cli *cli, const struct cli_option *option, const
 {
 	(void)option;
 	add_listener(cli, value, ROOM_GRPC, true);
+}
+
+static void add_http(struct cli *cli, const struct cli_option *option, const char *value)
+{
+	(void)option;
+	add_listener(cli, value, ROOM_HTTP, false);
+}
+
+static void add_http_tls(struct cli *cli, const struct cli_option *option, const char *value)
+{
+	(void)option;
+	add_listener(cli, value, ROOM_HTTP, true);
 }
 
 static const char *compat_choice(unsigned index)
@@ -99,13 +113,15 @@ static void check_tls(struct cli *cli, const struct options *options)
 			"and --tls-key FILE");
 	if (!wanted && (options->tls_certificate || options->tls_key || options->tls_client_ca))
 		cli_die(cli, "a certificate without an address that uses it: give --grpc-tls "
-			"ADDRESS, or leave the --tls options out");
+			"or --http-tls ADDRESS, or leave the --tls options out");
 }
 
 static void set_defaults(struct options *options)
 {
 	*options = (struct options){
 		.slots = 65536,
+		.headers = HEADERS_IETF,
+		.top_keys = 20,
 		.loops = processors(),
 		.streams_max = 1000,
 		.message_max_bytes = 4 << 20,
@@ -136,6 +152,13 @@ void options_parse(struct cli *cli, int argc, char **argv, struct options *optio
 		  "HOST:PORT, :PORT or unix:PATH for gRPC (default " DEFAULT_GRPC ")", CLI_CALL,
 		  .call = add_grpc },
 		{ "grpc-tls", "ADDRESS", "the same, with TLS", CLI_CALL, .call = add_grpc_tls },
+		{ "http", "ADDRESS", "HTTP/1.1: JSON, metrics, health and /top", CLI_CALL,
+		  .call = add_http },
+		{ "http-tls", "ADDRESS", "the same, with TLS", CLI_CALL, .call = add_http_tls },
+		{ "headers", "STYLE", "of HTTP answers: ietf (default), draft-03, legacy or none",
+		  CLI_CHOICE, &options->headers, .choice = header_style_name },
+		{ "top-keys", "N", "that metrics and /top name (default 20)", CLI_NUMBER,
+		  &options->top_keys, 0, SURVEY_KEYS_MAX },
 		{ "tls-certificate", "FILE", "PEM, with the chain; read again on SIGHUP", CLI_STRING,
 		  &options->tls_certificate },
 		{ "tls-key", "FILE", "its private key", CLI_STRING, &options->tls_key },

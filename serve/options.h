@@ -41,6 +41,9 @@ struct options {
 	uint64_t slots;                 /* of a segment that is made */
 	const char *policies;           /* file to load, or NULL */
 
+	unsigned headers;               /* enum header_style, of HTTP answers */
+	uint64_t top_keys;              /* that /metrics and /top tell of */
+
 	uint64_t loops;                 /* threads that answer */
 	uint64_t connections_max;       /* of all loops; 0: not given */
 	uint64_t streams_max;           /* calls under way on one connection */

@@ -10,6 +10,8 @@ static void close_all(struct server *server)
 	for (size_t i = 0; i < server->loop_count; i++)
 		loop_close(&server->loops[i]);
 	free(server->loops);
+	survey_stop(server->survey);
+	http_tls_delete(server->http_tls);
 	tls_delete(server->tls);
 	for (size_t i = 0; i < server->listener_count; i++)
 		listener_close(server->listeners[i]);
@@ -20,13 +22,19 @@ static int open_all(struct server *server, struct weir_error *error)
 {
 	const struct options *options = server->options;
 
-	if (options->tls_certificate && tls_new(options, &server->tls, error) < 0)
+	bool http = false;
+
+	if (options->tls_certificate && (tls_new(options, &server->tls, error) < 0 ||
+					 http_tls_new(options, &server->http_tls, error) < 0))
 		return error->status;
 	for (size_t i = 0; i < options->listener_count; i++) {
 		if (listener_open(options, i, &server->listeners[i], error) < 0)
 			return error->status;
+		http |= options->listeners[i].room == ROOM_HTTP;
 		server->listener_count++;
 	}
+	if (http && survey_start(server, (unsigned)options->top_keys, &server->survey, error) < 0)
+		return error->status;
 	server->loops = calloc(options->loops, sizeof(*server->loops));
 	if (!server->loops)
 		return fail(error, WEIR_ENOMEM, "no memory for %zu threads",

@@ -11,8 +11,10 @@
 #include <stdatomic.h>
 
 #include "serve/listen.h"
+#include "serve/http_tls.h"
 #include "serve/loop.h"
 #include "serve/options.h"
+#include "serve/survey.h"
 #include "serve/tls.h"
 #include "weir.h"
 
@@ -23,6 +25,8 @@ struct server {
 	struct weir *weir;
 	struct rules *rules;            /* Envoy's; NULL: the service has none */
 	struct tls *tls;                /* NULL: no listener has TLS */
+	struct http_tls *http_tls;      /* likewise, for HTTP */
+	struct survey *survey;          /* NULL: nobody listens for HTTP */
 	struct listener *listeners[LISTENERS_MAX];
 	size_t listener_count;
 	struct loop *loops;

@@ -11,44 +11,12 @@ import unittest
 
 import grpc
 
-from support import PATIENCE_S, Service, ServeTest, Limiter, main
+from certificates import Certificates
+from support import PATIENCE_S, Service, Limiter, main
 
 
-@unittest.skipUnless(shutil.which("openssl"), "openssl is not installed")
-class Tls(ServeTest):
+class Tls(Certificates):
     POLICIES = (("api", "1000/365d"),)
-
-    def setUp(self):
-        super().setUp()
-        self.authority("ca")
-        self.issue("server", "ca")
-
-    def path(self, name):
-        return os.path.join(self.directory, name)
-
-    def read(self, name):
-        with open(self.path(name), "rb") as file:
-            return file.read()
-
-    def openssl(self, *arguments):
-        subprocess.run(["openssl", *arguments], cwd=self.directory, check=True,
-                       stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                       stderr=subprocess.DEVNULL, timeout=PATIENCE_S)
-
-    def authority(self, name):
-        self.openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
-                     "-nodes", "-days", "2", "-subj", f"/CN={name}", "-keyout", f"{name}.key",
-                     "-out", f"{name}.pem")
-
-    def issue(self, name, authority):
-        self.openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-                     "-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1",
-                     "-keyout", f"{name}.key", "-out", f"{name}.csr")
-        with open(self.path("extensions"), "w", encoding="utf-8") as file:
-            file.write("subjectAltName=IP:127.0.0.1\n")
-        self.openssl("x509", "-req", "-in", f"{name}.csr", "-CA", f"{authority}.pem", "-CAkey",
-                     f"{authority}.key", "-CAcreateserial", "-days", "2", "-extfile",
-                     "extensions", "-out", f"{name}.pem")
 
     def serve(self, *options):
         return Service(self, "--tls-certificate", self.path("server.pem"), "--tls-key",

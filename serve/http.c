@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "serve/http.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "serve/server.h"
+
+const struct http_page *http_page(const char *path)
+{
+	for (const struct http_page *page = http_pages; page->path; page++) {
+		if (strcmp(page->path, path) == 0)
+			return page;
+	}
+	return NULL;
+}
+
+/* ---- Reading a request ------------------------------------------------- */
+
+const char *http_query(const struct http_request *request, const char *name, size_t *length)
+{
+	const char *value = NULL;
+	size_t size = 0;
+
+	MHD_lookup_connection_value_n(request->connection, MHD_GET_ARGUMENT_KIND, name,
+				      strlen(name), &value, &size);
+	if (length)
+		*length = size;
+	return value;
+}
+
+/* ---- Answering --------------------------------------------------------- */
+
+void http_field(struct http_request *request, const char *name, const char *format, ...)
+{
+	struct http_field *field = &request->fields[request->field_count];
+	va_list arguments;
+
+	if (request->field_count == HTTP_FIELDS_MAX)
+		return;
+	request->field_count++;
+	field->name = name;
+	va_start(arguments, format);
+	vsnprintf(field->value, sizeof(field->value), format, arguments);
+	va_end(arguments);
+}
+
+void http_reply(struct http_request *request, unsigned status, const char *type,
+		const char *text, size_t length)
+{
+	struct MHD_Response *response;
+
+	if (request->answered)
+		return;
+	request->answered = true;
+	response = MHD_create_response_from_buffer(length, (void *)text, MHD_RESPMEM_MUST_COPY);
+	if (!response) {
+		request->result = MHD_NO;       /* no memory: the connection is closed */
+		return;
+	}
+	MHD_add_response_header(response, "Content-Type", type);
+	if (atomic_load(&request->loop->server->draining))
+		MHD_add_response_header(response, "Connection", "close");
+	/* An answer of now is wrong a moment later. */
+	MHD_add_response_header(response, "Cache-Control", "no-store");
+	for (size_t i = 0; i < request->field_count; i++)
+		MHD_add_response_header(response, request->fields[i].name,
+					request->fields[i].value);
+	request->result = MHD_queue_response(request->connection, status, response);
+	MHD_destroy_response(response);
+}
+
+void http_reply_json(struct http_request *request, unsigned status, const char *type,
+		     json_t *value)
+{
+	char *text = value ? json_dumps(value, JSON_COMPACT | JSON_PRESERVE_ORDER) : NULL;
+	size_t length = text ? strlen(text) : 0;
+
+	json_decref(value);
+	if (text)
+		text[length++] = '\n';  /* in the place of the zero */
+	http_reply(request, text ? status : MHD_HTTP_INTERNAL_SERVER_ERROR, type, text ? text : "",
+		   length);
+	free(text);
+}
+
+void http_fail(struct http_request *request, unsigned status, const char *format, ...)
+{
+	char detail[1024];
+	va_list arguments;
+	json_t *string;
+
+	va_start(arguments, format);
+	vsnprintf(detail, sizeof(detail), format, arguments);
+	va_end(arguments);
+	/* What a client sent may stand in it, and need not be UTF-8. */
+	string = json_string(detail);
+	if (!string) {
+		for (char *byte = detail; *byte; byte++) {
+			if ((unsigned char)*byte >= 0x80)
+				*byte = '?';
+		}
+		string = json_string(detail);
+	}
+	http_reply_json(request, status, HTTP_PROBLEM,
+			json_pack("{s:s, s:i, s:o}", "title", MHD_get_reason_phrase_for(status),
+				  "status", (int)status, "detail", string));
+}
+
+static const char *methods_allowed(unsigned methods)
+{
+	return methods == HTTP_POST ? "POST" : methods == HTTP_GET ? "GET, HEAD" :
+								     "GET, HEAD, POST";
+}
+
+void http_answer(struct http_request *request)
+{
+	const struct http_page *page = request->page;
+	char paths[256] = "";
+
+	if (!page) {
+		for (page = http_pages; page->path; page++)
+			snprintf(paths + strlen(paths), sizeof(paths) - strlen(paths), "%s%s",
+				 *paths ? ", " : "", page->path);
+		http_fail(request, MHD_HTTP_NOT_FOUND, "there is nothing at this path; ask for one "
+			  "of %s", paths);
+	} else if (!(page->methods & request->method)) {
+		http_field(request, "Allow", "%s", methods_allowed(page->methods));
+		http_fail(request, MHD_HTTP_METHOD_NOT_ALLOWED, "%s does not take this method; use "
+			  "%s", page->path, methods_allowed(page->methods));
+	} else {
+		page->answer(request);
+	}
+}

@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "serve/http_limiter.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <openssl/evp.h>
+
+#include "serve/headers.h"
+#include "serve/server.h"
+
+#define PROBLEM_TYPES "https://iana.org/assignments/http-problem-types#"
+
+/* What was asked.  Strings are the request's, or the JSON value's. */
+struct asked {
+	json_t *json;                   /* NULL: it stands in the query */
+	const char *policy;
+	size_t policy_length;
+	const char *key;
+	size_t key_length;
+	unsigned char *decoded;         /* key_base64, or NULL */
+	uint64_t cost;
+	uint64_t now_ns;
+	bool force;
+};
+
+/* ---- Reading ----------------------------------------------------------- */
+
+static bool bad(struct http_request *request, const char *what, const char *wanted)
+{
+	http_fail(request, MHD_HTTP_BAD_REQUEST, "%s; give %s", what, wanted);
+	return false;
+}
+
+static bool read_base64(struct http_request *request, struct asked *asked, const char *text,
+			size_t length)
+{
+	const char *padding = memchr(text, '=', length);
+	int size;
+
+	if (length > 0 && length % 4 == 0 && length / 4 * 3 <= WEIR_KEY_MAX + 2 &&
+	    (!padding || padding >= text + length - 2))
+		asked->decoded = malloc(length / 4 * 3);
+	size = asked->decoded ? EVP_DecodeBlock(asked->decoded, (const unsigned char *)text,
+						(int)length) : -1;
+	if (size <= 0)
+		return bad(request, "key_base64 is not base64 of 1 to 65536 bytes",
+			   "it padded, with the letters + and /");
+	/* The padding was decoded to zeroes. */
+	size -= (text[length - 1] == '=') + (text[length - 2] == '=');
+	asked->key = (const char *)asked->decoded;
+	asked->key_length = (size_t)size;
+	return true;
+}
+
+static bool read_integer(struct http_request *request, const char *name, const json_t *value,
+			 uint64_t *number)
+{
+	if (json_is_integer(value) && json_integer_value(value) >= 0) {
+		*number = (uint64_t)json_integer_value(value);
+		return true;
+	}
+	http_fail(request, MHD_HTTP_BAD_REQUEST, "%s is not a whole number of 0 or more; give one",
+		  name);
+	return false;
+}
+
+static bool read_string(struct http_request *request, const char *name, const json_t *value,
+			const char **text, size_t *length)
+{
+	*text = json_string_value(value);
+	*length = json_string_length(value);
+	if (*text)
+		return true;
+	http_fail(request, MHD_HTTP_BAD_REQUEST, "%s is not a string; write it in quotes", name);
+	return false;
+}
+
+static bool read_member(struct http_request *request, struct asked *asked, const char *name,
+			const json_t *value)
+{
+	const char *text;
+	size_t length;
+
+	if (strcmp(name, "policy") == 0)
+		return read_string(request, name, value, &asked->policy, &asked->policy_length);
+	if (strcmp(name, "key") == 0)
+		return read_string(request, name, value, &asked->key, &asked->key_length);
+	if (strcmp(name, "key_base64") == 0)
+		return read_string(request, name, value, &text, &length) &&
+		       read_base64(request, asked, text, length);
+	if (strcmp(name, "cost") == 0)
+		return read_integer(request, name, value, &asked->cost);
+	if (strcmp(name, "now_ns") == 0)
+		return read_integer(request, name, value, &asked->now_ns);
+	if (strcmp(name, "force") == 0 && json_is_boolean(value)) {
+		asked->force = json_is_true(value);
+		return true;
+	}
+	http_fail(request, MHD_HTTP_BAD_REQUEST, strcmp(name, "force") == 0 ?
+		  "force is not true or false%.0s" : "\"%.64s\" is not known; give policy, key or "
+		  "key_base64, cost, force and now_ns", name);
+	return false;
+}
+
+static bool read_body(struct http_request *request, struct asked *asked)
+{
+	json_error_t error;
+	const char *name;
+	json_t *value;
+
+	asked->json = json_loadb(request->body, request->body_length,
+				 JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
+	if (!asked->json) {
+		http_fail(request, MHD_HTTP_BAD_REQUEST, "the body is not JSON: %s (line %d, column "
+			  "%d); send an object such as {\"policy\": \"api\", \"key\": \"192.0.2.1\"}",
+			  error.text, error.line, error.column);
+		return false;
+	}
+	if (!json_is_object(asked->json))
+		return bad(request, "the body is no object",
+			   "one such as {\"policy\": \"api\", \"key\": \"192.0.2.1\"}");
+	json_object_foreach(asked->json, name, value) {
+		if (!read_member(request, asked, name, value))
+			return false;
+	}
+	return true;
+}
+
+static bool read_number(struct http_request *request, const char *name, uint64_t *number)
+{
+	const char *text = http_query(request, name, NULL);
+	char *end;
+
+	if (!text)
+		return true;
+	errno = 0;
+	*number = strtoull(text, &end, 10);
+	if (*text >= '0' && *text <= '9' && *end == '\0' && errno == 0)
+		return true;
+	http_fail(request, MHD_HTTP_BAD_REQUEST, "%s is \"%.64s\"; give a whole number", name, text);
+	return false;
+}
+
+static bool read_query(struct http_request *request, struct asked *asked)
+{
+	size_t length;
+	const char *text = http_query(request, "key_base64", &length);
+	const char *force = http_query(request, "force", NULL);
+
+	asked->policy = http_query(request, "policy", &asked->policy_length);
+	asked->key = http_query(request, "key", &asked->key_length);
+	asked->force = force && strcmp(force, "true") == 0;
+	if (force && !asked->force && strcmp(force, "false") != 0)
+		return bad(request, "force is neither true nor false", "one of them");
+	if (text && !read_base64(request, asked, text, length))
+		return false;
+	return read_number(request, "cost", &asked->cost) &&
+	       read_number(request, "now_ns", &asked->now_ns);
+}
+
+/* What was asked, checked as far as the segment does not. */
+static bool read_asked(struct http_request *request, struct asked *asked, uint64_t least_cost)
+{
+	*asked = (struct asked){ .cost = 1 };
+	if (!(request->body_length > 0 ? read_body(request, asked) : read_query(request, asked)))
+		return false;
+	if (!asked->policy)
+		return bad(request, "there is no policy", "its name");
+	if (strlen(asked->policy) != asked->policy_length)
+		return bad(request, "the policy's name has a zero byte in it", "its name");
+	if (!asked->key || asked->key_length < 1 || asked->key_length > WEIR_KEY_MAX)
+		return bad(request, "there is no key of 1 to 65536 bytes",
+			   "key, or key_base64 if it is no text");
+	if (asked->cost < least_cost || asked->cost > WEIR_COUNT_MAX) {
+		http_fail(request, MHD_HTTP_BAD_REQUEST, "cost is %" PRIu64 "; give %" PRIu64 " to %"
+			  PRIu64, asked->cost, least_cost, (uint64_t)WEIR_COUNT_MAX);
+		return false;
+	}
+	return true;
+}
+
+/* ---- Answering --------------------------------------------------------- */
+
+/* Reasons that are the client's fault. */
+static bool is_fault(enum weir_reason reason)
+{
+	return reason == WEIR_REASON_CLOCK || reason == WEIR_REASON_USE_ACQUIRE ||
+	       reason == WEIR_REASON_KEY;
+}
+
+static void answer_fault(struct http_request *request, const struct weir_decision *decision)
+{
+	if (decision->reason == WEIR_REASON_USE_ACQUIRE)
+		http_fail(request, MHD_HTTP_BAD_REQUEST, "the policy has a concurrency limit, which "
+			  "only a process of the host can hold; use weir_acquire(3), or a policy "
+			  "without");
+	else
+		http_fail(request, MHD_HTTP_BAD_REQUEST, "now_ns cannot be the time of a request; "
+			  "give nanoseconds since 1970 if the segment's clock is the caller's, and "
+			  "leave it out otherwise");
+}
+
+static json_t *tell_problem(const struct weir_policy *policy, const struct weir_decision *decision)
+{
+	bool denied = decision->outcome == WEIR_DENIED;
+	const char *type = denied ? PROBLEM_TYPES "quota-exceeded" :
+				    PROBLEM_TYPES "temporary-reduced-capacity";
+	json_t *problem;
+
+	problem = json_pack("{s:s, s:s, s:i, s:s, s:[s]}", "type", type, "title",
+			    denied ? "rate limit exceeded" : "rate limiter unavailable", "status",
+			    denied ? MHD_HTTP_TOO_MANY_REQUESTS : MHD_HTTP_SERVICE_UNAVAILABLE,
+			    "detail", weir_reason_name(decision->reason), "violated-policies",
+			    policy->name);
+	if (problem && !denied)
+		json_object_del(problem, "violated-policies");
+	return problem;
+}
+
+static void answer_decision(struct http_request *request, const struct weir_policy *policy,
+			    const struct weir_decision *decision, bool asks)
+{
+	unsigned status = MHD_HTTP_OK;
+	json_t *object;
+
+	if (decision->outcome == WEIR_UNAVAILABLE && is_fault(decision->reason)) {
+		answer_fault(request, decision);
+		return;
+	}
+	headers_add(request, request->loop->server->options->headers, policy, decision);
+	if (asks && decision->outcome == WEIR_DENIED)
+		status = MHD_HTTP_TOO_MANY_REQUESTS;
+	else if (asks && decision->outcome == WEIR_UNAVAILABLE)
+		status = MHD_HTTP_SERVICE_UNAVAILABLE;
+	object = status == MHD_HTTP_OK ? json_object() : tell_problem(policy, decision);
+	if (object)
+		cli_json_set_decision(object, decision);
+	http_reply_json(request, status, status == MHD_HTTP_OK ? HTTP_JSON : HTTP_PROBLEM, object);
+}
+
+/* Decide what was asked of the policy that was named. */
+static void decide(struct http_request *request, const struct asked *asked, bool asks)
+{
+	struct weir *weir = request->loop->server->weir;
+	struct weir_request wanted = {
+		.policy = weir_policy_find(weir, asked->policy),
+		.key = asked->key,
+		.key_length = asked->key_length,
+		.cost = asked->cost,
+		.now_ns = asked->now_ns,
+	};
+	struct weir_decision decision;
+	struct weir_policy policy;
+	struct weir_error error;
+
+	if (weir_policy_get(weir, asked->policy, &policy, &error) < 0) {
+		http_fail(request, MHD_HTTP_NOT_FOUND, "%s", error.message);
+		return;
+	}
+	if (!asks)
+		weir_status(weir, &wanted, &decision);
+	else if (asked->force)
+		weir_force_take(weir, &wanted, &decision);
+	else
+		weir_decide(weir, &wanted, &decision);
+	answer_decision(request, &policy, &decision, asks);
+}
+
+static void serve(struct http_request *request, bool asks)
+{
+	struct asked asked;
+
+	if (read_asked(request, &asked, asks ? 1 : 0))
+		decide(request, &asked, asks);
+	json_decref(asked.json);
+	free(asked.decoded);
+}
+
+void http_allow(struct http_request *request)
+{
+	serve(request, true);
+}
+
+void http_status(struct http_request *request)
+{
+	serve(request, false);
+}
