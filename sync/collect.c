@@ -24,6 +24,9 @@
 
 #define POLICY_ATTEMPTS 16      /* policy changes that one reading follows */
 #define REFRESH_INTERVALS 32    /* after these without a charge, a bucket is idle */
+#ifndef CLOSED_SLOTS            /* passed by in one go: some milliseconds */
+#define CLOSED_SLOTS 16384u
+#endif
 
 int64_t round_charge_ns(const struct limit *limit, uint64_t from, uint64_t to)
 {
@@ -302,6 +305,16 @@ bool collect_leave(struct collector *collector, uint64_t shard)
 	return true;
 }
 
+/* What was sent of it is in doubt, and its mark of that must stay as it is.  There may be
+ * many: a walk over them has more turns than one. */
+static bool leave_closed(struct collector *collector, uint64_t shard)
+{
+	if (collector->passed == CLOSED_SLOTS)
+		return false;
+	collector->passed++;
+	return collect_leave(collector, shard);
+}
+
 static bool collect_slot(uint64_t index, void *context)
 {
 	struct collector *collector = context;
@@ -315,6 +328,7 @@ static bool collect_slot(uint64_t index, void *context)
 	enum weir_consistency consistency;
 	struct round *round;
 	uint64_t merged, shard;
+	bool syncs;
 
 	if (index >= segment->slots)
 		return true;            /* damage */
@@ -345,7 +359,12 @@ static bool collect_slot(uint64_t index, void *context)
 	*item = (struct round_item){ .slot = index, .generation = ref.generation,
 				     .used = state_used(state), .time_ns = state.first,
 				     .acked = agreed.first, .base_ns = agreed.second };
-	if (!round_owner_limit(segment, slot, ref.generation, &item->limit, &consistency)) {
+	syncs = round_owner_limit(segment, slot, ref.generation, &item->limit, &consistency);
+	/* Leases are never in doubt. */
+	if (round->closed &&
+	    (!syncs || consistency != WEIR_STRICT || limit_is_window(&item->limit)))
+		return leave_closed(collector, shard);
+	if (!syncs) {
 		forget(segment, index, state);
 		return true;
 	}
@@ -389,8 +408,8 @@ void round_collect(const struct segment *segment, struct round rounds[SYNC_SHARD
 		   struct round_walk *walk, struct leases *leases, uint64_t leader, uint64_t term,
 		   uint64_t now_ns, uint64_t (*clock_ns)(void))
 {
-	struct collector collector = { segment, rounds, walk,   leases,
-				       leader,  term,   now_ns, clock_ns };
+	struct collector collector = { segment, rounds, walk,	leases, leader,
+				       term,	now_ns, clock_ns, 0 };
 
 	for (unsigned i = 0; i < SYNC_SHARDS; i++) {
 		rounds[i].count = 0;
@@ -398,10 +417,13 @@ void round_collect(const struct segment *segment, struct round rounds[SYNC_SHARD
 		rounds[i].hold_count = 0;
 		rounds[i].send = false;
 		rounds[i].taken_ns = now_ns;
+		rounds[i].term = term;
 	}
 	if (walk->next == 0)
 		*walk = (struct round_walk){ .begun_ns = now_ns };
 	queue_each(&segment->queue, &walk->next, collect_slot, &collector);
-	for (unsigned i = 0; i < SYNC_SHARDS; i++)
-		rounds[i].whole = walk->next == 0 && !(walk->left >> i & 1);
+	for (unsigned i = 0; i < SYNC_SHARDS; i++) {
+		walk->closed |= (unsigned)rounds[i].closed << i;
+		rounds[i].whole = walk->next == 0 && !((walk->left | walk->closed) >> i & 1);
+	}
 }

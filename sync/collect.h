@@ -15,6 +15,7 @@ struct collector {
 	uint64_t term;
 	uint64_t now_ns;
 	uint64_t (*clock_ns)(void);
+	unsigned passed;        /* slots of closed shards */
 };
 
 bool collect_leads(const struct collector *collector);

@@ -154,7 +154,7 @@ static bool merge_hold(const struct segment *segment, const struct round *round,
 	struct bucket_ref ref = { .slot = slot, .generation = item->generation };
 	int64_t others = wire_get64(answer), known = foreign_held(slot, item->generation);
 	uint32_t failed = wire_get32(answer + 12);
-	uint64_t term = round->tag >> 32;
+	uint64_t term = round->term;
 	struct word_pair state;
 
 	if (others < 0 || !bucket_read(&ref, &state))

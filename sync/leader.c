@@ -9,8 +9,15 @@
  * with a higher term, makes it refuse all earlier ones from then on, also those
  * still under way, and says which of them it has applied.
  *
+ * Terms.  The leader word's says who may store in the segment; a shard's own is of its
+ * calls.  A new leader takes new terms for all shards, a doubt only for those whose
+ * call it was: the others' calls go on under the terms that they have.  All of them are
+ * taken from the leader word, by moving it beyond them, so that the next leader's are
+ * higher, and no two shards, nor one twice, have the same: a term and a sequence number
+ * name a call.
+ *
  * Invariant.  A charge is applied once: it is sent again only after a fence has
- * told that it was not.
+ * told that it was not.  Till then its shard is closed: what is marked as sent stays so.
  *
  * A leader that is killed and one that is stopped look the same: the heartbeat
  * grows old, and another process takes the word over.  One that wakes up finds
@@ -30,6 +37,7 @@
 #define TAKEOVER_MIN_NS 500000000ull
 #define HEARTBEAT_MAX_NS 1000000000ull
 #define REAP_NS 1000000000ull
+#define ALL_SHARDS ((1u << SYNC_SHARDS) - 1)
 
 void leader_init(struct leader *leader, struct segment *segment)
 {
@@ -46,9 +54,38 @@ void leader_end(struct leader *leader)
 	leader->leases = NULL;
 }
 
+static bool is_open(const struct leader *leader, unsigned shard)
+{
+	return leader->open >> shard & 1;
+}
+
+bool leader_doubts(const struct leader *leader)
+{
+	return leader->open != ALL_SHARDS;
+}
+
+/* When the first fence is due. */
+static uint64_t fences_due_ns(const struct leader *leader)
+{
+	uint64_t due_ns = UINT64_MAX;
+
+	for (unsigned i = 0; i < SYNC_SHARDS; i++) {
+		if (!is_open(leader, i) && leader->retry_ns[i] < due_ns)
+			due_ns = leader->retry_ns[i];
+	}
+	return leader->resolving ? 0 : due_ns;
+}
+
 uint64_t leader_due_ns(const struct leader *leader)
 {
-	return leases_due_ns(leader->leases);
+	uint64_t leases = leases_due_ns(leader->leases), fences = fences_due_ns(leader);
+
+	return leases < fences ? leases : fences;
+}
+
+bool leader_waits(const struct leader *leader, uint64_t now_ns)
+{
+	return leader->open == 0 && leader_due_ns(leader) > now_ns;
 }
 
 /* ---- The leader word --------------------------------------------------- */
@@ -63,17 +100,33 @@ static struct word_pair leader_word(const struct leader *leader)
 	return seen;
 }
 
-/* A new term: nothing that was sent before will be applied once Redis has heard. */
-static bool new_term(struct leader *leader, struct word_pair seen, uint64_t term)
+/* New terms for SHARDS, a bit each, above TERM: nothing that was sent of them before will
+ * be applied once Redis has heard. */
+static bool new_terms(struct leader *leader, struct word_pair seen, unsigned shards, uint64_t term)
 {
-	struct word_pair next = { leader->id, term };
+	struct word_pair next = { leader->id, term + (unsigned)__builtin_popcount(shards) };
 
 	if (!atomic_cas_pair_full(&leader->segment->header->leader.word, seen, next))   /* E10 */
 		return false;
-	leader->term = (uint32_t)term;
-	memset(leader->fenced, 0, sizeof(leader->fenced));
+	leader->term = (uint32_t)next.second;
+	for (unsigned i = 0; i < SYNC_SHARDS; i++) {
+		if (shards >> i & 1)
+			leader->terms[i] = (uint32_t)++term;
+	}
+	leader->open &= ~shards;
+	leader->walk.left |= shards;
+	return true;
+}
+
+/* Of what this process knew when it led last, nothing holds. */
+static bool take_over(struct leader *leader, struct word_pair seen)
+{
+	if (!new_terms(leader, seen, ALL_SHARDS, (uint32_t)seen.second))
+		return false;
+	memset(leader->retry_ns, 0, sizeof(leader->retry_ns));
 	leader->resolving = false;
 	leader->walk.next = 0;
+	leases_forget(leader->leases);
 	return true;
 }
 
@@ -90,9 +143,8 @@ bool leader_stand(struct leader *leader, uint64_t now_ns)
 	if (seen.first != leader->id || (uint32_t)seen.second != leader->term) {
 		if (seen.first != 0 && seen.first != leader->id && heartbeat + patience > now_ns)
 			return false;
-		if (!new_term(leader, seen, (uint32_t)seen.second + 1))
+		if (!take_over(leader, seen))
 			return false;
-		leases_forget(leader->leases);
 	}
 	atomic_store_relaxed(&header->leader.heartbeat_ns, now_ns);
 	return true;
@@ -107,22 +159,47 @@ void leader_resign(struct leader *leader)
 		atomic_cas_pair_full(&leader->segment->header->leader.word, seen, none); /* E10 */
 }
 
-/* An outcome is in doubt, or Redis asks for it: fence everything, beyond AT_LEAST. */
-static enum leader_result doubt(struct leader *leader, uint32_t at_least)
+/* What of some calls is in doubt. */
+struct doubt {
+	unsigned shards;        /* a bit each */
+	uint32_t at_least;      /* a term that Redis has heard of */
+};
+
+static void add_doubt(struct doubt *doubt, const struct leader_call *call,
+		      const struct round_reply *reply)
+{
+	uint32_t heard = (uint32_t)(reply->last_tag >> 32);
+
+	doubt->shards |= 1u << call->shard;
+	if (reply->code == ROUND_STALE_TERM && heard > doubt->at_least)
+		doubt->at_least = heard;
+}
+
+/* Their shards are closed till a fence has told.  False if another process leads. */
+static bool close_doubtful(struct leader *leader, const struct leader_transport *transport,
+			   const struct doubt *doubt)
 {
 	struct word_pair seen = leader_word(leader);
-	uint32_t term = leader->term > at_least ? leader->term : at_least;
+	uint32_t term = leader->term > doubt->at_least ? leader->term : doubt->at_least;
 
+	if (doubt->shards == 0)
+		return true;
 	counter_add_global(leader->segment, COUNTER_FENCES, 1);
 	if (seen.first != leader->id || (uint32_t)seen.second != leader->term ||
-	    !new_term(leader, seen, (uint64_t)term + 1))
-		return LEADER_LOST;
-	return LEADER_FAILED;
+	    !new_terms(leader, seen, doubt->shards, term))
+		return false;
+	for (unsigned i = 0; i < SYNC_SHARDS; i++) {
+		if (doubt->shards >> i & 1)
+			leader->retry_ns[i] = transport->clock_ns() +
+					      transport->pause_ns(transport->context, i,
+								  leader->failures[i]++);
+	}
+	return true;
 }
 
 /* ---- Fence ------------------------------------------------------------- */
 
-/* Go through the table by what Redis has told. */
+/* Go through the table by what Redis has told.  LEADER_MORE: it is not over. */
 static enum leader_result resolve(struct leader *leader, uint64_t now_ns)
 {
 	bool over = round_resolve(leader->segment, &leader->resolve, leader->term, now_ns);
@@ -134,47 +211,65 @@ static enum leader_result resolve(struct leader *leader, uint64_t now_ns)
 	if (!over)
 		return LEADER_MORE;
 	leader->resolving = false;
+	leader->open |= leader->resolve.shards;
 	for (unsigned i = 0; i < SYNC_SHARDS; i++) {
 		if (!(leader->resolve.shards >> i & 1))
 			continue;
-		leader->fenced[i] = true;
 		leader->sequence[i] = 0;
 		leader->asked_ns[i] = 0;
 	}
 	return LEADER_DONE;
 }
 
+static unsigned prepare_fences(const struct leader *leader, uint64_t now_ns,
+			       struct leader_call calls[SYNC_SHARDS])
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < SYNC_SHARDS; i++) {
+		if (!is_open(leader, i) && leader->retry_ns[i] <= now_ns)
+			calls[count++] = (struct leader_call){ .shard = i,
+							       .term = leader->terms[i] };
+	}
+	return count;
+}
+
+/* LEADER_IDLE if there was nothing to fence. */
 static enum leader_result fence(struct leader *leader, const struct leader_transport *transport,
 				uint64_t now_ns)
 {
 	struct leader_call calls[SYNC_SHARDS];
 	struct round_reply replies[SYNC_SHARDS];
 	uint64_t last_tags[SYNC_SHARDS] = { 0 };
-	unsigned count = 0, shards = 0;
+	unsigned count, shards = 0;
+	struct doubt doubt = { 0, 0 };
 
 	if (leader->resolving)
 		return resolve(leader, now_ns);
-	for (unsigned i = 0; i < SYNC_SHARDS; i++) {
-		if (!leader->fenced[i])
-			calls[count++] = (struct leader_call){ .shard = i, .term = leader->term };
-	}
-	if (count == 0)
-		return leader->walk.next ? LEADER_MORE : LEADER_IDLE;
-	if (!transport->call(transport->context, calls, replies, count))
-		return doubt(leader, 0);
+	count = prepare_fences(leader, now_ns, calls);
+	/* One that takes long to fail must not keep the other shards waiting. */
+	leader->has_fenced = count > 0 && !(leader->has_fenced && leader->open);
+	if (!leader->has_fenced)
+		return LEADER_IDLE;
+	transport->call(transport->context, calls, replies, count);
 	for (unsigned k = 0; k < count; k++) {
-		/* Redis has heard of a later term: go beyond it. */
-		if (replies[k].code != ROUND_DONE)
-			return doubt(leader, (uint32_t)(replies[k].last_tag >> 32));
+		if (replies[k].code != ROUND_DONE) {
+			add_doubt(&doubt, &calls[k], &replies[k]);
+			continue;
+		}
 		last_tags[calls[k].shard] = replies[k].last_tag;
 		shards |= 1u << calls[k].shard;
 		/* What is sent from here on is of windows that the cluster has begun. */
 		if (round_term_holds(leader->segment, leader->term))
 			windows_keep_time(leader->segment, calls[k].shard, now_ns, &replies[k]);
 	}
+	if (!close_doubtful(leader, transport, &doubt))
+		return LEADER_LOST;
+	if (shards == 0)
+		return LEADER_FENCED;
 	round_resolve_begin(leader->segment, &leader->resolve, shards, last_tags, now_ns);
 	leader->resolving = true;
-	return resolve(leader, now_ns);
+	return resolve(leader, now_ns) == LEADER_LOST ? LEADER_LOST : LEADER_FENCED;
 }
 
 /* ---- Rounds ------------------------------------------------------------ */
@@ -195,18 +290,21 @@ static unsigned prepare(struct leader *leader, const struct leader_transport *tr
 {
 	unsigned count = 0;
 
-	for (unsigned i = 0; i < SYNC_SHARDS; i++)
-		leader->rounds[i].tag = (uint64_t)leader->term << 32 | (leader->sequence[i] + 1);
+	for (unsigned i = 0; i < SYNC_SHARDS; i++) {
+		leader->rounds[i].closed = !is_open(leader, i);
+		leader->rounds[i].tag = (uint64_t)leader->terms[i] << 32 | (leader->sequence[i] + 1);
+	}
 	if (leader->leases)
 		leases_begin(leader->leases);
 	round_collect(leader->segment, leader->rounds, &leader->walk, leader->leases, leader->id,
 		      leader->term, now_ns, transport->clock_ns);
 	for (unsigned i = 0; i < SYNC_SHARDS; i++) {
-		if (!leader->rounds[i].send && !heartbeat_is_due(leader, i, now_ns))
+		if (!is_open(leader, i) ||
+		    (!leader->rounds[i].send && !heartbeat_is_due(leader, i, now_ns)))
 			continue;
 		calls[count++] = (struct leader_call){
 			.shard = i,
-			.term = leader->term,
+			.term = leader->terms[i],
 			.sequence = leader->sequence[i] + 1,
 			.round = &leader->rounds[i],
 		};
@@ -289,19 +387,30 @@ static enum leader_result rounds(struct leader *leader, const struct leader_tran
 {
 	struct leader_call calls[SYNC_SHARDS];
 	struct round_reply replies[SYNC_SHARDS];
-	unsigned count = prepare(leader, transport, now_ns, calls);
+	unsigned count, merged = 0;
+	struct doubt doubt = { 0, 0 };
 
+	if (leader->open == 0 && !leader->leases)
+		return LEADER_IDLE;
+	count = prepare(leader, transport, now_ns, calls);
 	if (count == 0)
 		return leader->walk.next ? LEADER_MORE : LEADER_IDLE;
-	if (!transport->call(transport->context, calls, replies, count))
-		return doubt(leader, 0);
+	transport->call(transport->context, calls, replies, count);
 	for (unsigned k = 0; k < count; k++) {
-		if (!round_merge(leader->segment, calls[k].round, &replies[k]))
-			return doubt(leader, replies[k].code == ROUND_STALE_TERM ?
-						     (uint32_t)(replies[k].last_tag >> 32) : 0);
-		leader->sequence[calls[k].shard]++;
+		unsigned shard = calls[k].shard;
+
+		if (!round_merge(leader->segment, calls[k].round, &replies[k])) {
+			add_doubt(&doubt, &calls[k], &replies[k]);
+			continue;
+		}
+		leader->sequence[shard]++;
+		leader->failures[shard] = 0;
+		merged++;
 	}
-	return leader->walk.next ? LEADER_MORE : LEADER_DONE;
+	/* At the end: what was merged was taken under the term that the word had. */
+	if (!close_doubtful(leader, transport, &doubt))
+		return LEADER_LOST;
+	return leader->walk.next ? LEADER_MORE : merged ? LEADER_DONE : LEADER_FAILED;
 }
 
 /* What fails here is asked again: nothing of it can be counted twice. */
@@ -314,13 +423,10 @@ static void leases(struct leader *leader, const struct leader_transport *transpo
 
 	if (count == 0)
 		return;
-	if (!transport->lease(transport->context, calls, replies, count)) {
-		leases_failed(leader->leases, now_ns);
-		return;
-	}
+	transport->lease(transport->context, calls, replies, count);
 	for (unsigned k = 0; k < count; k++) {
 		if (!leases_merge(leader->leases, &calls[k], &replies[k], now_ns))
-			leases_failed(leader->leases, now_ns);
+			leases_failed(leader->leases, calls[k].shard, now_ns);
 	}
 }
 
@@ -328,18 +434,19 @@ enum leader_result leader_tick(struct leader *leader, const struct leader_transp
 			       uint64_t now_ns)
 {
 	bool strict = set_caps(leader->segment);
-	enum leader_result result;
+	enum leader_result fenced, result;
 
 	queue_listen(leader->segment->header);
-	result = fence(leader, transport, now_ns);
-	if (result != LEADER_DONE && result != LEADER_IDLE)
-		return result;
+	fenced = fence(leader, transport, now_ns);
+	/* A fence takes time, and what is taken into a round must be of now. */
+	if (fenced == LEADER_LOST || fenced == LEADER_FENCED)
+		return fenced;
 	if (strict && !leader->leases)
 		leader->leases = leases_create(leader->segment);
 	round_scrub(leader->segment, &leader->scrub, now_ns);
 	reap(leader, now_ns);
 	result = rounds(leader, transport, now_ns);
-	if (strict && leader->leases && result != LEADER_LOST && result != LEADER_FAILED)
+	if (strict && leader->leases && result != LEADER_LOST)
 		leases(leader, transport, now_ns);
-	return result;
+	return fenced == LEADER_MORE && result != LEADER_LOST ? LEADER_MORE : result;
 }

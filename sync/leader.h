@@ -19,14 +19,15 @@ struct leader_call {
 
 /* How calls reach Redis: a connection, or a simulated one. */
 struct leader_transport {
-	/* Make COUNT calls and fill in their replies, whose items stay good until
-	 * the next call.  False if any outcome is in doubt or was an error: the
-	 * leader then fences all shards. */
-	bool (*call)(void *context, const struct leader_call *calls, struct round_reply *replies,
+	/* Make COUNT calls and fill in their replies, whose items stay good until the
+	 * next call.  Where there is none, or an error: code ROUND_UNANSWERED. */
+	void (*call)(void *context, const struct leader_call *calls, struct round_reply *replies,
 		     unsigned count);
-	/* The same for leases; sets sent_ns of each call.  False if any outcome is in
-	 * doubt: leases need no fence. */
-	bool (*lease)(void *context, struct lease_call *calls, struct lease_reply *replies,
+	/* SHARD is fenced, as its call was not answered, or by what is no answer to it.
+	 * For how long it is left alone before that, after so many FAILURES in a row. */
+	uint64_t (*pause_ns)(void *context, unsigned shard, unsigned failures);
+	/* As call(), for leases; sets sent_ns of each call. */
+	void (*lease)(void *context, struct lease_call *calls, struct lease_reply *replies,
 		      unsigned count);
 	void *context;
 	/* The host's clock: a leader may have been stopped since its tick began. */
@@ -36,10 +37,14 @@ struct leader_transport {
 struct leader {
 	struct segment *segment;
 	uint64_t id;                    /* participant */
-	uint32_t term;
-	bool fenced[SYNC_SHARDS];
+	uint32_t term;                  /* of the leader word */
+	unsigned open;                  /* shards that a fence has told of: a bit each */
+	uint32_t terms[SYNC_SHARDS];    /* of their calls: at most the leader word's */
 	uint32_t sequence[SYNC_SHARDS]; /* of the last call that was applied */
+	uint64_t retry_ns[SYNC_SHARDS]; /* when one that is not open may be fenced */
+	unsigned failures[SYNC_SHARDS]; /* in a row */
 	uint64_t asked_ns[SYNC_SHARDS]; /* when the last one was made */
+	bool has_fenced;                /* in the last tick: this one is for rounds */
 	bool resolving;                 /* a fence was answered, and the table is walked */
 	struct round_resolve resolve;
 	struct round_scrub scrub;
@@ -51,10 +56,11 @@ struct leader {
 
 enum leader_result {
 	LEADER_IDLE,            /* there was nothing to do */
-	LEADER_DONE,
+	LEADER_DONE,            /* as far as shards are open */
 	LEADER_MORE,            /* come back at once: there is more than fits one tick */
+	LEADER_FENCED,          /* or tried to; come back at once for the rounds */
 	LEADER_LOST,            /* another process leads now */
-	LEADER_FAILED,          /* Redis could not be asked; all shards will be fenced */
+	LEADER_FAILED,          /* no call was answered */
 };
 
 void leader_init(struct leader *leader, struct segment *segment);
@@ -62,6 +68,12 @@ void leader_end(struct leader *leader);
 
 /* When there is something to do before the interval has passed; UINT64_MAX: nothing. */
 uint64_t leader_due_ns(const struct leader *leader);
+
+/* Are there shards that it cannot make rounds of, as nobody knows what became of a call? */
+bool leader_doubts(const struct leader *leader);
+
+/* Is there nothing to ask Redis for before leader_due_ns(), interval or not? */
+bool leader_waits(const struct leader *leader, uint64_t now_ns);
 
 /* Become the leader, or stay it; false if another process is. */
 bool leader_stand(struct leader *leader, uint64_t now_ns);

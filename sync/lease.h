@@ -25,6 +25,7 @@ enum lease_code {
 	LEASE_DONE = 0,
 	LEASE_QUARANTINE = 1,
 	LEASE_VOID = 2,
+	LEASE_UNANSWERED = 3,           /* no answer, or an error */
 };
 
 /* A call of the script, of one shard. */
@@ -90,8 +91,8 @@ unsigned leases_calls(struct leases *leases, struct lease_call calls[SYNC_SHARDS
 bool leases_merge(struct leases *leases, const struct lease_call *call,
 		  const struct lease_reply *reply, uint64_t now_ns);
 
-/* The calls could not be made. */
-void leases_failed(struct leases *leases, uint64_t now_ns);
+/* The call of SHARD was not answered. */
+void leases_failed(struct leases *leases, unsigned shard, uint64_t now_ns);
 
 /* When there is something to do again, at the latest. */
 uint64_t leases_due_ns(const struct leases *leases);

@@ -94,6 +94,8 @@ static bool read_reply(const struct redis_reply *reply, const struct lease_call 
 	    items_length / LEASE_REPLY > LEASE_ITEMS)
 		return false;
 	result->code = (unsigned)redis_reply_integer(redis_reply_at(reply, 0));
+	if (result->code > LEASE_VOID)
+		return false;
 	result->has_tenure = tenure_length != 0;
 	memcpy(result->epoch, epoch, sizeof(result->epoch));
 	memcpy(result->tenure, tenure, tenure_length);
@@ -103,10 +105,30 @@ static bool read_reply(const struct redis_reply *reply, const struct lease_call 
 	return true;
 }
 
+/* Why the call has no reply that is one; NONE if it has. */
+static enum redis_error take_reply(struct redis_route *route, const struct lease_call *call,
+				   const unsigned char *host, const struct redis_result *result,
+				   struct lease_reply *reply, unsigned *astray,
+				   struct weir_error *error)
+{
+	if (!result->reply)
+		return result->error;           /* ERROR tells of the first one */
+	if (result->error != REDIS_ERROR_NONE) {
+		redis_route_explain(route, result, "leases", error->message, sizeof(error->message));
+		return result->error;
+	}
+	if (read_reply(result->reply, call, host, reply))
+		return REDIS_ERROR_NONE;
+	*astray |= 1u << call->shard;
+	weir_fail(error, WEIR_ESYSTEM, "the script of leases answered what it never should; is "
+		  "another program's script behind the same name?");
+	return REDIS_ERROR_PROTOCOL;
+}
+
 enum redis_error lease_call_redis(struct redis_route *route, unsigned script, const char *prefix,
 				  const unsigned char *host, struct lease_call *calls,
 				  struct lease_reply *replies, unsigned count,
-				  struct weir_error *error)
+				  unsigned *astray, struct weir_error *error)
 {
 	struct lease_words words[SYNC_SHARDS];
 	struct redis_call made[SYNC_SHARDS] = { { 0 } };
@@ -117,23 +139,20 @@ enum redis_error lease_call_redis(struct redis_route *route, unsigned script, co
 	for (unsigned i = 0; i < count; i++)
 		made[i] = write_call(script, prefix, host, &calls[i], &words[i]);
 	outcome = redis_route_call(route, made, count, UINT64_MAX, results, error);
-	if (outcome != REDIS_ERROR_NONE)
-		return outcome;
 	got_ns = now_ns();
 	for (unsigned i = 0; i < count; i++) {
-		if (results[i].error != REDIS_ERROR_NONE) {
-			redis_route_explain(route, &results[i], "leases", error->message,
-					    sizeof(error->message));
-			return results[i].error;
+		struct weir_error other;
+		enum redis_error kind = take_reply(route, &calls[i], host, &results[i], &replies[i],
+						   astray,
+						   outcome == REDIS_ERROR_NONE ? error : &other);
+
+		if (kind == REDIS_ERROR_NONE) {
+			replies[i].got_ns = got_ns;
+			continue;
 		}
-		if (!read_reply(results[i].reply, &calls[i], host, &replies[i])) {
-			weir_fail(error, WEIR_ESYSTEM,
-				  "the script of leases answered what it never should; is another "
-				  "program's script behind the same name?");
-			redis_route_disconnect(route);
-			return REDIS_ERROR_PROTOCOL;
-		}
-		replies[i].got_ns = got_ns;
+		replies[i] = (struct lease_reply){ .code = LEASE_UNANSWERED };
+		if (outcome == REDIS_ERROR_NONE)
+			outcome = kind;
 	}
-	return REDIS_ERROR_NONE;
+	return outcome;
 }

@@ -6,11 +6,12 @@
 #include "sync/lease.h"
 #include "sync/redis_route.h"
 
-/* Make COUNT calls of SCRIPT for HOST (16 bytes), under PREFIX.  NONE: all replies
- * are there; else ERROR says why not. */
+/* Make COUNT calls of SCRIPT for HOST (16 bytes), under PREFIX, and fill in their replies:
+ * LEASE_UNANSWERED where there is none.  Shards whose connection brought what is none go
+ * into ASTRAY, a bit each.  NONE, or what was with the first one; ERROR says it in words. */
 enum redis_error lease_call_redis(struct redis_route *route, unsigned script, const char *prefix,
 				  const unsigned char *host, struct lease_call *calls,
 				  struct lease_reply *replies, unsigned count,
-				  struct weir_error *error);
+				  unsigned *astray, struct weir_error *error);
 
 #endif

@@ -48,10 +48,10 @@ void leases_forget(struct leases *leases)
 	for (unsigned i = 0; i < SYNC_SHARDS; i++) {
 		leases->shards[i].has_epoch = false;
 		leases->shards[i].has_tenure = false;
+		leases->shards[i].retry_ns = 0;
 	}
 	for (uint64_t index = 0; index < leases->segment->slots; index++)
 		leases->of_slot[index].session = 0;
-	leases->retry_ns = 0;
 }
 
 uint64_t leases_due_ns(const struct leases *leases)
@@ -66,14 +66,14 @@ unsigned leases_calls(struct leases *leases, struct lease_call calls[SYNC_SHARDS
 {
 	unsigned count = 0;
 
-	if (leases->retry_ns > now_ns) {
-		leases_are_due(leases, leases->retry_ns);
-		return 0;
-	}
 	for (unsigned i = 0; i < SYNC_SHARDS; i++) {
 		struct lease_shard *shard = &leases->shards[i];
 		uint64_t renew = shard->asked_ns + (shard->has_tenure ? RENEW_NS : RETRY_NS);
 
+		if (shard->retry_ns > now_ns) {
+			leases_are_due(leases, shard->retry_ns);
+			continue;
+		}
 		if (shard->count == 0 && shard->asked_ns != 0 && renew > now_ns) {
 			leases_are_due(leases, renew);
 			continue;
@@ -108,10 +108,10 @@ size_t lease_low(const struct lease_call *call, uint64_t now_ns, unsigned char l
 	return 16;
 }
 
-void leases_failed(struct leases *leases, uint64_t now_ns)
+void leases_failed(struct leases *leases, unsigned shard, uint64_t now_ns)
 {
-	leases->retry_ns = now_ns + RETRY_NS;
-	leases_are_due(leases, leases->retry_ns);
+	leases->shards[shard].retry_ns = now_ns + RETRY_NS;
+	leases_are_due(leases, now_ns + RETRY_NS);
 }
 
 /* The most tokens, from used FROM on, that NS pay for. */

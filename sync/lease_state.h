@@ -53,6 +53,7 @@ struct lease_shard {
 	uint64_t virtual_at_ns;
 	uint64_t virtual_got_ns;
 	uint64_t asked_ns;
+	uint64_t retry_ns;              /* not before, after a failure */
 	unsigned count;
 	struct lease_item items[LEASE_ITEMS];
 	unsigned char blob[LEASE_ITEMS * LEASE_ITEM];
@@ -63,7 +64,6 @@ struct leases {
 	struct lease *of_slot;
 	uint64_t sessions;              /* begun so far */
 	uint32_t calls;
-	uint64_t retry_ns;
 	uint64_t due_ns;
 	uint64_t trip_ns;               /* how long calls take, smoothed */
 	struct lease_shard shards[SYNC_SHARDS];

@@ -113,7 +113,7 @@ static bool merge_item(const struct segment *segment, const struct round *round,
 	int64_t debt = wire_get_ns(answer);
 	uint32_t view = wire_get32(answer + 8), failed = wire_get32(answer + 12);
 	enum view_rule rule = round_view_rule(item->view, view);
-	uint64_t view_ns, sent = round_sent(item), term = round->tag >> 32;
+	uint64_t view_ns, sent = round_sent(item), term = round->term;
 
 	if (failed)
 		return false;           /* and nothing of it was applied */
@@ -156,7 +156,7 @@ bool round_merge(const struct segment *segment, const struct round *round,
 	merged += holds_merge(segment, round, reply);
 
 	/* Of a term that has passed: the next leader knows better. */
-	if (!round_term_holds(segment, round->tag >> 32))
+	if (!round_term_holds(segment, round->term))
 		return false;
 	windows_keep_time(segment, round->shard, round->taken_ns, reply);
 	atomic_store_relaxed(&shard->hosts, reply->hosts);

@@ -499,6 +499,16 @@ void redis_cluster_disconnect(struct redis_cluster *cluster)
 	redis_nodes_close(&cluster->nodes);
 }
 
+void redis_cluster_leave(struct redis_cluster *cluster, const char *key, size_t length)
+{
+	struct redis_call call = { .key = key, .key_length = length };
+	unsigned node = place_of(cluster, &call)->node;
+
+	if (node != REDIS_NODE_NONE && cluster->nodes.list[node].redis)
+		redis_disconnect(cluster->nodes.list[node].redis);
+	cluster->old = true;
+}
+
 bool redis_cluster_connected(const struct redis_cluster *cluster)
 {
 	for (unsigned i = 0; i < cluster->nodes.count; i++)

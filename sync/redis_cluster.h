@@ -15,6 +15,7 @@ void redis_cluster_destroy(struct redis_cluster *cluster);
 
 enum redis_error redis_cluster_connect(struct redis_cluster *cluster, struct weir_error *error);
 void redis_cluster_disconnect(struct redis_cluster *cluster);
+void redis_cluster_leave(struct redis_cluster *cluster, const char *key, size_t length);
 bool redis_cluster_connected(const struct redis_cluster *cluster);
 enum redis_error redis_cluster_call(struct redis_cluster *cluster, const struct redis_call *calls,
 				    unsigned count, uint64_t send_by_ns,

@@ -63,6 +63,14 @@ void redis_route_disconnect(struct redis_route *route)
 		redis_disconnect(route->redis);
 }
 
+void redis_route_leave(struct redis_route *route, const char *key, size_t length)
+{
+	if (route->cluster)
+		redis_cluster_leave(route->cluster, key, length);
+	else
+		redis_disconnect(route->redis);
+}
+
 bool redis_route_connected(const struct redis_route *route)
 {
 	if (route->cluster)

@@ -29,6 +29,9 @@ const char *redis_route_place(const struct redis_route *route);
 enum redis_error redis_route_connect(struct redis_route *route, struct weir_error *error);
 void redis_route_disconnect(struct redis_route *route);
 
+/* Close the connection that calls with KEY go over, and look for the server anew. */
+void redis_route_leave(struct redis_route *route, const char *key, size_t length);
+
 /* Is there a connection for calls to begin with? */
 bool redis_route_connected(const struct redis_route *route);
 

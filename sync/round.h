@@ -35,9 +35,11 @@ struct round_item {
 
 struct round {
 	unsigned shard;
+	bool closed;            /* the last call is in doubt: nothing is taken till a fence has told */
 	bool send;
 	bool whole;             /* ends a walk that left nothing of the shard */
-	uint64_t tag;           /* term << 32 | sequence */
+	uint64_t tag;           /* the shard's term << 32 | sequence: names the call */
+	uint64_t term;          /* of who took it: the leader word's */
 	uint64_t taken_ns;
 	unsigned count;
 	struct round_item items[ROUND_ITEMS];
@@ -70,6 +72,7 @@ enum round_code {
 	ROUND_DONE = 0,
 	ROUND_STALE_TERM = 1,
 	ROUND_MUST_FENCE = 2,
+	ROUND_UNANSWERED = 3,           /* no answer, or an error: nobody knows what became of it */
 };
 
 /* ---- collect.c --------------------------------------------------------- */
@@ -82,10 +85,11 @@ struct leases;
 struct round_walk {
 	uint64_t next;                  /* slot to go on at; 0: the walk is at its end */
 	uint64_t begun_ns;
-	unsigned left;                  /* shards of which it left something: a bit each */
+	unsigned left;                  /* shards of which it left something: a bit each; */
+	unsigned closed;                /* and those that were closed meanwhile */
 };
 
-/* Take what is marked into the shards' ROUNDS, which have their tags.  Stops
+/* Take what is marked into the shards' ROUNDS, which have their tags or are closed.  Stops
  * short when they are full, or LEADER, of TERM, is the leader no more.
  * LEASES, if any, get what is of policies in mode strict.  CLOCK_NS tells whether the
  * leader was stopped since NOW_NS. */
@@ -202,7 +206,8 @@ static inline bool round_read_agreed(const struct slot_sync *sync, struct word_p
 	return atomic_load_acquire(&sync->agreed.first) == agreed->first;       /* E10 */
 }
 
-/* Is TERM still the segment's?  Each leader has terms of its own. */
+/* Is TERM still the leader word's?  Each leader has terms of its own.  (Those of calls
+ * are their shards', and may be older.) */
 static inline bool round_term_holds(const struct segment *segment, uint64_t term)
 {
 	return atomic_load_acquire(&segment->header->leader.word.second) == term;       /* E10 */

@@ -31,13 +31,11 @@
 #include "sync/lease_call.h"
 #include "sync/policies.h"
 #include "sync/redis_route.h"
-#include "sync/redis_socket.h"
+#include "sync/round_call.h"
 #include "sync/script.h"
 #include "sync/secret.h"
 
-#define ROUND_AGE_MAX_NS 100000000ull   /* from taking a round to sending it */
 #define SPACING_NS 1000000ull           /* from round to round, however loud the bell */
-#define TOLERANCE_NS 1000000000ull      /* that Redis' clock may run ahead by, once */
 #define CLUSTER_TTL_MS "604800000"      /* 7 days, as the shards' */
 
 enum script {
@@ -55,9 +53,12 @@ struct sync {
 	struct policies *policies;
 	unsigned char host[HOST_ID_SIZE];
 	char prefix[SYNC_PREFIX_MAX + 1];
-	unsigned failures;              /* in a row */
-	bool lease_failed;              /* in this turn */
+	unsigned failures;              /* to connect, in a row */
 	bool permanent;                 /* the last of them takes a person to mend */
+	bool same_secret;               /* as the other hosts', when we last could ask */
+	bool lease_failed;              /* in this turn */
+	struct round_faults faults;     /* of the last calls */
+	unsigned distrusted;            /* connections, by shards that they lead to: a bit each */
 	uint64_t random;
 	uint64_t keep_s;
 	bool stop;                      /* atomic */
@@ -84,8 +85,6 @@ static void remember_error(struct sync *sync, const char *text)
 
 static void forget_error(struct sync *sync)
 {
-	sync->failures = 0;
-	sync->permanent = false;
 	pthread_mutex_lock(&sync->mutex);
 	sync->last_error[0] = '\0';
 	pthread_mutex_unlock(&sync->mutex);
@@ -93,192 +92,60 @@ static void forget_error(struct sync *sync)
 
 /* ---- Calls ------------------------------------------------------------- */
 
-/* The shard's virtual time as this host has seen it pass, for the script to guard
- * its clock with; nothing before the first reply. */
-static size_t virtual_now(const struct shard_record *shard, unsigned char out[8])
+/* A call's connection brought what was no answer to it, or from no master: whatever else
+ * comes over it is nobody's. */
+static void leave_distrusted(struct sync *sync)
 {
-	/* Relaxed: leaders' own; the leader word hands them on. */
-	uint64_t seconds = atomic_load_relaxed(&shard->virtual_seconds);
-	uint64_t part = atomic_load_relaxed(&shard->virtual_part_ns);
-	uint64_t at = atomic_load_relaxed(&shard->virtual_at_ns), now = now_ns();
+	for (unsigned i = 0; i < SYNC_SHARDS; i++) {
+		char key[SYNC_KEY_SIZE];
 
-	if (at == 0 || at > now)
-		return 0;
-	part += now - at;
-	seconds += part / (uint64_t)WIRE_SECOND;
-	wire_put32(wire_put32(out, (uint32_t)seconds), (uint32_t)(part % (uint64_t)WIRE_SECOND));
-	return 8;
-}
-
-#define ARGUMENTS 9
-
-/* The words of a call, which live as long as it may be made again. */
-struct call_words {
-	char key[SYNC_KEY_SIZE], term[12], sequence[12], tolerance[24], keep[24];
-	unsigned char low[8];
-	const char *argv[ARGUMENTS];
-	size_t lengths[ARGUMENTS];
-};
-
-static void set_word(struct call_words *words, unsigned i, const void *text, size_t length)
-{
-	words->argv[i] = text;
-	words->lengths[i] = length;
-}
-
-static void write_number(struct call_words *words, unsigned i, char text[], size_t size,
-			 uint64_t number)
-{
-	int length = snprintf(text, size, "%llu", (unsigned long long)number);
-
-	set_word(words, i, text, (size_t)length);
-}
-
-static struct redis_call write_call(const struct sync *sync, const struct leader_call *call,
-				    struct call_words *words)
-{
-	const struct round *round = call->round;
-	size_t key_length = sync_shard_key(words->key, sync->prefix, call->shard);
-
-	set_word(words, 0, sync->host, HOST_ID_SIZE);
-	write_number(words, 1, words->term, sizeof(words->term), call->term);
-	write_number(words, 2, words->sequence, sizeof(words->sequence), call->sequence);
-	set_word(words, 3, words->low,
-		 virtual_now(&sync->segment->shards[call->shard], words->low));
-	write_number(words, 4, words->tolerance, sizeof(words->tolerance), TOLERANCE_NS);
-	write_number(words, 5, words->keep, sizeof(words->keep), sync->keep_s);
-	set_word(words, 6, round ? (const char *)round->blob : "",
-		 round ? round->count * WIRE_ITEM : 0);
-	set_word(words, 7, round ? (const char *)round->window_blob : "",
-		 round ? round->window_count * WIRE_WINDOW : 0);
-	set_word(words, 8, round ? (const char *)round->hold_blob : "",
-		 round ? round->hold_count * WIRE_HOLD : 0);
-	return (struct redis_call){ .script = SCRIPT_ROUND, .key = words->key,
-				    .key_length = key_length, .argc = ARGUMENTS, .argv = words->argv,
-				    .lengths = words->lengths };
-}
-
-/* A text of COUNT elements of SIZE bytes each; NULL if it is not one, or too long. */
-static const unsigned char *read_items(const struct redis_reply *reply, size_t size,
-				       unsigned *count)
-{
-	size_t length = 0;
-	const char *items = redis_reply_text(reply, &length);
-
-	if (!items || length % size != 0 || length / size > ROUND_ITEMS)
-		return NULL;
-	*count = (unsigned)(length / size);
-	return (const unsigned char *)items;
-}
-
-/* {code, now, hosts, term, sequence, items, windows, holds} */
-static bool read_reply(const struct redis_reply *reply, struct round_reply *result)
-{
-	size_t now_length = 0;
-	const char *now = redis_reply_text(redis_reply_at(reply, 1), &now_length);
-
-	result->items = read_items(redis_reply_at(reply, 5), WIRE_REPLY, &result->count);
-	result->windows = read_items(redis_reply_at(reply, 6), WIRE_WINDOW_REPLY,
-				     &result->window_count);
-	result->holds = read_items(redis_reply_at(reply, 7), WIRE_HOLD_REPLY, &result->hold_count);
-	if (redis_reply_count(reply) != 8 || !now || now_length != 8 || !result->items ||
-	    !result->windows || !result->holds)
-		return false;
-	result->code = (unsigned)redis_reply_integer(redis_reply_at(reply, 0));
-	result->virtual_seconds = wire_get32((const unsigned char *)now);
-	result->virtual_part_ns = wire_get32((const unsigned char *)now + 4);
-	result->hosts = (uint64_t)redis_reply_integer(redis_reply_at(reply, 2));
-	result->last_tag = (uint64_t)redis_reply_integer(redis_reply_at(reply, 3)) << 32 |
-			   (uint32_t)redis_reply_integer(redis_reply_at(reply, 4));
-	result->received_ns = now_ns();
-	return true;
-}
-
-static bool failed(struct sync *sync, enum redis_error error, const char *message)
-{
-	remember_error(sync, message);
-	sync->permanent = redis_error_permanent(error);
-	return false;
-}
-
-/* Redis answered a call with an error.  A replica stays one for as long as it likes:
- * whoever is the master is looked for anew. */
-static bool refused(struct sync *sync, const struct redis_result *result)
-{
-	char message[sizeof(sync->last_error)];
-
-	redis_route_explain(sync->route, result, "a call", message, sizeof(message));
-	if (result->error == REDIS_ERROR_READONLY || result->error == REDIS_ERROR_MASTERDOWN)
-		redis_route_disconnect(sync->route);
-	return failed(sync, result->error, message);
-}
-
-/* A thread that was stopped since it took the round must not send it: durations as
- * of then would be too long by now.  Returns from when on, redis_now_ns(). */
-static uint64_t send_by_ns(const struct leader_call *calls, unsigned count)
-{
-	uint64_t now = now_ns(), left = UINT64_MAX;
-
-	for (unsigned i = 0; i < count; i++) {
-		uint64_t until = calls[i].round ? calls[i].round->taken_ns + ROUND_AGE_MAX_NS :
-						  UINT64_MAX;
-
-		if (until <= now)
-			return 0;
-		if (until != UINT64_MAX && until - now < left)
-			left = until - now;
+		if (sync->distrusted >> i & 1)
+			redis_route_leave(sync->route, key, sync_shard_key(key, sync->prefix, i));
 	}
-	return left == UINT64_MAX ? left : redis_now_ns() + left;
+	sync->distrusted = 0;
 }
 
-static bool call_redis(void *context, const struct leader_call *calls, struct round_reply *replies,
-		       unsigned count)
+static void call_rounds(void *context, const struct leader_call *calls,
+			struct round_reply *replies, unsigned count)
 {
 	struct sync *sync = context;
-	struct call_words words[SYNC_SHARDS];
-	struct redis_call made[SYNC_SHARDS];
-	struct redis_result results[SYNC_SHARDS];
-	uint64_t by_ns = send_by_ns(calls, count);
+	struct round_caller caller = { sync->segment, sync->route, SCRIPT_ROUND, sync->prefix,
+				       sync->host, sync->keep_s };
 	struct weir_error error = { 0 };
-	enum redis_error outcome;
 
-	if (by_ns == 0)
-		return false;
-	for (unsigned i = 0; i < count; i++)
-		made[i] = write_call(sync, &calls[i], &words[i]);
-	outcome = redis_route_call(sync->route, made, count, by_ns, results, &error);
-	if (outcome != REDIS_ERROR_NONE)
-		return failed(sync, outcome, error.message);
-	/* Replies die with the connection: the first that is none of ours is the last. */
-	for (unsigned i = 0; i < count; i++) {
-		if (results[i].error != REDIS_ERROR_NONE)
-			return refused(sync, &results[i]);
-		if (!read_reply(results[i].reply, &replies[i])) {
-			redis_route_disconnect(sync->route);
-			return failed(sync, REDIS_ERROR_PROTOCOL,
-				      "the script answered what it never should; is another "
-				      "program's script behind the same name?");
-		}
-	}
-	return true;
+	leave_distrusted(sync);
+	if (round_call_redis(&caller, calls, replies, count, &sync->faults, &error) !=
+	    REDIS_ERROR_NONE)
+		remember_error(sync, error.message);
 }
 
-static bool call_leases(void *context, struct lease_call *calls, struct lease_reply *replies,
+static uint64_t next_random(struct sync *sync)
+{
+	return sync->random = sync->random * 6364136223846793005u + 1442695040888963407u;
+}
+
+static uint64_t pause_ns(void *context, unsigned shard, unsigned failures)
+{
+	struct sync *sync = context;
+	unsigned bit = 1u << shard;
+
+	if (!(sync->faults.sound & bit))
+		sync->distrusted |= bit;        /* not now: replies of others are there */
+	return redis_backoff_ns(failures, next_random(sync) >> 1, sync->faults.permanent & bit);
+}
+
+static void call_leases(void *context, struct lease_call *calls, struct lease_reply *replies,
 			unsigned count)
 {
 	struct sync *sync = context;
 	struct weir_error error = { 0 };
-	bool permanent = sync->permanent;
-	enum redis_error outcome = lease_call_redis(sync->route, SCRIPT_LEASES, sync->prefix,
-						    sync->host, calls, replies, count, &error);
 
-	if (outcome == REDIS_ERROR_NONE)
-		return true;
+	leave_distrusted(sync);
+	if (lease_call_redis(sync->route, SCRIPT_LEASES, sync->prefix, sync->host, calls, replies,
+			     count, &sync->distrusted, &error) == REDIS_ERROR_NONE)
+		return;
 	sync->lease_failed = true;
-	failed(sync, outcome, error.message);
-	/* The rounds go on. */
-	sync->permanent = permanent;
-	return false;
+	remember_error(sync, error.message);
 }
 
 /* ---- The thread -------------------------------------------------------- */
@@ -286,11 +153,6 @@ static bool call_leases(void *context, struct lease_call *calls, struct lease_re
 static bool stopping(const struct sync *sync)
 {
 	return __atomic_load_n(&sync->stop, __ATOMIC_ACQUIRE);
-}
-
-static uint64_t next_random(struct sync *sync)
-{
-	return sync->random = sync->random * 6364136223846793005u + 1442695040888963407u;
 }
 
 /* Wait before the next attempt, longer each time. */
@@ -307,6 +169,13 @@ static void back_off(struct sync *sync)
 		redis_route_sleep_ns(sync->route, step < beat ? step : beat);
 		leader_stand(&sync->leader, now_ns());
 	}
+}
+
+static bool failed(struct sync *sync, enum redis_error error, const char *message)
+{
+	remember_error(sync, message);
+	sync->permanent = redis_error_permanent(error);
+	return false;
 }
 
 /* Hosts of one cluster have one secret, or the same key has another name on each
@@ -328,19 +197,24 @@ static bool same_secret(struct sync *sync)
 	calls[0] = (struct redis_call){ REDIS_COMMAND, key, strlen(key), 6, set, NULL };
 	calls[1] = (struct redis_call){ REDIS_COMMAND, key, strlen(key), 2, get, NULL };
 	outcome = redis_route_call(sync->route, calls, 2, UINT64_MAX, results, &error);
+	/* The other nodes' shards need not wait for the one that has this key. */
+	if (outcome != REDIS_ERROR_NONE && sync->same_secret && redis_route_connected(sync->route))
+		return true;
 	if (outcome != REDIS_ERROR_NONE) {
 		redis_route_disconnect(sync->route);    /* or nobody would look again */
 		return failed(sync, outcome, error.message);
 	}
 	for (unsigned i = 0; i < 2; i++) {
 		if (results[i].error != REDIS_ERROR_NONE) {
-			refused(sync, &results[i]);
+			redis_route_explain(sync->route, &results[i], "a call", error.message,
+					    sizeof(error.message));
 			redis_route_disconnect(sync->route);
-			return false;
+			return failed(sync, results[i].error, error.message);
 		}
 	}
 	found = redis_reply_text(results[1].reply, &length);
-	if (found && strcmp(found, value) == 0)
+	sync->same_secret = found && strcmp(found, value) == 0;
+	if (sync->same_secret)
 		return true;
 	redis_route_disconnect(sync->route);
 	return failed(sync, REDIS_ERROR_DENIED,
@@ -356,9 +230,11 @@ static bool connected(struct sync *sync)
 	if (redis_route_connected(sync->route))
 		return true;
 	outcome = redis_route_connect(sync->route, &error);
-	if (outcome == REDIS_ERROR_NONE)
-		return same_secret(sync);
-	if (outcome != REDIS_ERROR_INTERRUPTED)
+	if (outcome == REDIS_ERROR_NONE && same_secret(sync)) {
+		sync->failures = 0;
+		return true;
+	}
+	if (outcome != REDIS_ERROR_NONE && outcome != REDIS_ERROR_INTERRUPTED)
 		failed(sync, outcome, error.message);
 	return false;
 }
@@ -388,40 +264,48 @@ static void measure(struct sync *sync, uint64_t begin, uint64_t end, enum leader
 /* One turn as the leader.  Returns how long to sleep. */
 static uint64_t lead(struct sync *sync)
 {
-	struct leader_transport transport = { call_redis, call_leases, sync, now_ns };
+	struct leader_transport transport = { call_rounds, pause_ns, call_leases, sync, now_ns };
 	struct segment_header *header = sync->segment->header;
 	uint64_t interval = atomic_load_relaxed(&header->sync.interval_ns);
 	uint64_t begin = now_ns(), end, spent, due;
 	enum leader_result result = LEADER_FAILED;
+	bool there;
 
 	sync->lease_failed = false;
-	if (connected(sync))
+	leave_distrusted(sync);
+	/* What nothing may be asked of yet is no reason to connect to. */
+	there = redis_route_connected(sync->route) || leader_waits(&sync->leader, begin) ||
+		connected(sync);
+	if (there)
 		result = leader_tick(&sync->leader, &transport, begin);
-	/* The fence goes over a connection on which nothing is under way: a late reply to
-	 * an earlier call would pass for its own, and tell of another shard. */
-	if (result == LEADER_FAILED)
-		redis_route_disconnect(sync->route);
 	/* Relaxed: for people to read. */
 	atomic_store_relaxed(&header->leader.connected, redis_route_connected(sync->route));
-	if (result == LEADER_FAILED) {
+	if (!there) {
 		back_off(sync);
 		return 0;
 	}
 	if (result == LEADER_LOST)
 		return interval;
-	if (!sync->lease_failed)
+	if (result == LEADER_FENCED)
+		return SPACING_NS;
+	if (!sync->lease_failed && !leader_doubts(&sync->leader))
 		forget_error(sync);
-	end = now_ns();
-	measure(sync, begin, end, result);
-	if (policies_due(sync->policies, begin)) {
-		policies_ask(sync->policies, sync->route, begin);
-		end = now_ns();
+	if (result != LEADER_FAILED) {
+		measure(sync, begin, now_ns(), result);
+		if (policies_due(sync->policies, begin))
+			policies_ask(sync->policies, sync->route, begin);
 	}
+	end = now_ns();
 	spent = end - begin;
 	due = leader_due_ns(&sync->leader);
 	if (due < begin + interval)
 		interval = due > begin ? due - begin : 0;
-	return result != LEADER_MORE && spent < interval ? interval - spent : SPACING_NS;
+	interval = result != LEADER_MORE && spent < interval ? interval - spent : SPACING_NS;
+	if (!leader_waits(&sync->leader, end))
+		return interval;
+	/* Whoever rings could be told nothing. */
+	redis_route_sleep_ns(sync->route, interval);
+	return 0;
 }
 
 /* Let rounds begin a spacing apart.  Returns how long that took. */

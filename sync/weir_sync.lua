@@ -21,7 +21,8 @@
 -- Returns  {code, now <I4I4, live hosts, term, seq,
 --           items of 16 bytes: G i4I4 | generation I4 | err I4,
 --           windows of 24 bytes: T i8 | P i8 | generation I4 | err I4,
---           concurrency limits of 16 bytes: others I8 | hosts I4 | err I4}
+--           concurrency limits of 16 bytes: others I8 | hosts I4 | err I4,
+--           and the call's own term and seq, which name it}
 --    code   0 done: term and seq are the last batch of this host that was applied, here or before
 --           1 an old term, 2 fence first: nothing was changed; term and seq are those in force.
 --           So it is where a window begins later than a second from now: its host's clock is wrong,
@@ -136,13 +137,17 @@ if found[2] and #found[2] == 36 then
   top, at, applied_term, applied_seq, seen = get('<I8I8I8I8I4', found[2])
   if seen < now_s - HOST_KEPT then top, at, applied_term, applied_seq, seen = 0, 0, 0, 0, -ALIVE end
 end
-if term < top or term == top and seq == 0 then return {1, now, live, top, at, '', '', ''} end
-if seq > 0 and (term > top or seq ~= at + 1) then return {2, now, live, top, at, '', '', ''} end
+if term < top or term == top and seq == 0 then
+  return {1, now, live, top, at, '', '', '', term, seq}
+end
+if seq > 0 and (term > top or seq ~= at + 1) then
+  return {2, now, live, top, at, '', '', '', term, seq}
+end
 for i = 1, window_count do
   local end_s, end_n, length_s, length_n = get('<I4I4I4I4', windows, i * 64 - 47)
   local ahead_s, ahead_n = sum(now_s + 1, now_n, length_s, length_n)
   if length_s + length_n > 0 and later(end_s, end_n, ahead_s, ahead_n) then
-    return {2, now, live, top, at, '', '', ''}
+    return {2, now, live, top, at, '', '', '', term, seq}
   end
 end
 if seq > 0 then applied_term, applied_seq = term, seq end
@@ -385,4 +390,4 @@ if seq > 0 then                                     -- collect: a few fields wit
   if scan[1] ~= found[4] then redis.call('HSET', key, 'c', scan[1]) end
 end
 return {0, now, live, applied_term, applied_seq, table.concat(reply), table.concat(window_reply),
-        table.concat(hold_reply)}
+        table.concat(hold_reply), term, seq}

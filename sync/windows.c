@@ -315,7 +315,7 @@ static bool merge_window(const struct segment *segment, const struct round *roun
 	int64_t total = wire_get64(answer), previous = wire_get64(answer + 8);
 	uint32_t view = wire_get32(answer + 16), failed = wire_get32(answer + 20);
 	enum view_rule rule = round_view_rule(item->view, view);
-	uint64_t sent = round_sent(item), term = round->tag >> 32;
+	uint64_t sent = round_sent(item), term = round->term;
 	uint64_t foreign = foreign_word(total - (int64_t)item->used,
 					window_index(&item->limit, item->gone_ns));
 

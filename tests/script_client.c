@@ -90,19 +90,25 @@ void script_client_start(struct script_client *client, struct redisContext *cont
 
 /* ---- Replies ----------------------------------------------------------- */
 
-static void reply_parse(const redisReply *array, struct script_reply *reply)
+/* To the call of TERM and SEQ, which it names. */
+static void reply_parse(const redisReply *array, const char *term, const char *seq,
+			struct script_reply *reply)
 {
 	static const int types[] = {
 		REDIS_REPLY_INTEGER, REDIS_REPLY_STRING, REDIS_REPLY_INTEGER,
 		REDIS_REPLY_INTEGER, REDIS_REPLY_INTEGER, REDIS_REPLY_STRING,
-		REDIS_REPLY_STRING,  REDIS_REPLY_STRING,
+		REDIS_REPLY_STRING,  REDIS_REPLY_STRING, REDIS_REPLY_INTEGER,
+		REDIS_REPLY_INTEGER,
 	};
 	uint32_t now[2];
 
-	must(array->type == REDIS_REPLY_ARRAY && array->elements == 8, "not eight elements");
-	for (int i = 0; i < 8; i++)
+	must(array->type == REDIS_REPLY_ARRAY && array->elements == 10, "not ten elements");
+	for (int i = 0; i < 10; i++)
 		must(array->element[i]->type == types[i], "element %d has type %d", i,
 		     array->element[i]->type);
+	must(array->element[8]->integer == strtoll(term, NULL, 10) &&
+	     array->element[9]->integer == strtoll(seq, NULL, 10), "it names call %lld:%lld",
+	     array->element[8]->integer, array->element[9]->integer);
 	must(array->element[1]->len == sizeof(now), "a time of %zu bytes", array->element[1]->len);
 	memcpy(now, array->element[1]->str, sizeof(now));
 	must(now[1] < GIGA, "%" PRIu32 " nanoseconds", now[1]);
@@ -150,7 +156,7 @@ bool script_client_evaluate(struct script_client *client, size_t count, const ch
 	must(array, "EVALSHA: %s", client->context->errstr);
 	done = array->type != REDIS_REPLY_ERROR;
 	if (done)
-		reply_parse(array, reply);
+		reply_parse(array, arguments[1], arguments[2], reply);
 	else
 		snprintf(client->error, sizeof(client->error), "%s", array->str);
 	freeReplyObject(array);

@@ -209,7 +209,7 @@ enum cut {
 	CUT_KINDS,
 };
 
-static bool send_message(void *context, const struct leader_call *calls,
+static void send_message(void *context, const struct leader_call *calls,
 			 struct round_reply *replies, unsigned count)
 {
 	static struct script_reply results[SYNC_SHARDS];
@@ -233,10 +233,20 @@ static bool send_message(void *context, const struct leader_call *calls,
 		cut = kind != CUT_TWICE;
 	}
 	deliver(&message, reach, results);
+	/* Of what has arrived, some replies have come back. */
 	if (cut)
-		return false;
-	read_replies(results, replies, count);
-	return true;
+		reach = (unsigned)below(reach + 1);
+	for (unsigned i = 0; i < count; i++)
+		replies[i] = (struct round_reply){ .code = ROUND_UNANSWERED };
+	read_replies(results, replies, reach);
+}
+
+static uint64_t no_pause_ns(void *context, unsigned shard, unsigned failures)
+{
+	(void)context;
+	(void)shard;
+	(void)failures;
+	return 0;
 }
 
 /* ---- Machines ---------------------------------------------------------- */
@@ -315,7 +325,8 @@ static uint64_t boot_time_ns(void)
 /* One tick of one of the machine's leaders; the one that leads, mostly. */
 static void tick(struct machine *machine)
 {
-	struct leader_transport transport = { send_message, NULL, machine, boot_time_ns };
+	struct leader_transport transport = { send_message, no_pause_ns, NULL, machine,
+					      boot_time_ns };
 	uint64_t now_ns = weir_now_ns(machine->weir);
 	unsigned which = machine->leading;
 

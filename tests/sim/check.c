@@ -27,7 +27,7 @@
 #define FAULTS_OF_HOSTS \
 	(1u << FAULT_REQUEST_LOST | 1u << FAULT_REPLY_LOST | 1u << FAULT_LATE | 1u << FAULT_CUT | \
 	 1u << FAULT_KILL | 1u << FAULT_STOP | 1u << FAULT_CRASH | 1u << FAULT_PARTITION | \
-	 1u << FAULT_HOLD)
+	 1u << FAULT_HOLD | 1u << FAULT_NODE | 1u << FAULT_REFUSED)
 
 /* ---- Numbers ----------------------------------------------------------- */
 
@@ -225,6 +225,23 @@ void check_clock(unsigned shard, int64_t virtual_ns)
 		truth->lost_ns += truth->slip_ns - slip;
 	truth->slip_ns = slip;
 	truth->known = true;
+}
+
+void check_fresh(const struct host *host, unsigned key)
+{
+	const struct scenario *scenario = &world.scenario;
+	unsigned shard = slot_shard(host->fingerprints[key].low);
+	int64_t heartbeat = scenario->staleness_ns / 4 < SECOND ? scenario->staleness_ns / 4 : SECOND;
+	/* A round and a fence that wait for a node, and what the others' then wait for. */
+	int64_t gap = 2 * scenario->timeout_ns + heartbeat + 2 * scenario->interval_ns + 100 * MS;
+	uint32_t others = 1u << FAULT_NODE | 1u << FAULT_GIVE_BACK;
+
+	if (scenario->nodes == 1 || (scenario->faults & ~others) || gap > scenario->staleness_ns ||
+	    world.now_ns < SECOND || world.shards[shard].was_away)
+		return;
+	if (host->segment->shards[shard].fresh_until_ns < host_now(host))
+		sim_fail("host %u key %u: its view is stale, and the node of shard %u was never away",
+			 host->number, key, shard);
 }
 
 static bool is_alternative(const struct truth *truth, int64_t ns)

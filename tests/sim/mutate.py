@@ -22,8 +22,39 @@ MUTANTS = {
     # After a doubt the term stays.
     "no-new-term": {
         "leader.c": [(
-            "!new_term(leader, seen, (uint64_t)term + 1))\n\t\treturn LEADER_LOST;",
-            "!new_term(leader, seen, (uint64_t)term))\n\t\treturn LEADER_LOST;",
+            "!new_terms(leader, seen, doubt->shards, term))",
+            "!new_terms(leader, seen, doubt->shards, term - 1))",
+        )],
+    },
+    # Of the shards whose calls were not answered, only the first one is fenced.
+    "forgotten-doubt": {
+        "leader.c": [(
+            "doubt->shards |= 1u << call->shard;",
+            "doubt->shards |= doubt->shards ? 0 : 1u << call->shard;",
+        )],
+    },
+    # One call that is not answered leaves all in doubt.
+    "all-doubt": {
+        "leader.c": [(
+            "doubt->shards |= 1u << call->shard;",
+            "doubt->shards = ALL_SHARDS;",
+        ), (
+            "if (shards == 0)",
+            "shards &= ~doubt.shards;\n\tif (shards == 0)",
+        )],
+    },
+    # What others' doubts do to the leader word's term makes a shard's own calls void.
+    "one-term": {
+        "merge.c": [(
+            "if (!round_term_holds(segment, round->term))",
+            "if (!round_term_holds(segment, round->tag >> 32))",
+        )],
+    },
+    # Buckets of a shard in doubt are taken into a round all the same.
+    "no-closing": {
+        "collect.c": [(
+            "if (round->closed &&\n",
+            "if (0 &&\n",
         )],
     },
     # The view is added to what the bucket has, not merged into it.

@@ -23,6 +23,8 @@ struct sent_call {
 	uint64_t window_used[SIM_CALL_ITEMS];
 	unsigned window_keys[SIM_CALL_ITEMS];
 	unsigned shard;
+	unsigned place;                 /* among those of its node */
+	bool refused;
 	struct script_reply_head {
 		enum script_code code;
 		int64_t now_ns;
@@ -37,9 +39,21 @@ struct sent_lease {
 	struct lease_model_reply reply;
 	unsigned char items[SIM_CALL_ITEMS * LEASE_ITEM];
 	unsigned shard;
+	unsigned place;
 };
 
-/* The calls of one flush of one connection. */
+/* What becomes of those of its calls that go to one node, over one connection. */
+struct part {
+	unsigned count;
+	unsigned reach;                 /* that arrive, */
+	unsigned got;                   /* and whose replies do */
+	unsigned forgotten;             /* by Redis, before they were carried out */
+	int64_t executed_ns;
+	bool executed;
+	bool over;                      /* nothing more comes */
+};
+
+/* The calls of one tick. */
 struct message {
 	struct message *next;           /* in the list of free ones */
 	struct process *process;
@@ -48,15 +62,10 @@ struct message {
 	unsigned host;
 	unsigned life;
 	unsigned count;
-	unsigned reach;                 /* calls that arrive */
-	unsigned forgotten;             /* by Redis, before it was carried out */
 	int64_t taken_ns;               /* true time of the snapshot */
-	int64_t executed_ns;
-	bool executed;
-	bool answered;
 	bool abandoned;
-	bool lost;                      /* it, or its answer */
 	bool leases;                    /* calls of the other script */
+	struct part parts[SIM_NODES];
 	struct sent_call calls[SYNC_SHARDS];
 	struct sent_lease lease_calls[SYNC_SHARDS];
 };
@@ -73,7 +82,7 @@ static struct message *free_messages;
 static struct redis_state redis;
 static struct redis_state snapshots[SNAPSHOTS];
 static unsigned snapshot_count;
-static int64_t clock_offset_ns, down_until_ns;
+static int64_t clock_offset_ns, down_until_ns, away_until_ns[SIM_NODES];
 static unsigned failovers;
 
 /* ---- Messages ---------------------------------------------------------- */
@@ -89,8 +98,8 @@ static struct message *message_new(void)
 	if (!message)
 		abort();
 	message->references = 0;
-	message->executed = message->answered = message->abandoned = message->lost =
-		message->leases = false;
+	message->abandoned = message->leases = false;
+	memset(message->parts, 0, sizeof(message->parts));
 	return message;
 }
 
@@ -102,10 +111,16 @@ static void message_put(struct message *message)
 	free_messages = message;
 }
 
-static void message_event(struct message *message, int64_t after_ns, enum event_kind kind)
+static void message_event(struct message *message, unsigned node, int64_t after_ns,
+			  enum event_kind kind)
 {
 	message->references++;
-	events_add(world.now_ns + after_ns, kind, 0, 0, message);
+	events_add(world.now_ns + after_ns, kind, node, 0, message);
+}
+
+static unsigned node_of(unsigned shard)
+{
+	return shard % world.scenario.nodes;
 }
 
 void network_abandon(struct message *message)
@@ -123,11 +138,11 @@ static int64_t way_ns(void)
 	return sim_chance(STREAM_NETWORK, 0.001) ? ns + scenario->tail_ns : ns;
 }
 
-static void lose(struct message *message)
+static void lose(struct message *message, unsigned node)
 {
-	message->lost = true;
+	message->parts[node].got = 0;
 	if (world.scenario.cuts)
-		message_event(message, way_ns(), EVENT_ANSWER);
+		message_event(message, node, way_ns(), EVENT_ANSWER);
 }
 
 static bool is_cut_off(unsigned host)
@@ -204,24 +219,33 @@ static void pack(struct sent_call *sent, const struct host *host, const struct l
 	pack_windows(sent, host, round);
 }
 
-/* What the network does with it. */
-static void transmit(struct message *message)
+/* What the network does with what is for NODE. */
+static void transmit(struct message *message, unsigned node)
 {
+	struct part *part = &message->parts[node];
 	int64_t way = way_ns();
 
+	part->reach = part->count;
 	if (is_cut_off(message->host))
 		return;
 	if (sim_has(FAULT_CUT) && sim_chance(STREAM_NETWORK, 0.02))
-		message->reach = (unsigned)sim_below(STREAM_NETWORK, message->count + 1);
+		part->reach = (unsigned)sim_below(STREAM_NETWORK, part->count + 1);
 	if (sim_has(FAULT_LATE) && sim_chance(STREAM_NETWORK, 0.02))
 		way += sim_exponential_ns(STREAM_NETWORK, 600e6);
 	if (sim_has(FAULT_TWICE) && sim_chance(STREAM_NETWORK, 0.02))
-		message_event(message, way + sim_exponential_ns(STREAM_NETWORK, 50e6),
+		message_event(message, node, way + sim_exponential_ns(STREAM_NETWORK, 50e6),
 			      EVENT_ARRIVE);
 	if (sim_has(FAULT_REQUEST_LOST) && sim_chance(STREAM_NETWORK, world.scenario.loss))
-		lose(message);
+		lose(message, node);
 	else
-		message_event(message, way, EVENT_ARRIVE);
+		message_event(message, node, way, EVENT_ARRIVE);
+}
+
+static bool is_answered(const struct message *message, unsigned shard, unsigned place)
+{
+	const struct part *part = &message->parts[node_of(shard)];
+
+	return part->over && place < part->got;
 }
 
 static void read_replies(const struct message *message, struct round_reply *replies)
@@ -229,6 +253,9 @@ static void read_replies(const struct message *message, struct round_reply *repl
 	for (unsigned i = 0; i < message->count; i++) {
 		const struct sent_call *sent = &message->calls[i];
 
+		replies[i] = (struct round_reply){ .code = ROUND_UNANSWERED };
+		if (!is_answered(message, sent->shard, sent->place) || sent->refused)
+			continue;
 		replies[i] = (struct round_reply){
 			.code = sent->head.code,
 			.virtual_seconds = (uint64_t)(sent->head.now_ns / SECOND),
@@ -245,17 +272,21 @@ static void read_replies(const struct message *message, struct round_reply *repl
 	}
 }
 
-/* Send, and wait.  The message, which is the process's own till its next call. */
-static struct message *exchange(struct process *process, struct message *message, unsigned count)
+/* Send, and wait.  The message is the process's own till its next call. */
+static void exchange(struct process *process, struct message *message, unsigned count)
 {
 	message->process = process;
 	message->host = process->host->number;
 	message->life = process->host->life;
-	message->count = message->reach = count;
+	message->count = count;
 	message->taken_ns = process->tick_ns;
 	message->references = 1;
 	process->message = message;
-	transmit(message);
+	for (unsigned node = 0; node < world.scenario.nodes; node++) {
+		message->parts[node].over = message->parts[node].count == 0;
+		if (message->parts[node].count > 0)
+			transmit(message, node);
+	}
 	process_wake(process, world.scenario.timeout_ns);
 	message->serial = process->serial;
 	coroutine_yield();
@@ -267,7 +298,6 @@ static struct message *exchange(struct process *process, struct message *message
 	if (process->held)
 		message_put(process->held);
 	process->held = message;
-	return message;
 }
 
 static void note_heard(struct host *host, const struct message *message)
@@ -275,29 +305,40 @@ static void note_heard(struct host *host, const struct message *message)
 	for (unsigned i = 0; i < message->count; i++) {
 		const struct sent_call *sent = &message->calls[i];
 
-		if (sent->script.seq > 0 && sent->head.code == SCRIPT_DONE)
-			host->heard[sent->shard] = message->forgotten;
+		if (is_answered(message, sent->shard, sent->place) && !sent->refused &&
+		    sent->script.seq > 0 && sent->head.code == SCRIPT_DONE)
+			host->heard[sent->shard] = message->parts[node_of(sent->shard)].forgotten;
 	}
 }
 
-bool network_call(void *context, const struct leader_call *calls, struct round_reply *replies,
+void network_call(void *context, const struct leader_call *calls, struct round_reply *replies,
 		  unsigned count)
 {
 	struct process *process = context;
 	struct message *message = message_new();
 
-	for (unsigned i = 0; i < count; i++)
-		pack(&message->calls[i], process->host, &calls[i]);
+	for (unsigned i = 0; i < count; i++) {
+		struct sent_call *sent = &message->calls[i];
+
+		pack(sent, process->host, &calls[i]);
+		if (process->host->terms[sent->shard] < calls[i].term)
+			process->host->terms[sent->shard] = calls[i].term;
+		sent->refused = false;
+		sent->place = message->parts[node_of(sent->shard)].count++;
+	}
 	exchange(process, message, count);
-	if (message->answered) {
-		read_replies(message, replies);
-		note_heard(process->host, message);
-		if (message->executed_ns - message->taken_ns > world.delay_max_ns)
-			world.delay_max_ns = message->executed_ns - message->taken_ns;
+	read_replies(message, replies);
+	note_heard(process->host, message);
+	for (unsigned node = 0; node < world.scenario.nodes; node++) {
+		const struct part *part = &message->parts[node];
+
+		if (!part->over || part->got == 0)
+			continue;
+		if (part->executed_ns - message->taken_ns > world.delay_max_ns)
+			world.delay_max_ns = part->executed_ns - message->taken_ns;
 		if (world.now_ns - message->taken_ns > world.round_trip_max_ns)
 			world.round_trip_max_ns = world.now_ns - message->taken_ns;
 	}
-	return message->answered;
 }
 
 static void pack_lease(struct sent_lease *sent, const struct host *host, struct lease_call *call)
@@ -324,19 +365,26 @@ static void pack_lease(struct sent_lease *sent, const struct host *host, struct 
 	memcpy(sent->items, call->items, sent->call.count * LEASE_ITEM);
 }
 
-bool network_lease(void *context, struct lease_call *calls, struct lease_reply *replies,
+void network_lease(void *context, struct lease_call *calls, struct lease_reply *replies,
 		   unsigned count)
 {
 	struct process *process = context;
 	struct message *message = message_new();
 
 	message->leases = true;
-	for (unsigned i = 0; i < count; i++)
-		pack_lease(&message->lease_calls[i], process->host, &calls[i]);
+	for (unsigned i = 0; i < count; i++) {
+		struct sent_lease *sent = &message->lease_calls[i];
+
+		pack_lease(sent, process->host, &calls[i]);
+		sent->place = message->parts[node_of(sent->shard)].count++;
+	}
 	exchange(process, message, count);
-	for (unsigned i = 0; message->answered && i < count; i++) {
+	for (unsigned i = 0; i < count; i++) {
 		const struct lease_model_reply *reply = &message->lease_calls[i].reply;
 
+		replies[i] = (struct lease_reply){ .code = LEASE_UNANSWERED };
+		if (!is_answered(message, calls[i].shard, message->lease_calls[i].place))
+			continue;
 		replies[i] = (struct lease_reply){
 			.code = reply->code,
 			.got_ns = host_now(process->host),
@@ -348,18 +396,16 @@ bool network_lease(void *context, struct lease_call *calls, struct lease_reply *
 		memcpy(replies[i].epoch, reply->epoch, sizeof(reply->epoch));
 		memcpy(replies[i].tenure, reply->tenure, sizeof(reply->tenure));
 	}
-	return message->answered;
 }
 
 /* ---- At Redis ---------------------------------------------------------- */
 
-/* Is it of a term that has passed? */
+/* Was a call of a later term sent of its shard, or is its host another one by now? */
 static bool is_late(const struct message *message, const struct sent_call *sent)
 {
 	const struct host *host = &world.hosts[message->host];
 
-	return host->life != message->life ||
-	       host->segment->header->leader.word.second != sent->script.term;
+	return host->life != message->life || host->terms[sent->shard] > sent->script.term;
 }
 
 static void execute(struct message *message, struct sent_call *sent, bool first)
@@ -430,45 +476,79 @@ static void execute_lease(const struct message *message, struct sent_lease *sent
 		sent->reply = reply;
 }
 
-static void answer(struct message *message)
+static void answer(struct message *message, unsigned node)
 {
-	if (message->reach < message->count)
+	struct part *part = &message->parts[node];
+
+	/* The connection was cut: replies to the first calls may be there. */
+	if (part->reach < part->count) {
+		part->got = (unsigned)sim_below(STREAM_NETWORK, part->reach + 1);
+		if (part->got > 0)
+			message_event(message, node, way_ns(), EVENT_ANSWER);
 		return;
+	}
+	part->got = part->count;
 	if (sim_has(FAULT_REPLY_LOST) &&
 	    sim_chance(STREAM_NETWORK, world.scenario.reply_loss))
-		lose(message);
+		lose(message, node);
 	else
-		message_event(message, way_ns(), EVENT_ANSWER);
+		message_event(message, node, way_ns(), EVENT_ANSWER);
 }
 
-void network_arrive(struct message *message)
+/* Carry out what has come to NODE. */
+static void carry_out(struct message *message, unsigned node)
 {
-	bool first = !message->executed;
+	struct part *part = &message->parts[node];
+	bool first = !part->executed;
 
-	if (world.now_ns >= down_until_ns && (world.quiet || !is_cut_off(message->host))) {
-		for (unsigned i = 0; i < message->reach && !world.failed; i++)
-			if (message->leases)
-				execute_lease(message, &message->lease_calls[i], first);
-			else
-				execute(message, &message->calls[i], first);
-		message->executed = true;
-		if (first) {
-			message->executed_ns = world.now_ns;
-			message->forgotten = world.forgotten;
-			answer(message);
-		}
+	for (unsigned i = 0; i < message->count && !world.failed; i++) {
+		struct sent_call *sent = &message->calls[i];
+		struct sent_lease *lease = &message->lease_calls[i];
+
+		if (message->leases && node_of(lease->shard) == node && lease->place < part->reach)
+			execute_lease(message, lease, first);
+		if (message->leases || node_of(sent->shard) != node || sent->place >= part->reach)
+			continue;
+		if (first && sim_has(FAULT_REFUSED))
+			sent->refused = sim_chance(STREAM_FAULTS + FAULT_REFUSED, 0.02);
+		if (!sent->refused || sim_chance(STREAM_FAULTS + FAULT_REFUSED, 0.5))
+			execute(message, sent, first);
 	}
+	part->executed = true;
+	if (first) {
+		part->executed_ns = world.now_ns;
+		part->forgotten = world.forgotten;
+		answer(message, node);
+	}
+}
+
+void network_arrive(struct message *message, unsigned node)
+{
+	bool away = !world.quiet && world.now_ns < away_until_ns[node];
+
+	if (away && sim_chance(STREAM_FAULTS + FAULT_NODE, 0.5))
+		/* It was stopped: it takes what has come when it goes on. */
+		message_event(message, node, away_until_ns[node] - world.now_ns + way_ns(),
+			      EVENT_ARRIVE);
+	else if (!away && world.now_ns >= down_until_ns &&
+		 (world.quiet || !is_cut_off(message->host)))
+		carry_out(message, node);
 	message_put(message);
 }
 
-void network_answer(struct message *message)
+void network_answer(struct message *message, unsigned node)
 {
 	struct process *process = message->process;
 
 	if (!message->abandoned && process->alive && process->message == message &&
 	    process->serial == message->serial && !is_cut_off(message->host)) {
-		message->answered = !message->lost;
-		process_wake(process, 0);
+		bool over = true;
+
+		message->parts[node].over = true;
+		for (unsigned i = 0; i < world.scenario.nodes; i++)
+			over &= message->parts[i].over;
+		if (over)
+			process_wake(process, 0);
 	}
 	message_put(message);
 }
@@ -504,6 +584,7 @@ void network_begin(void)
 	snapshot_count = 0;
 	clock_offset_ns = 0;
 	down_until_ns = 0;
+	memset(away_until_ns, 0, sizeof(away_until_ns));
 	if (sim_has(FAULT_FAILOVER))
 		events_add(SNAPSHOT_NS, EVENT_SNAPSHOT, 0, 0, NULL);
 }
@@ -560,6 +641,21 @@ int64_t redis_up_ns(void)
 void redis_step_clock(int64_t step_ns)
 {
 	clock_offset_ns += step_ns;
+}
+
+void redis_lose_node(void)
+{
+	unsigned stream = STREAM_FAULTS + FAULT_NODE;
+	unsigned node = (unsigned)sim_below(stream, world.scenario.nodes);
+
+	for (unsigned i = 0; i < world.scenario.nodes; i++) {
+		if (i != node && world.now_ns < away_until_ns[i])
+			return;                 /* one at a time */
+	}
+	away_until_ns[node] = world.now_ns + sim_exponential_ns(stream, 1e9);
+	sim_trace("node %u is away till %lld ms", node, (long long)(away_until_ns[node] / MS));
+	for (unsigned i = 0; i < SYNC_SHARDS; i++)
+		world.shards[i].was_away |= node_of(i) == node;
 }
 
 static void name_of(unsigned key, uint8_t bytes[SCRIPT_NAME_BYTES])

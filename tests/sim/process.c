@@ -90,9 +90,19 @@ static uint64_t clock_ns(void)
 	return host_now(running->host);
 }
 
+static uint64_t pause_ns(void *context, unsigned shard, unsigned failures)
+{
+	int64_t most = MS << (failures < 10 ? failures : 10);
+
+	(void)context;
+	(void)shard;
+	return 1 + sim_below(STREAM_STEPS, (uint64_t)(most > BACKOFF_MAX_NS ? BACKOFF_MAX_NS : most));
+}
+
 static int64_t turn(struct process *process)
 {
-	struct leader_transport transport = { network_call, network_lease, process, clock_ns };
+	struct leader_transport transport = { network_call, pause_ns, network_lease, process,
+					      clock_ns };
 	int64_t interval = world.scenario.interval_ns, spent, due;
 	uint64_t begin;
 	enum leader_result result;
@@ -105,24 +115,20 @@ static int64_t turn(struct process *process)
 	begin = host_now(process->host);
 	result = leader_tick(&process->leader, &transport, begin);
 	spent = world.now_ns - process->tick_ns;
-	if (result == LEADER_MORE)
+	if (result == LEADER_MORE || result == LEADER_FENCED)
 		return SPACING_NS;
-	if (result == LEADER_DONE || result == LEADER_IDLE) {
-		process->failures = 0;
-		check_host(process->host);
-		if (leader_due_ns(&process->leader) < begin + (uint64_t)interval) {
-			due = (int64_t)(leader_due_ns(&process->leader) - begin);
-			interval = due > 0 ? due : 0;
-		}
-		return spent < interval ? interval - spent : SPACING_NS;
-	}
-	sim_trace("host %u: leader %u %s", process->host->number, process->number,
-		  result == LEADER_LOST ? "has lost the lead" : "fails");
+	if (result == LEADER_LOST || result == LEADER_FAILED)
+		sim_trace("host %u: leader %u %s", process->host->number, process->number,
+			  result == LEADER_LOST ? "has lost the lead" : "fails");
 	if (result == LEADER_LOST)
 		return interval;
-	interval = MS << (process->failures < 10 ? process->failures++ : 10);
-	interval = interval > BACKOFF_MAX_NS ? BACKOFF_MAX_NS : interval;
-	return (int64_t)sim_below(STREAM_STEPS, (uint64_t)interval) + 1;
+	if (result != LEADER_FAILED)
+		check_host(process->host);
+	if (leader_due_ns(&process->leader) < begin + (uint64_t)interval) {
+		due = (int64_t)(leader_due_ns(&process->leader) - begin);
+		interval = due > 0 ? due : 0;
+	}
+	return spent < interval ? interval - spent : SPACING_NS;
 }
 
 /* As queue_sleep(), and only the leader listens to the bell. */
@@ -174,7 +180,6 @@ void process_start(struct host *host, struct process *process)
 	process->stopped_until_ns = 0;
 	process->tick_ns = -1;
 	process->message = NULL;
-	process->failures = 0;
 	next_fault(process);
 	coroutine_begin(&process->coroutine, run, process);
 	process_wake(process, (int64_t)sim_below(STREAM_STEPS, (uint64_t)world.scenario.interval_ns));

@@ -66,6 +66,8 @@ static const char *const fault_names[FAULT_COUNT] = {
 	[FAULT_PARTITION] = "partition",
 	[FAULT_GIVE_BACK] = "give-back",
 	[FAULT_HOLD] = "hold",
+	[FAULT_NODE] = "node",
+	[FAULT_REFUSED] = "refused",
 };
 
 const char *fault_name(unsigned fault)
@@ -106,8 +108,10 @@ static uint32_t draw_faults(void)
 
 	if (pick(16) == 0)
 		return 0;
-	for (unsigned i = 0; i < FAULT_COUNT; i++)
+	for (unsigned i = 0; i < FAULT_NODE; i++)
 		faults |= (uint32_t)(pick(3) == 0) << i;
+	for (unsigned i = FAULT_NODE; i < FAULT_COUNT; i++)
+		faults |= (uint32_t)(sim_below(STREAM_FAULTS + i, 3) == 0) << i;
 	/* The theorems are about what is not given back: mostly so. */
 	if (pick(3))
 		faults &= ~(1u << FAULT_GIVE_BACK);
@@ -179,6 +183,11 @@ void scenario_draw(uint64_t seed, const struct restriction *restriction,
 		draw_windows(scenario);
 	}
 	scenario->faults &= restriction->faults;
+	scenario->nodes = 1;
+	if (scenario->faults >> FAULT_NODE & 1) {
+		scenario->nodes = 2 + (unsigned)sim_below(STREAM_FAULTS + FAULT_NODE, SIM_NODES - 1);
+		scenario->timeout_ns = 200 * MS;        /* command_ms of a URL */
+	}
 	if (scenario->hosts > restriction->hosts)
 		scenario->hosts = restriction->hosts;
 	if (scenario->keys > restriction->keys)

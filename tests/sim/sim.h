@@ -37,6 +37,7 @@
 #define SIM_PROCESSES 2u        /* of a host: one leads, one stands by */
 #define SIM_LIVES 160u          /* makings of segments, of all hosts together */
 #define SIM_CALL_ITEMS 16u
+#define SIM_NODES 4u            /* servers, each with its shards, connection and messages */
 #define SIM_ALTERNATIVES 24u
 #define SIM_WINDOWS 128u        /* of a key, in one run */
 
@@ -58,6 +59,8 @@ enum sim_fault {
 	FAULT_PARTITION,
 	FAULT_GIVE_BACK,        /* refunds and resets; not a fault, but drawn like one */
 	FAULT_HOLD,             /* leaders are held up between two stores */
+	FAULT_NODE,             /* of several that share the shards out, one is away */
+	FAULT_REFUSED,          /* a call gets an error, whether it was carried out or not */
 	FAULT_COUNT,
 };
 
@@ -65,6 +68,7 @@ struct scenario {
 	uint64_t seed;
 	unsigned hosts;
 	unsigned keys;
+	unsigned nodes;
 	uint32_t faults;                /* one bit each */
 	int64_t busy_ns;                /* with requests and faults */
 	struct weir_limit limit;
@@ -175,7 +179,6 @@ struct process {
 	bool alive;
 	bool leads;                     /* or did, at its last turn */
 	bool sleeping;                  /* until its next tick: a bell wakes it */
-	unsigned failures;
 };
 
 struct host {
@@ -188,6 +191,7 @@ struct host {
 	double drift;
 	int64_t cut_until_ns;
 	bool unsettled;                 /* a leader died or stopped in the middle */
+	uint32_t terms[SYNC_SHARDS];    /* the highest of a call that was sent */
 	uint64_t next_id;
 	uint64_t bell;                  /* rings that were heard */
 	unsigned heard[SYNC_SHARDS];    /* world.forgotten, at its last round that was answered */
@@ -231,6 +235,7 @@ struct key {
 
 struct shard_truth {
 	bool known;
+	bool was_away;
 	int64_t slip_ns;                /* virtual clock - true time, at the last call */
 	int64_t gained_ns;
 	int64_t lost_ns;
@@ -318,17 +323,19 @@ void host_bell(struct host *host);
 /* ---- network.c --------------------------------------------------------- */
 
 void network_begin(void);
-bool network_call(void *context, const struct leader_call *calls, struct round_reply *replies,
+void network_call(void *context, const struct leader_call *calls, struct round_reply *replies,
 		  unsigned count);
-bool network_lease(void *context, struct lease_call *calls, struct lease_reply *replies,
+void network_lease(void *context, struct lease_call *calls, struct lease_reply *replies,
 		   unsigned count);
-void network_arrive(struct message *message);
-void network_answer(struct message *message);
+void network_arrive(struct message *message, unsigned node);
+void network_answer(struct message *message, unsigned node);
 void network_abandon(struct message *message);
 void redis_flush(void);
 void redis_snapshot(void);
 void redis_fail_over(void);
 void redis_step_clock(int64_t step_ns);
+/* One of the nodes is away for some time. */
+void redis_lose_node(void);
 /* Of KEY, at Redis: its debt and what hosts may still spend, in mode strict. */
 void redis_lease(unsigned key, int64_t *debt_ns, int64_t *left_ns);
 /* How far KEY is in debt at Redis now. */
@@ -373,6 +380,8 @@ void check_forgotten(const struct life *then);
 unsigned check_cut_off(unsigned forgotten, unsigned again);
 void check_restored(void);
 void check_clock(unsigned shard, int64_t virtual_ns);
+/* Where nothing but nodes fails, the shards of those that never did are fresh. */
+void check_fresh(const struct host *host, unsigned key);
 void check_unmerged(const struct host *host);
 void check_busy_end(void);
 void check_quiet_end(void);

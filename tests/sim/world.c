@@ -183,6 +183,7 @@ static void begin_life(struct host *host)
 	life->id[1] = (uint8_t)host->number;
 	host->life = world.lives++;
 	host->unsettled = false;
+	memset(host->terms, 0, sizeof(host->terms));
 	host->bell = 0;
 	host->cut_until_ns = 0;
 	memset(host->heard, 0, sizeof(host->heard));
@@ -236,6 +237,8 @@ static void ask(struct host *host, unsigned key, uint64_t cost, bool force)
 
 	if (!bucket_of(host, key, &ref, &before))
 		before.second = 0;
+	if (!force)
+		check_fresh(host, key);
 	admitted = force ? weir_force_take(host->weir, &request, &decision) :
 			   weir_decide(host->weir, &request, &decision);
 	hash_in((uint64_t)world.now_ns ^ (uint64_t)admitted << 63);
@@ -303,6 +306,7 @@ static const int64_t every_ms[FAULT_COUNT] = {
 	[FAULT_STOP] = 700,
 	[FAULT_CRASH] = 1500,
 	[FAULT_PARTITION] = 1000,
+	[FAULT_NODE] = 1000,
 };
 
 static void next_disaster(unsigned fault)
@@ -400,6 +404,9 @@ static void disaster(unsigned fault)
 		host->cut_until_ns = world.now_ns +
 				     sim_exponential_ns(stream, world.scenario.strict ? 4e9 : 1e9);
 		break;
+	case FAULT_NODE:
+		redis_lose_node();
+		break;
 	default:
 		break;
 	}
@@ -417,10 +424,10 @@ static void handle(const struct event *event)
 		process_resume(event->subject, event->serial);
 		break;
 	case EVENT_ARRIVE:
-		network_arrive(event->subject);
+		network_arrive(event->subject, event->number);
 		break;
 	case EVENT_ANSWER:
-		network_answer(event->subject);
+		network_answer(event->subject, event->number);
 		break;
 	case EVENT_REQUEST:
 		client(event->number);
