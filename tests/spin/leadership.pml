@@ -19,12 +19,17 @@
 #define ROUNDS 1                /* in one term */
 #endif
 
+#ifndef OTHERS
+#define OTHERS 1                /* doubts about calls of other shards */
+#endif
+
 #define HEIR 2
 #define NOBODY 3
 #define TAG(term, sequence) ((term) * 8 + (sequence))
 
 /* ---- The segment ---- */
 byte leader = NOBODY, leader_term;
+byte others;                    /* ghost: how many of its terms other shards took */
 byte used = 1;                  /* tokens; the first has been charged */
 byte acked, merged;
 byte sent_used, sent_tag;       /* one pair */
@@ -138,7 +143,7 @@ active proctype workers()
 
 inline send(s, c)
 {
-	current[me].term = term;
+	current[me].term = call_term;
 	current[me].sequence = s;
 	current[me].charge = c;
 	current[me].live = true;
@@ -209,21 +214,24 @@ inline forget_locals()
 
 proctype process(byte me)
 {
-	byte term, sequence, last_tag;
+	byte term, call_term;           /* the leader word's, and the shard's */
+	byte sequence, last_tag;
 	byte item, base;                /* used and acked, as they were read */
 	byte seen_used, seen_tag;
 
 stand:	atomic {
 		forget_locals();
 		term = 0;
+		call_term = 0;
 		/* The heartbeat is old, or seems so: it is only a hint. */
 		if
-		:: me != HEIR && !calm && leader != me && leader_term < TERMS
+		:: me != HEIR && !calm && leader != me && leader_term - others < TERMS
 		:: me == HEIR && used == CHARGES -> calm = true
 		fi;
 		leader_term++;
 		leader = me;
-		term = leader_term
+		term = leader_term;
+		call_term = term
 	}
 
 fence:	atomic {
@@ -261,7 +269,16 @@ fence:	atomic {
 		fi
 	}
 
-tick:	atomic {
+tick:	/* The call of another shard is in doubt, and that one takes a new term: this
+	 * shard's calls go on under the one that they have. */
+	atomic {
+		if
+		:: me == 0 && is_leader(me, term) && others < OTHERS ->    /* or 1: it is the same */
+			others++;
+			leader_term++;
+			term = leader_term
+		:: skip
+		fi;
 		item = 0; base = 0; seen_used = 0; seen_tag = 0;
 		/* Idle buckets are not looked at (queue.pml). */
 		me == HEIR || (sequence < ROUNDS && (used != acked || acked != merged));
@@ -289,7 +306,7 @@ tick:	atomic {
 		if
 		:: sent_used == seen_used && sent_tag == seen_tag ->
 			sent_used = item;
-			sent_tag = TAG(term, sequence + 1)
+			sent_tag = TAG(call_term, sequence + 1)
 		:: else -> goto tick
 		fi
 	}
@@ -300,7 +317,7 @@ tick:	atomic {
 		if
 		:: is_leader(me, term) && sent_used == seen_used && sent_tag == seen_tag ->
 			sent_used = item;
-			sent_tag = TAG(term, sequence + 1)
+			sent_tag = TAG(call_term, sequence + 1)
 		:: else
 		fi
 	}
@@ -322,9 +339,17 @@ tick:	atomic {
 
 doubt:	atomic {
 		if
-		:: is_leader(me, term) && (me == HEIR || leader_term < TERMS) ->
+		:: is_leader(me, term) && (me == HEIR || leader_term - others < TERMS) ->
 			leader_term++;
 			term = leader_term;
+#ifdef FORGOTTEN_DOUBT
+			if :: sequence < ROUNDS -> goto tick :: else fi;
+#endif
+			call_term = term;
+#ifdef MARK_CLOSED
+			sent_used = used;
+			sent_tag = TAG(call_term, 1);
+#endif
 			goto fence
 		:: else
 		fi
