@@ -4,6 +4,12 @@
 #include <string.h>
 #include <time.h>
 
+#include "shm/atomic.h"
+#include "shm/hash.h"
+#include "shm/policy_table.h"
+#include "shm/table.h"
+#include "src/handle.h"
+
 const char host_secret[WEIR_SECRET_SIZE + 1] = "sixteen bytes...";
 
 struct weir *hosts[HOSTS_MAX];
@@ -112,6 +118,28 @@ void all_are_fresh(void)
 	for (int i = 0; i < host_count; i++)
 		wait_until(is_fresh(hosts[i]) &&
 			   status_of(hosts[i]).hosts == (uint64_t)host_count);
+}
+
+unsigned shard_of(const char *key)
+{
+	const struct segment *segment = handle_control(hosts[0]);
+	struct fingerprint name;
+	struct limit limit;
+
+	policy_limit(segment, policy_version(segment), policy_index(ids[0]), 0, &limit);
+	name = hash_fingerprint(&segment->hash, limit.key[0], limit.key[1], key, strlen(key));
+	return slot_shard(name.low);
+}
+
+void shard_goes_on(int host, unsigned shard, int count)
+{
+	const struct shard_record *record = &handle_control(hosts[host])->shards[shard];
+
+	for (int i = 0; i < count; i++) {
+		uint64_t before = atomic_load_relaxed(&record->acked_tag);
+
+		wait_until(atomic_load_relaxed(&record->acked_tag) != before);
+	}
 }
 
 bool ask(int host, const char *key, uint64_t cost, struct weir_decision *decision)

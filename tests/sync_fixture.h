@@ -61,6 +61,12 @@ bool is_fresh(struct weir *weir);
 /* Wait until each host has fresh views, and knows of all others. */
 void all_are_fresh(void);
 
+/* The shard of KEY in policy "api". */
+unsigned shard_of(const char *key);
+
+/* Wait until HOST has merged COUNT more rounds of SHARD. */
+void shard_goes_on(int host, unsigned shard, int count);
+
 bool ask(int host, const char *key, uint64_t cost, struct weir_decision *decision);
 struct weir_decision look(int host, const char *key);
 

@@ -17,12 +17,18 @@
 static char keys[KEYS][16];
 static uint64_t consumed[KEYS];
 
+/* COMMAND_MS is what a node that is stopped takes from the others. */
+static void open_hosts_with(const char *query, const struct weir_policy *policy)
+{
+	hosts_open(HOSTS, cluster_url("redis-cluster", query), policy);
+}
+
 static void open_hosts(const char *limit, enum weir_consistency consistency,
 		       enum weir_fail_mode fail_mode)
 {
 	struct weir_policy policy = host_policy(limit, consistency, fail_mode);
 
-	hosts_open(HOSTS, cluster_url("redis-cluster", "?command_ms=1000"), &policy);
+	open_hosts_with("?command_ms=1000", &policy);
 }
 
 /* Each host takes a token of each key. */
@@ -149,25 +155,95 @@ START_TEST(test_promotion)
 }
 END_TEST
 
+/* ---- One node of several ----------------------------------------------- */
+
+static int owner_of(unsigned shard)
+{
+	char key[32];
+
+	shard_key(key, sizeof(key), (int)shard);
+	return cluster_owner(0, cluster_slot(key));
+}
+
+/* The shards of node LOST: a bit each. */
+static unsigned shards_of(int lost)
+{
+	unsigned shards = 0;
+
+	for (unsigned i = 0; i < SHARDS; i++)
+		shards |= (unsigned)(owner_of(i) == lost) << i;
+	return shards;
+}
+
+/* Their views are stale at all hosts, and the other shards are merged all the same. */
+static void others_go_on(unsigned lost)
+{
+	for (int i = 0; i < HOSTS; i++) {
+		for (int k = 0; k < KEYS; k++)
+			if (lost >> shard_of(keys[k]) & 1)
+				wait_until(look(i, keys[k]).reason == WEIR_REASON_STALE);
+		for (unsigned shard = 0; shard < SHARDS; shard++)
+			if (!(lost >> shard & 1))
+				shard_goes_on(i, shard, 5);
+	}
+	load();
+	for (int k = 0; k < KEYS; k++)
+		if (!(lost >> shard_of(keys[k]) & 1))
+			all_agree_on(keys[k], TOKENS - consumed[k]);
+}
+
+/* A node is stopped, then goes on; or dies, and comes back empty. */
+START_TEST(test_one_node)
+{
+	struct weir_policy policy = host_policy("1000000/365d", WEIR_EVENTUAL, WEIR_FAIL_OPEN);
+	int lost = MASTERS - 1;
+	unsigned shards;
+
+	cluster_start(MASTERS, 0);
+	for (int i = 0; i < MASTERS; i++)
+		cluster_do(i, "CONFIG SET cluster-require-full-coverage no");
+	open_hosts_with("?command_ms=100", &policy);
+	load();
+	all_agree();
+	shards = shards_of(lost);
+	ck_assert_uint_ne(shards, 0);
+	if (_i == 0)
+		redis_server_stop(cluster_nodes[lost].server);
+	else
+		redis_server_kill(cluster_nodes[lost].server);
+	others_go_on(shards);
+	ck_assert_str_ne(status_of(hosts[0]).last_error, "");
+	if (_i == 0)
+		redis_server_continue(cluster_nodes[lost].server);
+	else
+		redis_server_restart(cluster_nodes[lost].server);
+	all_are_fresh();
+	load();
+	all_agree();
+	wait_until(status_of(hosts[0]).last_error[0] == '\0');
+	hosts_close();
+	cluster_end();
+}
+END_TEST
+
 /* A slot that nobody has brings its node down, until it is somebody's again. */
 START_TEST(test_down)
 {
-	struct weir_decision decision;
+	unsigned shards;
 	char key[32];
 	int slot, owner;
 
 	cluster_start(MASTERS, 0);
-	open_hosts("1000000/365d", WEIR_EVENTUAL, WEIR_FAIL_CLOSED);
+	open_hosts("1000000/365d", WEIR_EVENTUAL, WEIR_FAIL_OPEN);
 	load();
 	shard_key(key, sizeof(key), 0);
 	slot = cluster_slot(key);
 	owner = cluster_owner(0, slot);
+	shards = shards_of(owner);
 	cluster_do(owner, "CLUSTER DELSLOTS %d", slot);
-	for (int i = 0; i < HOSTS; i++) {
+	for (int i = 0; i < HOSTS; i++)
 		wait_until(strstr(status_of(hosts[i]).last_error, "clusterdown") != NULL);
-		wait_until(!ask(i, "other", 1, &decision) &&
-			   decision.outcome == WEIR_UNAVAILABLE);
-	}
+	others_go_on(shards);
 	cluster_do(owner, "CLUSTER ADDSLOTS %d", slot);
 	all_are_fresh();
 	load();
@@ -189,6 +265,7 @@ int main(void)
 	tcase_add_test(tests, test_agree);
 	tcase_add_test(tests, test_reshard);
 	tcase_add_test(tests, test_promotion);
+	tcase_add_loop_test(tests, test_one_node, 0, 2);
 	tcase_add_test(tests, test_down);
 	suite_add_tcase(suite, tests);
 	runner = srunner_create(suite);

@@ -233,6 +233,34 @@ START_TEST(test_fault)
 }
 END_TEST
 
+/* The key of one shard is of another program: the others do not mind. */
+START_TEST(test_one_key)
+{
+	struct weir_policy policy = host_policy("1000/365d", WEIR_EVENTUAL, WEIR_FAIL_OPEN);
+	char commands[128];
+	unsigned lost;
+
+	hosts_open(HOSTS, url, &policy);
+	take_each(5);
+	all_agree_on("key", BURST - taken);
+	lost = shard_of("key") ^ 1;
+	snprintf(commands, sizeof(commands), "DEL weir:{%u};SET weir:{%u} another's", lost, lost);
+	tell(commands);
+	for (int i = 0; i < HOSTS; i++) {
+		wait_until_told(hosts[i], "another program uses that key");
+		wait_until(status_of(hosts[i]).staleness_ns > 1000 * MS);
+		for (unsigned shard = 0; shard < 8; shard++)
+			if (shard != lost)
+				shard_goes_on(i, shard, 5);
+	}
+	take_each(5);
+	all_agree_on("key", BURST - taken);
+	snprintf(commands, sizeof(commands), "DEL weir:{%u}", lost);
+	tell(commands);
+	must_balance(&policy);
+}
+END_TEST
+
 /* Redis falls asleep again and again, and wakes by itself. */
 START_TEST(test_sleep)
 {
@@ -351,6 +379,7 @@ int main(void)
 	tcase_set_timeout(tests, 60);
 	tcase_add_checked_fixture(tests, begin, end);
 	tcase_add_loop_test(tests, test_fault, 0, LENGTH(faults));
+	tcase_add_test(tests, test_one_key);
 	tcase_add_test(tests, test_sleep);
 	tcase_add_test(tests, test_script_flush);
 	tcase_add_test(tests, test_secret_is_compared_later);
