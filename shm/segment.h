@@ -125,10 +125,10 @@ static inline uint64_t segment_hosts(const struct segment *segment,
 }
 
 /* Without a cap, the tokens of a bucket that may be unmerged before the leader hurries:
- * together with the other HOSTS', if they have as many, a sixth of the burst. */
-static inline uint64_t segment_wake(uint64_t burst, uint64_t hosts)
+ * all COUNT hosts together, if they have as many, a sixth of the burst. */
+static inline uint64_t segment_wake(uint64_t burst, uint64_t count)
 {
-	return burst / (6 * hosts);
+	return burst / (6 * count);
 }
 
 #endif
