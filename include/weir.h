@@ -117,6 +117,9 @@ struct weir_options {
 	                         * 1024, rounded up to a multiple of 8 */
 	uint32_t policies;      /* room for policies, 1 to 4096 */
 	uint32_t holds;         /* room for holds of concurrency limits, 0 to 2^24 */
+	uint32_t purses;        /* room for what threads take ahead (weir_policy.lease), 0
+	                         * to 65536, rounded up to a multiple of 4: each thread that
+	                         * does has 4, of 64 bytes */
 	mode_t mode;            /* file mode, default 0600 */
 	gid_t group;            /* group of the file; (gid_t)-1: the process's own */
 	bool huge_pages;        /* try huge pages; falls back (see weir_info) */
@@ -131,9 +134,9 @@ struct weir_options {
 /*
  * A compact segment has 16 bytes a slot, where others have 64, 24 and key_bytes; and any
  * number of slots: rounded up to a multiple of 8, 16 to 2^32.  Plan five slots for each
- * three live keys and limits.  It cannot have: policies but of token buckets
- * (weir_policy_set() refuses them), holds (there is no room for any), sync, key bytes
- * (holds and key_bytes above count as 0), or lists of buckets (weir_each_bucket() and
+ * three live keys and limits.  It cannot have: policies but of token buckets,
+ * or that lease (weir_policy_set() refuses them), holds (there is no room for any), sync, key bytes
+ * (holds, purses and key_bytes above count as 0), or lists of buckets (weir_each_bucket() and
  * weir_top() find none).  All else is the same, but:
  *
  *  - Its slots know a key by 48 bits of a keyed hash, and by their place.  A key that
@@ -148,8 +151,8 @@ struct weir_options {
  *    charge stays if more than 32,000 tokens were taken from its bucket meanwhile.
  */
 
-/* Fill in the defaults: 65536 slots, 32 key bytes, 256 policies, 4096 holds,
- * mode 0600, the process's group, no huge pages, CLOCK_BOOTTIME, a random
+/* Fill in the defaults: 65536 slots, 32 key bytes, 256 policies, 4096 holds, 1024
+ * purses, mode 0600, the process's group, no huge pages, CLOCK_BOOTTIME, a random
  * secret, not compact.  Call it before setting fields, so that fields added later have
  * defaults. */
 void weir_options_init(struct weir_options *options);
@@ -192,6 +195,7 @@ struct weir_info {
 	uint32_t key_bytes;
 	uint32_t policies;      /* room */
 	uint32_t holds;         /* room */
+	uint32_t purses;        /* room */
 	uint32_t participants;  /* processes that have it open now */
 	enum weir_clock clock;
 	bool huge_pages;        /* true if the mapping has them */
@@ -255,6 +259,13 @@ struct weir_policy {
 	enum weir_fail_mode fail_mode;
 	enum weir_consistency consistency;
 	bool shadow;                    /* decide and count, but allow */
+	bool lease;                     /* a thread that asks for a key again and again takes
+	                                 * tokens ahead and spends them without touching what
+	                                 * others touch: for keys hotter than a cache line
+	                                 * can be.  Never more than the limit is admitted.  At
+	                                 * most a 32nd of the burst is with each thread, and
+	                                 * comes back before anybody is denied for want of it.
+	                                 * One token bucket, consistency local, no shadow */
 	char buckets[WEIR_BUCKETS_MAX + 1]; /* policies of one segment that give the same name
 	                                 * here (or have it) share their buckets, limit by
 	                                 * limit, where the algorithm (and a window's period)

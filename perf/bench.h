@@ -18,6 +18,7 @@ struct state {
 	weir_policy_id open_policy;     /* never denies */
 	weir_policy_id closed_policy;   /* always denies */
 	struct weir *weir_tsc;          /* with another clock */
+	weir_policy_id leased_policy;   /* as open_policy, and threads take tokens ahead */
 	weir_policy_id tsc_policy;      /* as open_policy */
 	struct weir *weir_compact;
 	weir_policy_id compact_policy;  /* as open_policy */

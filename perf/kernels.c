@@ -140,6 +140,15 @@ static void run_hot_tsc(struct state *state, unsigned operations)
 		sink = weir_allow(state->weir_tsc, state->tsc_policy, &key, sizeof(key), NULL);
 }
 
+/* By a policy that leases. */
+static void run_hot_leased(struct state *state, unsigned operations)
+{
+	struct key key = key_of(0);
+
+	for (unsigned i = 0; i < operations; i++)
+		sink = weir_allow(state->weir, state->leased_policy, &key, sizeof(key), NULL);
+}
+
 static void run_keys_tsc(struct state *state, unsigned operations)
 {
 	for (unsigned i = 0; i < operations; i++) {
@@ -376,6 +385,7 @@ struct kernel kernels[] = {
 	{ "hot_decision", "bare", "the same, with remaining and times", run_hot_decision, HOT },
 	{ "hot_now", "bare", "allow one key at the caller's time", run_hot_now, HOT },
 	{ "hot_tsc", "bare_tsc", "allow one key, clock TSC", run_hot_tsc, HOT },
+	{ "hot_leased", "hot", "allow one key by a policy that leases", run_hot_leased, HOT },
 	{ "deny", "clock", "deny one key", run_deny, HOT },
 	{ "miss", NULL, "the limit, out of cache: one miss, clock, compare-and-swap", run_miss,
 	  COLD },
@@ -406,6 +416,8 @@ struct kernel kernels[] = {
 	{ "mutex_keys", "keys", "one process-shared lock, many keys", run_mutex_keys, COLD },
 	{ "two_bare", "bare", "two threads, the limit on one line", run_bare, HOT, TWICE },
 	{ "two_hot", "hot", "two threads allow one key; a call of one", run_hot, HOT, TWICE },
+	{ "two_hot_leased", "hot", "the same by a policy that leases; a call of one", run_hot_leased,
+	  HOT, TWICE },
 	{ "two_deny", "deny", "two threads deny one key", run_deny, HOT, TWICE },
 	{ "two_keys", "keys", "two threads, many keys", run_keys, COLD, TWICE },
 	{ "two_hot_tsc", "hot_tsc", "two threads allow one key, clock TSC", run_hot_tsc, HOT, TWICE },
@@ -453,6 +465,21 @@ static weir_policy_id prepare_segment(struct weir **weir, uint64_t keys,
 	return policy;
 }
 
+static weir_policy_id lease_define(struct weir *weir, const char *name, const char *limit)
+{
+	struct weir_policy policy;
+	struct weir_error error;
+
+	policy_define(weir, name, limit, WEIR_FAIL_SHARE);
+	if (weir_policy_get(weir, name, &policy, &error))
+		die(name, error.message);
+	policy.consistency = WEIR_LOCAL;
+	policy.lease = true;
+	if (weir_policy_set(weir, &policy, 1, &error))
+		die(name, error.message);
+	return weir_policy_find(weir, name);
+}
+
 static void prepare_weir(struct state *state, bool huge_pages)
 {
 	struct weir_options options;
@@ -464,6 +491,7 @@ static void prepare_weir(struct state *state, bool huge_pages)
 	state->open_policy = prepare_segment(&state->weir, state->keys, &options);
 	state->closed_policy = policy_define(state->weir, "closed", CLOSED_LIMIT, WEIR_FAIL_SHARE);
 	weir_allow(state->weir, state->closed_policy, &hot, sizeof(hot), NULL);
+	state->leased_policy = lease_define(state->weir, "leased", OPEN_LIMIT);
 	if (!chosen(run_hot_tsc) && !chosen(run_keys_tsc) && !chosen(run_keys_tsc_alone))
 		return;
 	options.clock = WEIR_CLOCK_TSC;

@@ -3,7 +3,7 @@
  * layout.h - every byte of a segment.  For the files of shm/ only; docs/layout.md
  * is the same in prose.  The segment holds offsets and indexes, never pointers.
  *
- *	header | policies | counters | participants | holds | slots | notes | sync
+ *	header | policies | counters | participants | holds | purses | slots | notes | sync
  *
  * Any change here is a new WEIR_LAYOUT_VERSION, which is part of the file's
  * name: processes of two layouts never map the same file.
@@ -66,7 +66,8 @@ struct slot {
 	                         * 16-19 of windows: last bits of the window's index */
 	union {
 		uint64_t share_ns;      /* sync, token bucket: when the share of a stale
-		                         * view is whole again */
+		                         * view is whole again; else PURSE_MARK: purses may
+		                         * have tokens of it */
 		uint64_t foreign;       /* sync, else: what other hosts have (window.h); of
 		                         * a concurrency limit: of window HELD_WINDOW */
 	};
@@ -221,8 +222,8 @@ _Static_assert(sizeof(struct limit_record) == 2 * CACHE_LINE, "");
 struct policy_record {
 	uint64_t serial;                /* 0: none here.  Never used twice */
 	uint64_t flags;                 /* 0-7 limits, 8-15 fail mode, 16-23
-	                                 * consistency, 24 shadow, 25 POLICY_SIMPLE, 27
-	                                 * POLICY_COMPACT */
+	                                 * consistency, 24 shadow, 25 POLICY_SIMPLE,
+	                                 * 26 POLICY_LEASE, 27 POLICY_COMPACT */
 	uint64_t name[8];               /* NUL-padded */
 	uint64_t buckets[6];            /* NUL-padded; 0: by the policy's name */
 	struct limit_record limits[WEIR_LIMITS_MAX];
@@ -230,7 +231,8 @@ struct policy_record {
 _Static_assert(sizeof(struct policy_record) == 10 * CACHE_LINE, "");
 
 #define POLICY_SIMPLE (1ull << 25)      /* one token bucket, not in shadow: quick.h */
-#define POLICY_COMPACT (1ull << 27)     /* the same, in a compact segment: quick_compact.h */
+#define POLICY_LEASE (1ull << 26)       /* the same, and threads take tokens ahead */
+#define POLICY_COMPACT (1ull << 27)     /* SIMPLE, in a compact segment: quick_compact.h */
 _Static_assert(sizeof(((struct policy_record *)0)->name) == WEIR_NAME_MAX + 1, "");
 _Static_assert(sizeof(((struct policy_record *)0)->buckets) == WEIR_BUCKETS_MAX + 1, "");
 
@@ -274,6 +276,24 @@ _Static_assert(sizeof(struct hold_record) == 32, "");
  * last operation, as sequence << 24 | record. */
 #define TIME_HELD (1ull << 63)
 
+/* ---- Purses ------------------------------------------------------------ */
+
+/* What a thread has taken of one bucket ahead of its requests, in a line that only it
+ * writes as a rule; purse.c says who may do what. */
+struct purse {
+	struct word_pair word;          /* first: 0-15 tokens left, 16-17 state, 18-47
+	                                 * sequence, 48-63 index of the purse; second: the
+	                                 * slot's index << 16 | generation */
+	struct word_pair terms;         /* first: until when they count; second: 0-23 of the
+	                                 * sequence, 24-63 of the rate that they were taken at */
+	uint64_t opened_ns;             /* when the word was last given to a thread: a hint */
+	uint64_t reserved[3];
+} __attribute__((aligned(CACHE_LINE)));
+_Static_assert(sizeof(struct purse) == CACHE_LINE, "a line of the thread's own");
+
+#define PURSES_MAX 65536u               /* an index has 16 bits */
+#define PURSE_MARK 1ull                 /* in share_ns: no time of any stale view */
+
 /* ---- Counters ---------------------------------------------------------- */
 
 #define COUNTERS_PER_LINE 8u
@@ -302,13 +322,13 @@ struct segment_header {
 	uint16_t compact;               /* 1: its slots are compact_slots */
 	uint32_t page_size;
 	uint32_t sync_shards;           /* SYNC_SHARDS, or 0: this segment does not sync */
-	uint32_t reserved;
+	uint32_t purses;
 	int64_t wall_offset_ns;         /* wall clock - CLOCK_BOOTTIME at creation */
 	uint64_t policies_offset;       /* two banks, then the switches */
 	uint64_t counters_offset;
 	uint64_t participants_offset;
 	uint64_t holds_offset;
-	uint64_t slots_offset;
+	uint64_t slots_offset;          /* behind the holds and the purses */
 	uint64_t notes_offset;
 	uint64_t sync_offset;           /* shards, queue, summary, slot_sync, reports */
 	uint64_t checksum;
@@ -364,6 +384,9 @@ struct segment_header {
 	struct {
 		struct word_pair calibration;   /* of the time stamp counter: clock.h */
 	} ticks __attribute__((aligned(CACHE_LINE)));
+	struct {
+		uint64_t next;          /* purses that were given to threads so far */
+	} purse __attribute__((aligned(CACHE_LINE)));
 };
 _Static_assert(sizeof(struct segment_header) <= PAGE_ALIGN, "the header is one page");
 

@@ -64,6 +64,7 @@ bool policy_decode(const struct segment *segment, uint64_t version, uint32_t ind
 	policy->fail_mode = (enum weir_fail_mode)(flags >> 8 & 0xff);
 	policy->consistency = (enum weir_consistency)(flags >> 16 & 0xff);
 	policy->shadow = flags >> 24 & 1;
+	policy->lease = flags & POLICY_LEASE;
 	if (policy->limit_count > WEIR_LIMITS_MAX)
 		return false;
 	for (uint32_t i = 0; i < policy->limit_count; i++) {
@@ -235,7 +236,9 @@ static void compile_policy(const struct segment *segment, const struct weir_poli
 			(uint64_t)policy->consistency << 16 | (uint64_t)policy->shadow << 24;
 	if (policy->limit_count == 1 && !policy->shadow &&
 	    policy->limits[0].algorithm == WEIR_TOKEN_BUCKET)
-		record->flags |= segment->compact.groups ? POLICY_COMPACT : POLICY_SIMPLE;
+		record->flags |= segment->compact.groups ? POLICY_COMPACT :
+				 policy->lease		 ? POLICY_LEASE :
+							   POLICY_SIMPLE;
 	name_encode(policy->name, record->name);
 	memcpy(record->buckets, policy->buckets, strnlen(policy->buckets, WEIR_BUCKETS_MAX));
 	for (uint32_t i = 0; i < policy->limit_count; i++)

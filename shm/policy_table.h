@@ -26,6 +26,7 @@ struct policy_head {
 	enum weir_fail_mode fail_mode; /* in force: the one set at run time, if any */
 	enum weir_consistency consistency;
 	bool shadow;
+	bool lease;
 };
 
 static inline weir_policy_id policy_id(uint64_t serial, uint32_t index)
@@ -77,6 +78,7 @@ static inline bool policy_head(const struct segment *segment, uint64_t version, 
 	head->fail_mode = (enum weir_fail_mode)(flags >> 8 & 0xff);
 	head->consistency = policy_flags_consistency(flags);
 	head->shadow = flags >> 24 & 1;
+	head->lease = (flags & POLICY_LEASE) && !segment->compact.groups;
 	/* Complete in itself: nothing is ordered by it. */
 	set = atomic_load_relaxed(&segment->switches[head->index].fail_mode);
 	if (set >> 8 == head->serial && (set & SWITCH_SET))

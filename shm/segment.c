@@ -3,7 +3,7 @@
  * segment.c - a segment is made, opened, mapped and removed.
  *
  * What.  A file whose regions follow from a few numbers (slots, key bytes,
- * policies, holds, shards): layout_of() computes every offset, at creation to
+ * policies, holds, purses, shards): layout_of() computes every offset, at creation to
  * place them and at opening to compare, so that no offset is taken on trust.
  *
  * Invariant.  Under its name a segment is whole.  It is built in a file without
@@ -57,6 +57,12 @@ static uint64_t aligned(uint64_t offset, uint64_t alignment)
 	return (offset + alignment - 1) / alignment * alignment;
 }
 
+static uint64_t purses_offset(const struct segment_header *header)
+{
+	return aligned(header->holds_offset + (uint64_t)header->holds * sizeof(struct hold_record),
+		       PAGE_ALIGN);
+}
+
 /* Fill in the offsets and the total size from the counts. */
 static void layout_of(struct segment_header *header)
 {
@@ -70,7 +76,7 @@ static void layout_of(struct segment_header *header)
 	header->participants_offset = offset = aligned(offset, PAGE_ALIGN);
 	offset += header->participants * sizeof(struct participant);
 	header->holds_offset = offset = aligned(offset, PAGE_ALIGN);
-	offset += (uint64_t)header->holds * sizeof(struct hold_record);
+	offset = purses_offset(header) + (uint64_t)header->purses * sizeof(struct purse);
 	header->slots_offset = offset = aligned(offset, PAGE_ALIGN);
 	offset += header->slots * (header->compact ? sizeof(struct compact_slot) :
 						     sizeof(struct slot));
@@ -172,6 +178,9 @@ static int options_check(const struct weir_options *options, struct weir_error *
 	if (options->holds > HOLDS_MAX)
 		return weir_fail(error, WEIR_EINVAL, "holds %u is out of range; give 0 to %u",
 				 options->holds, HOLDS_MAX);
+	if (options->purses > PURSES_MAX)
+		return weir_fail(error, WEIR_EINVAL, "purses %u is out of range; give 0 to %u",
+				 options->purses, PURSES_MAX);
 	if (options->mode & ~(mode_t)0660)
 		return weir_fail(error, WEIR_EINVAL,
 				 "file mode %04o gives more than reading and writing to the owner "
@@ -213,6 +222,10 @@ static int header_make(const struct weir_options *options, struct segment_header
 	header->key_bytes = options->compact ? 0 : (options->key_bytes + 7) / 8 * 8;
 	header->policies = options->policies;
 	header->holds = options->compact ? 0 : options->holds;
+	/* What a thread takes ahead is tokens of a slot of 64 bytes. */
+	header->purses = options->compact ? 0 :
+			 (options->purses + PURSES_OF_THREAD - 1) / PURSES_OF_THREAD *
+				 PURSES_OF_THREAD;
 	header->shards = counter_shards_wanted();
 	header->participants = PARTICIPANTS_MAX;
 	header->sync_shards = options->sync ? SYNC_SHARDS : 0;
@@ -469,6 +482,7 @@ static bool counts_in_range(const struct segment_header *header)
 	return slots_in_range(header) && header->key_bytes <= KEY_BYTES_MAX &&
 	       header->key_bytes % 8 == 0 && header->policies >= 1 &&
 	       header->policies <= POLICIES_MAX && header->holds <= HOLDS_MAX &&
+	       header->purses <= PURSES_MAX && header->purses % PURSES_OF_THREAD == 0 &&
 	       header->shards >= 2 && header->shards <= SHARDS_MAX &&
 	       (header->shards & (header->shards - 1)) == 0 &&
 	       header->participants == PARTICIPANTS_MAX && header->page_size == PAGE_ALIGN &&
@@ -571,9 +585,13 @@ static void place_regions(struct segment *segment, const struct segment_header *
 		segment->table.group_mask = header->slots / GROUP_SLOTS - 1;
 	}
 	segment->table.holds = &segment->holds;
+	segment->table.purses = &segment->purses;
 	segment->table.taken_ns = &segment->header->taken.latest_ns;
 	segment->holds.records = (struct hold_record *)(base + header->holds_offset);
 	segment->holds.count = header->holds;
+	segment->purses.all = (struct purse *)(base + purses_offset(header));
+	segment->purses.count = header->purses;
+	segment->purses.next = &segment->header->purse.next;
 	segment->notes = base + header->notes_offset;
 	segment->note_size = header->note_size;
 	segment->key_bytes = header->key_bytes;

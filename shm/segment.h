@@ -17,6 +17,7 @@
 #include "shm/compact.h"
 #include "shm/hold.h"
 #include "shm/layout.h"
+#include "shm/purse.h"
 #include "shm/queue.h"
 #include "shm/table.h"
 
@@ -26,6 +27,7 @@ struct segment {
 	struct table table;
 	struct compact_table compact;   /* instead of it, in a compact segment */
 	struct holds holds;
+	struct purses purses;
 	unsigned char *notes;           /* note_size bytes for each slot */
 	uint64_t slots;
 	uint32_t note_size;

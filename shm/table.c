@@ -54,6 +54,7 @@
 #include "shm/table.h"
 
 #include "shm/hold.h"
+#include "shm/purse.h"
 
 #ifndef CLAIM_ATTEMPTS /* the models lower it */
 #define CLAIM_ATTEMPTS 64
@@ -206,6 +207,11 @@ static bool seal(const struct table *table, const struct window_slot *seen,
 		return true;
 	if (seen->status == SLOT_LIVE && (seen->state.first & TIME_HELD))
 		holds_settle(table->holds, seen->state.first);
+	/* Before the seal, so that a death in between forgets tokens, not their charge. */
+	if (seen->status == SLOT_LIVE && table->purses && purses_are_marked(seen->slot) &&
+	    !purses_void(table->purses, seen->slot,
+			 (uint64_t)(seen->slot - table->slots) << 16 | generation))
+		return false;
 	if (!atomic_cas_pair_full(&seen->slot->state, seen->state, dead))       /* E2 */
 		return false;
 	if (seen->status == SLOT_LIVE && seen->debt_ns > 0)

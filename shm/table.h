@@ -10,11 +10,13 @@
 #include "shm/layout.h"
 
 struct holds;
+struct purses;
 
 struct table {
 	struct slot *slots;
 	uint64_t group_mask;            /* groups - 1 */
 	const struct holds *holds;      /* to settle before a slot is taken; may be NULL */
+	const struct purses *purses;    /* to void with their bucket; may be NULL */
 	uint64_t *taken_ns;             /* the latest time at which a bucket was taken as
 	                                 * expired; may be NULL */
 };

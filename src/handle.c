@@ -223,6 +223,7 @@ void weir_options_init(struct weir_options *options)
 	options->key_bytes = 32;
 	options->policies = 256;
 	options->holds = 4096;
+	options->purses = 1024;
 	options->mode = 0600;
 	options->group = (gid_t)-1;
 	options->clock = WEIR_CLOCK_BOOTTIME;
@@ -261,6 +262,7 @@ void weir_info(const struct weir *weir, struct weir_info *info)
 		info->key_bytes = segment->key_bytes;
 		info->policies = segment->policies;
 		info->holds = segment->holds.count;
+		info->purses = segment->purses.count;
 		info->participants = participant_count(segment);
 		info->clock = segment->clock;
 		info->huge_pages = segment->huge_pages;

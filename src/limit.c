@@ -435,11 +435,45 @@ int weir_policy_buckets_check(const char *name, size_t length, struct weir_error
 	return check_name("the name of the policy's buckets", name, length, WEIR_BUCKETS_MAX, error);
 }
 
+/* A bool that holds neither 0 nor 1 must not be read as one. */
+static int check_bool(const struct weir_policy *policy, const char *name, const bool *value,
+		      struct weir_error *error)
+{
+	unsigned char byte;
+
+	memcpy(&byte, value, sizeof(byte));
+	if (byte > 1)
+		return weir_fail(error, WEIR_EINVAL,
+				 "policy \"%s\": %s is neither false nor true (%u); clear the "
+				 "struct before filling it in", policy->name, name, byte);
+	return WEIR_OK;
+}
+
+/* What a thread takes ahead is tokens of one bucket of this host. */
+static int check_lease(const struct weir_policy *policy, struct weir_error *error)
+{
+	const char *wrong = NULL;
+
+	if (!policy->lease)
+		return WEIR_OK;
+	if (policy->consistency != WEIR_LOCAL)
+		wrong = "it takes consistency local";
+	else if (policy->shadow)
+		wrong = "it takes a policy that is not in shadow";
+	else if (policy->limit_count != 1 || policy->limits[0].algorithm != WEIR_TOKEN_BUCKET)
+		wrong = "it takes one limit, a token bucket";
+	if (wrong)
+		return weir_fail(error, WEIR_EINVAL,
+				 "policy \"%s\" cannot lease: %s; change that, or leave lease out",
+				 policy->name, wrong);
+	return WEIR_OK;
+}
+
 static int check_policy_modes(const struct weir_policy *policy, struct weir_error *error)
 {
 	unsigned fail_mode = (unsigned)policy->fail_mode;
 	unsigned consistency = (unsigned)policy->consistency;
-	unsigned char shadow;
+	int status;
 
 	if (fail_mode > WEIR_FAIL_CLOSED)
 		return weir_fail(error, WEIR_EINVAL,
@@ -472,13 +506,12 @@ static int check_policy_modes(const struct weir_policy *policy, struct weir_erro
 					 policy->name, i, (int)WEIR_BUCKETS_MAX, policy->buckets);
 	}
 
-	/* A bool that holds neither 0 nor 1 must not be read as one. */
-	memcpy(&shadow, &policy->shadow, sizeof(shadow));
-	if (shadow > 1)
-		return weir_fail(error, WEIR_EINVAL,
-				 "policy \"%s\": shadow is neither false nor true (%u); clear the "
-				 "struct before filling it in", policy->name, shadow);
-	return weir_ok(error);
+	status = check_bool(policy, "shadow", &policy->shadow, error);
+	if (status == WEIR_OK)
+		status = check_bool(policy, "lease", &policy->lease, error);
+	if (status == WEIR_OK)
+		status = check_lease(policy, error);
+	return status == WEIR_OK ? weir_ok(error) : status;
 }
 
 int weir_policy_check(const struct weir_policy *policy, struct weir_error *error)

@@ -18,6 +18,7 @@
 #include "shm/counter.h"
 #include "shm/hold.h"
 #include "shm/note.h"
+#include "shm/purse.h"
 #include "src/store.h"
 #include "src/view.h"
 
@@ -211,6 +212,17 @@ static void sign_again(const struct plan *plan, uint32_t i)
 		sign(plan, i);
 }
 
+/* What the last owner left: of the share of a stale view.  Not a mark that purses have
+ * tokens of the new bucket, which may be live by now. */
+static void forget_share(struct slot *slot)
+{
+	/* Relaxed: the confirming CAS orders it. */
+	uint64_t share_ns = atomic_load_relaxed(&slot->share_ns);
+
+	if (share_ns != 0 && share_ns != PURSE_MARK)
+		atomic_cas_relaxed(&slot->share_ns, &share_ns, 0);
+}
+
 /* Find or claim the slot of limit I.  PLAN_ALLOWED: step->ref is to be used. */
 static enum plan_result locate(struct plan *plan, uint32_t i, uint64_t debt_ns)
 {
@@ -232,8 +244,7 @@ static enum plan_result locate(struct plan *plan, uint32_t i, uint64_t debt_ns)
 		/* Before the first charge, so that whoever finds the bucket live
 		 * finds its owner too. */
 		sign(plan, i);
-		/* The last owner's.  Relaxed: the confirming CAS orders it. */
-		atomic_store_relaxed(&step->ref.slot->share_ns, 0);
+		forget_share(step->ref.slot);
 		note_key(segment, &step->ref, plan->request->key, plan->request->key_length);
 		break;
 	case CLAIM_FOUND:
@@ -505,17 +516,38 @@ static void ask(struct plan *plan)
 	}
 }
 
+/* Bring back what threads have taken ahead of a bucket that denies; true if there was
+ * anything. */
+static bool empty_purses(struct plan *plan)
+{
+	struct bucket_request request = bucket_request(plan, 0, BUCKET_REFUND);
+	struct plan_limit *step = &plan->limits[0];
+	uint64_t returned = 0;
+
+	if (!plan->head.lease || step->verdict.never || !step->ref.slot ||
+	    !purses_are_marked(step->ref.slot))
+		return false;
+	request.cost = 0;
+	purses_give_back(plan->segment, &step->ref, &step->limit, &request, &returned);
+	return returned > 0;
+}
+
 enum plan_result plan_spend(struct plan *plan, enum bucket_operation operation)
 {
-	if (plan->head.limit_count > 1 && operation == BUCKET_SPEND) {
-		enum plan_result result = plan_peek(plan);
+	enum plan_result result;
 
+	if (plan->head.limit_count > 1 && operation == BUCKET_SPEND) {
+		result = plan_peek(plan);
 		if (result == PLAN_DENIED)
 			ask(plan);
 		if (result != PLAN_ALLOWED)
 			return result;
 	}
-	return charge_all(plan, operation);
+	result = charge_all(plan, operation);
+	for (int attempt = 0; attempt < LOOK_ATTEMPTS && result == PLAN_DENIED &&
+			      operation == BUCKET_SPEND && empty_purses(plan); attempt++)
+		result = charge_all(plan, operation);
+	return result;
 }
 
 enum plan_result plan_acquire(struct plan *plan)
@@ -546,6 +578,7 @@ static enum bucket_result give_back(struct plan *plan, uint32_t i,
 	struct bucket_request request = bucket_request(plan, i, operation);
 	struct plan_limit *step = &plan->limits[i];
 	enum bucket_result result = BUCKET_CONTENDED;
+	uint64_t returned;
 
 	for (int attempt = 0; attempt < LOOK_ATTEMPTS; attempt++) {
 		if (!store_find(plan->segment, step->fingerprint, &step->ref) &&
@@ -558,8 +591,12 @@ static enum bucket_result give_back(struct plan *plan, uint32_t i,
 		 * twice: a change of the policies does not stop the next ones. */
 		request.version_seen = policy_version(plan->segment);
 		aim(plan, step, &request);
-		result = store_apply(plan->segment, step->fingerprint, &step->ref, &step->limit,
-				     &request, &step->verdict);
+		if (plan->head.lease)
+			result = purses_give_back(plan->segment, &step->ref, &step->limit, &request,
+						  &returned);
+		else
+			result = store_apply(plan->segment, step->fingerprint, &step->ref,
+					     &step->limit, &request, &step->verdict);
 		if (result == BUCKET_DONE || result == BUCKET_CONTENDED)
 			break;
 		/* Gone, or the policies changed: look again. */

@@ -21,6 +21,10 @@ static int unknown_policy(const char *name, struct weir_error *error)
 /* A compact segment's slots hold nothing but token buckets. */
 static int check_compact(const struct weir_policy *policy, struct weir_error *error)
 {
+	if (policy->lease)
+		return weir_fail(error, WEIR_EINVAL,
+				 "policy \"%s\" cannot lease in a compact segment; leave lease out, "
+				 "or create the segment without compact", policy->name);
 	for (uint32_t i = 0; i < policy->limit_count; i++) {
 		enum weir_algorithm algorithm = policy->limits[i].algorithm;
 

@@ -10,6 +10,7 @@
  *	    fail_mode: share
  *	    consistency: bounded
  *	    shadow: false
+ *	    lease: false
  *	    buckets: customers
  *
  * docs/policy-files.md describes it.  How YAML is read, and what of it is
@@ -226,14 +227,27 @@ static int policy_consistency(const char *text, size_t length, void *object,
 	return fail_word(error, "the consistency", text, length, CONSISTENCIES);
 }
 
+static int policy_boolean(const char *what, const char *text, size_t length, bool *value,
+			  struct weir_error *error)
+{
+	*value = length == 4 && memcmp(text, "true", 4) == 0;
+	if (*value || (length == 5 && memcmp(text, "false", 5) == 0))
+		return WEIR_OK;
+	return fail_word(error, what, text, length, BOOLEANS);
+}
+
 static int policy_shadow(const char *text, size_t length, void *object, struct weir_error *error)
 {
 	struct weir_policy *policy = object;
 
-	policy->shadow = length == 4 && memcmp(text, "true", 4) == 0;
-	if (policy->shadow || (length == 5 && memcmp(text, "false", 5) == 0))
-		return WEIR_OK;
-	return fail_word(error, "the value of shadow", text, length, BOOLEANS);
+	return policy_boolean("the value of shadow", text, length, &policy->shadow, error);
+}
+
+static int policy_lease(const char *text, size_t length, void *object, struct weir_error *error)
+{
+	struct weir_policy *policy = object;
+
+	return policy_boolean("the value of lease", text, length, &policy->lease, error);
 }
 
 static int policy_buckets(const char *text, size_t length, void *object, struct weir_error *error)
@@ -252,6 +266,7 @@ static const struct yaml_field policy_fields[] = {
 	{ "fail_mode", FAIL_MODES, false, .scalar = policy_fail_mode },
 	{ "consistency", CONSISTENCIES, false, .scalar = policy_consistency },
 	{ "shadow", BOOLEANS, false, .scalar = policy_shadow },
+	{ "lease", BOOLEANS, false, .scalar = policy_lease },
 	{ "buckets", "a name, such as customers", false, .scalar = policy_buckets },
 };
 

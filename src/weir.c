@@ -13,6 +13,7 @@
 #include "shm/note.h"
 #include "src/handle.h"
 #include "src/plan.h"
+#include "src/purse.h"
 #include "src/quick.h"
 #include "src/quick_compact.h"
 #include "src/store.h"
@@ -323,11 +324,15 @@ spend_generally(const struct segment *segment, weir_policy_id policy, const void
 		.now_ns = now_ns,
 	};
 	enum quick_result result = QUICK_NOT;
+	bool pass;
 
 	if (segment && store_is_compact(segment))
 		result = spend_compact(segment, policy, key, key_length, cost, now_ns, decision);
 	if (result != QUICK_NOT)
 		return result == QUICK_ALLOWED;
+	if (segment && cost != 0 && now_ns == 0 &&
+	    purse_decide(segment, policy, key, key_length, cost, decision, &pass))
+		return pass;
 	return decide_generally(segment, &request, OPERATION_SPEND, 0, decision, NULL);
 }
 

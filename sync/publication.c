@@ -194,9 +194,11 @@ int publication_parse(const char *text, size_t length, struct publication *publi
 
 static void write_policy(FILE *file, const struct weir_policy *policy)
 {
-	fprintf(file, "  - name: \"%s\"\n    fail_mode: %s\n    consistency: %s\n    shadow: %s\n",
+	fprintf(file, "  - name: \"%s\"\n    fail_mode: %s\n    consistency: %s\n    shadow: %s\n"
+		"    lease: %s\n",
 		policy->name, weir_fail_mode_name(policy->fail_mode),
-		weir_consistency_name(policy->consistency), policy->shadow ? "true" : "false");
+		weir_consistency_name(policy->consistency), policy->shadow ? "true" : "false",
+		policy->lease ? "true" : "false");
 	if (policy->buckets[0])
 		fprintf(file, "    buckets: \"%s\"\n", policy->buckets);
 	fputs("    limits:\n", file);

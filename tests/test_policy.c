@@ -32,7 +32,7 @@ static bool same_policy(const struct weir_policy *a, const struct weir_policy *b
 {
 	if (strcmp(a->name, b->name) != 0 || a->limit_count != b->limit_count ||
 	    a->fail_mode != b->fail_mode || a->consistency != b->consistency ||
-	    a->shadow != b->shadow)
+	    a->shadow != b->shadow || a->lease != b->lease)
 		return false;
 	for (uint32_t i = 0; i < a->limit_count; i++) {
 		const struct weir_limit *x = &a->limits[i], *y = &b->limits[i];

@@ -196,9 +196,9 @@ static const struct {
 	  "keep one" },
 	{ POLICY ", name: b}]", "1:37: the key \"name\" stands twice in a policy; keep one" },
 	{ POLICY ", failmode: open}]", "1:37: the key \"failmode\" is not known in a policy; write "
-	  "name, limits, fail_mode, consistency, shadow or buckets" },
+	  "name, limits, fail_mode, consistency, shadow, lease or buckets" },
 	{ POLICY ", \"\\0\": open}]", "1:37: the key \"\\x00\" is not known in a policy; write "
-	  "name, limits, fail_mode, consistency, shadow or buckets" },
+	  "name, limits, fail_mode, consistency, shadow, lease or buckets" },
 	{ POLICY ", ? [x] : y}]", "1:39: a key is a list; write a word" },
 	{ POLICY ", fail_mode: Open}]", "1:48: the fail_mode \"Open\" does not exist; write share, "
 	  "open or closed" },
@@ -212,6 +212,8 @@ static const struct {
 	  "eventual or strict" },
 	{ POLICY ", shadow: yes}]", "1:45: the value of shadow \"yes\" does not exist; write true "
 	  "or false" },
+	{ POLICY ", lease: on}]", "1:44: the value of lease \"on\" does not exist; write true or "
+	  "false" },
 	{ POLICY ", shadow: }]", "1:45: the value of shadow \"\" does not exist; write true or "
 	  "false" },
 	{ POLICY "}, {name: a, limits: [2/s]}]", "1:45: a policy \"a\" stands above already; "

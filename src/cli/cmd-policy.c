@@ -42,6 +42,7 @@ static json_t *json_policy(const struct weir_policy *policy)
 	json_object_set_new(object, "consistency",
 			    json_string(weir_consistency_name(policy->consistency)));
 	json_object_set_new(object, "shadow", json_boolean(policy->shadow));
+	json_object_set_new(object, "lease", json_boolean(policy->lease));
 	json_object_set_new(object, "buckets",
 			    json_string(policy->buckets[0] ? policy->buckets : policy->name));
 	return object;
@@ -92,6 +93,7 @@ int cmd_policy_set(struct cli *cli, int argc, char **argv)
 		{ "consistency", "MODE", "bounded (default), local, eventual or strict", CLI_CHOICE,
 		  &consistency, .choice = cli_consistency_choice },
 		{ "shadow", NULL, "decide and count, but allow", CLI_FLAG, &policy.shadow },
+		{ "lease", NULL, "threads take tokens of a hot key ahead", CLI_FLAG, &policy.lease },
 		{ "buckets", "NAME", "share the buckets of policies with this name", CLI_STRING,
 		  &buckets },
 		CLI_OPTION_SEGMENT(cli),
@@ -201,8 +203,8 @@ static void print_policy(struct cli *cli, const struct weir_policy *policy)
 	printf("  fail-mode %s", weir_fail_mode_name(policy->fail_mode));
 	if (mode != policy->fail_mode)
 		printf(" (now %s)", weir_fail_mode_name(mode));
-	printf(", consistency %s%s", weir_consistency_name(policy->consistency),
-	       policy->shadow ? ", shadow" : "");
+	printf(", consistency %s%s%s", weir_consistency_name(policy->consistency),
+	       policy->shadow ? ", shadow" : "", policy->lease ? ", lease" : "");
 	if (policy->buckets[0])
 		printf(", buckets %s", policy->buckets);
 	putchar('\n');

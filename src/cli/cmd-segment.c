@@ -103,6 +103,7 @@ static json_t *json_info(const struct cli *cli, const struct weir_info *info)
 	json_object_set_new(object, "key_bytes", cli_json_u64(info->key_bytes));
 	json_object_set_new(object, "policies", cli_json_u64(info->policies));
 	json_object_set_new(object, "holds", cli_json_u64(info->holds));
+	json_object_set_new(object, "purses", cli_json_u64(info->purses));
 	json_object_set_new(object, "participants", cli_json_u64(info->participants));
 	json_object_set_new(object, "clock", json_string(clock_choice(info->clock)));
 	json_object_set_new(object, "huge_pages", json_boolean(info->huge_pages));
@@ -115,7 +116,7 @@ static json_t *json_info(const struct cli *cli, const struct weir_info *info)
 int cmd_create(struct cli *cli, int argc, char **argv)
 {
 	struct weir_options defaults;
-	uint64_t slots, key_bytes = UNSET, policies, holds = UNSET;
+	uint64_t slots, key_bytes = UNSET, policies, holds = UNSET, purses;
 	const char *mode = NULL, *group = NULL, *secret_file = NULL;
 	unsigned clock = WEIR_CLOCK_BOOTTIME;
 	unsigned char secret[WEIR_SECRET_SIZE];
@@ -127,6 +128,7 @@ int cmd_create(struct cli *cli, int argc, char **argv)
 	segment_options = defaults;
 	slots = defaults.slots;
 	policies = defaults.policies;
+	purses = defaults.purses;
 
 	const struct cli_option options[] = {
 		{ "slots", "N", "buckets, rounded up to a power of two (default 65536)", CLI_NUMBER,
@@ -137,6 +139,8 @@ int cmd_create(struct cli *cli, int argc, char **argv)
 		  UINT32_MAX },
 		{ "holds", "N", "room for holds of concurrency limits (default 4096)", CLI_NUMBER,
 		  &holds, 0, UINT32_MAX },
+		{ "purses", "N", "room for what threads take ahead (default 1024)", CLI_NUMBER,
+		  &purses, 0, UINT32_MAX },
 		{ "mode", "OCTAL", "file mode (default 0600)", CLI_STRING, &mode },
 		{ "group", "NAME", "group of the file", CLI_STRING, &group },
 		{ "huge-pages", NULL, "try huge pages", CLI_FLAG, &segment_options.huge_pages },
@@ -165,6 +169,7 @@ int cmd_create(struct cli *cli, int argc, char **argv)
 	segment_options.policies = (uint32_t)policies;
 	if (holds != UNSET)
 		segment_options.holds = (uint32_t)holds;
+	segment_options.purses = (uint32_t)purses;
 	segment_options.clock = (enum weir_clock)clock;
 	if (mode)
 		segment_options.mode = parse_mode(cli, mode);
@@ -222,6 +227,7 @@ int cmd_info(struct cli *cli, int argc, char **argv)
 	printf("key bytes       %" PRIu32 "\n", info.key_bytes);
 	printf("policies        room for %" PRIu32 "\n", info.policies);
 	printf("holds           room for %" PRIu32 "\n", info.holds);
+	printf("purses          room for %" PRIu32 "\n", info.purses);
 	printf("participants    %" PRIu32 " (this one included)\n", info.participants);
 	printf("clock           %s\n", clock_choice(info.clock));
 	printf("huge pages      %s\n", info.huge_pages ? "yes" : "no");

@@ -55,6 +55,7 @@ int replay_segment_make(const struct weir_options *options, const struct weir_po
 	segment.key_bytes = 0;
 	segment.policies = count;
 	segment.holds = 0;
+	segment.purses = 0;
 
 	int status = make_nameless(&segment, weir, error);
 

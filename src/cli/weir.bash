@@ -18,7 +18,7 @@ _weir_scan()
 			((i++))
 			;;
 		--cost | --now | --policy | --fail-mode | --consistency | --slots | --key-bytes | \
-		--policies | --holds | --mode | --group | --secret-file | --clock | --by | --count | \
+		--policies | --holds | --purses | --mode | --group | --secret-file | --clock | --by | --count | \
 		--limit | --key | --workers | --speed | --plot | --redis | --prefix | \
 		--interval-ms | --max-staleness-ms | --expected-hosts | --overshoot | --hosts | \
 		--deal | --demand | --seconds | --grpc | --grpc-tls | --tls-certificate | \

@@ -49,7 +49,8 @@ class Completion(WeirTest):
         self.assertEqual(self.complete("allow", "api", "key", "--c"), ["--cost"])
         self.assertEqual(
             self.complete("policy", "set", "api", "1/s", "--"),
-            ["--buckets", "--consistency", "--fail-mode", "--help", "--json", "--segment", "--shadow"],
+            ["--buckets", "--consistency", "--fail-mode", "--help", "--json", "--lease", "--segment",
+             "--shadow"],
         )
         self.assertEqual(self.complete("top", "--by", ""), ["consumed", "denied"])
         self.assertEqual(

@@ -46,6 +46,7 @@ class Policy(WeirTest):
                         "fail_mode": "share",
                         "consistency": "bounded",
                         "shadow": False,
+                        "lease": False,
                         "buckets": "api",
                         "fail_mode_in_force": "share",
                     }
@@ -66,6 +67,21 @@ class Policy(WeirTest):
         for word in ("api", "closed", "strict", "shadow"):
             self.assertIn(word, text)
 
+    def test_lease(self):
+        policy = self.weir_json(
+            "policy", "set", "hot", "1000/s", "--consistency=local", "--lease"
+        )["policies"][0]
+        self.assertTrue(policy["lease"])
+        self.assertIn("consistency local, lease", self.weir("policy", "list"))
+        for arguments, why in (
+            (["1/s", "--lease"], "consistency local"),
+            (["1/s", "--lease", "--consistency=local", "--shadow"], "not in shadow"),
+            (["1/s", "2/m", "--lease", "--consistency=local"], "one limit, a token bucket"),
+            (["1/s fixed-window", "--lease", "--consistency=local"], "one limit, a token bucket"),
+        ):
+            error = self.weir_error("policy", "set", "hot", *arguments)
+            self.assertIn('policy "hot" cannot lease: it takes', error)
+            self.assertIn(why, error)
     def test_shared_buckets(self):
         self.weir("policy", "set", "free", "10/1h fixed-window")
         policy = self.weir_json("policy", "set", "pro", "100/1h fixed-window", "--buckets", "free")["policies"][0]

@@ -30,7 +30,7 @@ class Segment(WeirTest):
 
     def test_options(self):
         self.weir(
-            "create", "--slots=32", "--key-bytes=12", "--policies=3", "--holds=5",
+            "create", "--slots=32", "--key-bytes=12", "--policies=3", "--holds=5", "--purses=6",
             "--mode=0660", "--group", str(os.getgid()), "--huge-pages", "--clock=caller",
         )
         info = self.info()
@@ -38,6 +38,7 @@ class Segment(WeirTest):
         self.assertEqual(info["key_bytes"], 16)
         self.assertGreaterEqual(info["policies"], 3)
         self.assertGreaterEqual(info["holds"], 5)
+        self.assertEqual(info["purses"], 8)
         self.assertEqual(info["clock"], "caller")
         status = os.stat(info["path"])
         self.assertEqual(stat.S_IMODE(status.st_mode), 0o660)
