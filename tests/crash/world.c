@@ -82,6 +82,7 @@ void world_make(struct world *world, const char *const (*policies)[2], size_t co
 	options.slots = WORLD_SLOTS;
 	options.policies = POLICIES_MAX;
 	options.holds = WORLD_HOLDS;
+	options.purses = PURSES_OF_THREAD;
 	options.clock = WEIR_CLOCK_CALLER;
 	options.secret = "the same always.";
 	weir_remove("./world", NULL); /* of a test that failed */
