@@ -11,7 +11,7 @@
 
 /* getopt's codes of our options start above its one-letter ones. */
 #define OPTION_CODE 256
-#define OPTIONS_MAX 31
+#define OPTIONS_MAX 63
 
 #define POLICIES_NAMED 8        /* in a message about an unknown one */
 
@@ -206,7 +206,9 @@ static size_t fill_getopt_options(const struct cli_option *options, struct optio
 {
 	size_t count = 0;
 
-	for (; options[count].name && count < OPTIONS_MAX; count++) {
+	for (; options[count].name; count++) {
+		if (count == OPTIONS_MAX)
+			abort();        /* a command has grown: raise it */
 		long_options[count] = (struct option){
 			.name = options[count].name,
 			.has_arg = options[count].argument ? required_argument : no_argument,
