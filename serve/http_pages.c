@@ -5,6 +5,7 @@
 
 #include "serve/http.h"
 #include "serve/http_limiter.h"
+#include "serve/http_rls.h"
 #include "serve/server.h"
 #include "serve/survey.h"
 #include "serve/top.h"
@@ -31,6 +32,15 @@ static void readyz(struct http_request *request)
 		reply_text(request, MHD_HTTP_SERVICE_UNAVAILABLE, "draining\n");
 	else
 		reply_text(request, MHD_HTTP_OK, "OK\n");
+}
+
+/* As envoyproxy/ratelimit tells the same. */
+static void healthcheck(struct http_request *request)
+{
+	if (atomic_load(&request->loop->server->draining))
+		reply_text(request, MHD_HTTP_INTERNAL_SERVER_ERROR, "");
+	else
+		reply_text(request, MHD_HTTP_OK, "OK");
 }
 
 static void use_metrics(void *context, const char *const texts[SURVEY_TEXTS],
@@ -79,6 +89,9 @@ static void top(struct http_request *request)
 const struct http_page http_pages[] = {
 	{ "/v1/allow", HTTP_POST, http_allow },
 	{ "/v1/status", HTTP_GET | HTTP_POST, http_status },
+	{ "/json", HTTP_POST, http_rls },
+	{ "/rlconfig", HTTP_GET, http_rlconfig },
+	{ "/healthcheck", HTTP_GET, healthcheck },
 	{ "/healthz", HTTP_GET, healthz },
 	{ "/readyz", HTTP_GET, readyz },
 	{ "/metrics", HTTP_GET, metrics },

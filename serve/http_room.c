@@ -177,8 +177,10 @@ static enum MHD_Result on_accept(void *context, const struct sockaddr *address, 
 
 	(void)address;
 	(void)length;
-	return atomic_load(&server->connections) < server->options->connections_max ? MHD_YES :
-										      MHD_NO;
+	if (atomic_load(&server->connections) < server->options->connections_max)
+		return MHD_YES;
+	count_up(&listener->room->loop->counts, COUNT_CONNECTIONS_REFUSED);
+	return MHD_NO;
 }
 
 static void on_connection(void *context, struct MHD_Connection *connection, void **state,
@@ -190,6 +192,7 @@ static void on_connection(void *context, struct MHD_Connection *connection, void
 
 	if (code == MHD_CONNECTION_NOTIFY_STARTED) {
 		atomic_fetch_add(&room->loop->server->connections, 1);
+		count_up(&room->loop->counts, COUNT_CONNECTIONS);
 		own = calloc(1, sizeof(*own));
 		*state = own;
 		if (!own)
@@ -332,8 +335,10 @@ static void room_tick(struct loop *loop)
 	struct http_connection *own;
 
 	LIST_FOREACH(own, &room->connections, entry) {
-		if (loop->seconds - own->since_s > most_s)
-			cut_off(own);
+		if (loop->seconds - own->since_s <= most_s)
+			continue;
+		count_up(&loop->counts, COUNT_CONNECTIONS_TIMED_OUT);
+		cut_off(own);
 	}
 }
 

@@ -14,20 +14,20 @@
 
 /* ---- The format -------------------------------------------------------- */
 
-static void write_head(FILE *file, const char *name, const char *type, const char *help)
+void metrics_write_head(FILE *file, const char *name, const char *type, const char *help)
 {
 	fprintf(file, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
 }
 
 static void write_gauge(FILE *file, const char *name, const char *help, double value)
 {
-	write_head(file, name, "gauge", help);
+	metrics_write_head(file, name, "gauge", help);
 	fprintf(file, "%s %.17g\n", name, value);
 }
 
 /* A label's value: UTF-8, with three characters escaped.  What cannot be printed is
  * written as "\xNN". */
-static void write_label(FILE *file, const unsigned char *bytes, size_t length)
+void metrics_write_label(FILE *file, const unsigned char *bytes, size_t length)
 {
 	while (length > 0) {
 		size_t good = text_printable(bytes, length, TEXT_UTF8);
@@ -80,7 +80,7 @@ static void write_counters(struct weir *weir, FILE *file, const struct weir_poli
 
 	for (unsigned i = 0; (counter = weir_counter(i)); i++) {
 		name_counter(counter, name);
-		write_head(file, name, "counter", counter->help);
+		metrics_write_head(file, name, "counter", counter->help);
 		if (!counter->per_policy)
 			fprintf(file, "%s %" PRIu64 "\n", name, weir_counter_read(weir, i, NULL));
 		for (size_t j = 0; counter->per_policy && j < count; j++)
@@ -95,7 +95,7 @@ static void write_fail_modes(struct weir *weir, FILE *file, const struct weir_po
 {
 	enum weir_fail_mode mode;
 
-	write_head(file, "weir_fail_mode", "gauge", "1 for the fail mode that is in force.");
+	metrics_write_head(file, "weir_fail_mode", "gauge", "1 for the fail mode that is in force.");
 	for (size_t i = 0; i < count; i++) {
 		if (weir_fail_mode_get(weir, policies[i].name, &mode, NULL) < 0)
 			continue;
@@ -109,7 +109,7 @@ static void write_segment(struct server *server, FILE *file)
 	struct weir_info info;
 
 	weir_info(server->weir, &info);
-	write_head(file, "weir_build_info", "gauge", "1, labelled with the version.");
+	metrics_write_head(file, "weir_build_info", "gauge", "1, labelled with the version.");
 	fprintf(file, "weir_build_info{version=\"%s\"} 1\n", weir_version());
 	write_gauge(file, "weir_segment_slots", "Buckets that the segment has room for.",
 		    (double)info.slots);
@@ -120,6 +120,30 @@ static void write_segment(struct server *server, FILE *file)
 		    (double)server_connections(server));
 	write_gauge(file, "weir_service_draining", "1 while the service is about to end.",
 		    atomic_load(&server->draining));
+}
+
+/* What the service itself has done. */
+static void write_service(struct server *server, FILE *file)
+{
+	static const char *const names[COUNT_COUNT][2] = {
+		[COUNT_CONNECTIONS] = { "weir_service_connections_accepted_total",
+					"Connections that were accepted." },
+		[COUNT_CONNECTIONS_REFUSED] = { "weir_service_connections_refused_total",
+						"Connections beyond --max-connections." },
+		[COUNT_CONNECTIONS_TIMED_OUT] = { "weir_service_connections_timed_out_total",
+						  "Connections of clients that did not go on." },
+		[COUNT_CALLS] = { "weir_service_calls_total", "Calls of gRPC." },
+		[COUNT_CALLS_REFUSED] = { "weir_service_calls_refused_total",
+					  "Calls of gRPC that were one too many." },
+		[COUNT_CALLS_FAILED] = { "weir_service_calls_failed_total",
+					 "Calls of gRPC that ended with another status than OK." },
+	};
+
+	for (unsigned i = 0; i < COUNT_COUNT; i++) {
+		metrics_write_head(file, names[i][0], "counter", names[i][1]);
+		fprintf(file, "%s %" PRIu64 "\n", names[i][0],
+			server_count(server, (enum count)i));
+	}
 }
 
 /* Of a segment that syncs. */
@@ -161,6 +185,8 @@ void metrics_write_counters(struct server *server, FILE *file, unsigned keys)
 	write_counters(server->weir, file, policies, count);
 	write_fail_modes(server->weir, file, policies, count);
 	write_segment(server, file);
+	write_service(server, file);
+	metrics_write_rules(server, file);
 	free(policies);
 }
 
@@ -179,7 +205,7 @@ static bool count_bucket(const struct weir_bucket *bucket, void *context)
 static void write_key(FILE *file, const struct weir_bucket *bucket)
 {
 	if (bucket->key_stored > 0) {
-		write_label(file, bucket->key, bucket->key_stored);
+		metrics_write_label(file, bucket->key, bucket->key_stored);
 		if (bucket->key_stored < bucket->key_length)
 			fputs("...", file);
 		return;
@@ -200,7 +226,7 @@ void metrics_write_keys(struct server *server, FILE *file, unsigned keys)
 	write_gauge(file, "weir_live_buckets", "Buckets that are in use.", (double)live);
 	if (buckets && keys > 0)
 		count = weir_top(server->weir, 0, WEIR_TOP_DENIED, buckets, keys);
-	write_head(file, "weir_top_denied_requests", "gauge",
+	metrics_write_head(file, "weir_top_denied_requests", "gauge",
 		   "Denials of the keys that were denied most, estimated from samples.");
 	for (size_t i = 0; i < count; i++) {
 		fprintf(file, "weir_top_denied_requests{policy=\"%s\",limit=\"%" PRIu32 "\",key=\"",

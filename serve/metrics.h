@@ -10,6 +10,7 @@
 #ifndef WEIR_SERVE_METRICS_H
 #define WEIR_SERVE_METRICS_H
 
+#include <stddef.h>
 #include <stdio.h>
 
 struct server;
@@ -18,5 +19,12 @@ void metrics_write_counters(struct server *server, FILE *file, unsigned keys);
 
 /* The KEYS keys with the most denials, and how many buckets are live. */
 void metrics_write_keys(struct server *server, FILE *file, unsigned keys);
+
+/* What Envoy's rules have counted, if there are any: metrics_rules.c. */
+void metrics_write_rules(struct server *server, FILE *file);
+
+/* The first two lines of a family, and bytes of any kind as a label's value. */
+void metrics_write_head(FILE *file, const char *name, const char *type, const char *help);
+void metrics_write_label(FILE *file, const unsigned char *bytes, size_t length);
 
 #endif

@@ -33,8 +33,6 @@ static int open_all(struct server *server, struct weir_error *error)
 		http |= options->listeners[i].room == ROOM_HTTP;
 		server->listener_count++;
 	}
-	if (http && survey_start(server, (unsigned)options->top_keys, &server->survey, error) < 0)
-		return error->status;
 	server->loops = calloc(options->loops, sizeof(*server->loops));
 	if (!server->loops)
 		return fail(error, WEIR_ENOMEM, "no memory for %zu threads",
@@ -45,6 +43,9 @@ static int open_all(struct server *server, struct weir_error *error)
 			return error->status;
 		server->loop_count++;
 	}
+	/* It reads what loops count. */
+	if (http && survey_start(server, (unsigned)options->top_keys, &server->survey, error) < 0)
+		return error->status;
 	for (size_t i = 0; i < server->loop_count; i++) {
 		if (loop_start(&server->loops[i], error) < 0)
 			return error->status;
