@@ -237,10 +237,9 @@ static __attribute__((noinline)) void describe_paid(const struct segment *segmen
 	describe(&visit, &state, left, decision);
 }
 
-static __attribute__((noinline)) bool visit_bucket(const struct segment *segment,
-						   const struct quick *quick, uint64_t now_ns,
-						   uint64_t cost, struct weir_decision *decision,
-						   bool *pass)
+static __attribute__((noinline)) enum quick_result
+visit_bucket(const struct segment *segment, const struct quick *quick, uint64_t now_ns,
+	     uint64_t cost, struct weir_decision *decision)
 {
 	struct visit visit = {
 		.segment = segment,
@@ -248,22 +247,17 @@ static __attribute__((noinline)) bool visit_bucket(const struct segment *segment
 		.now_ns = now_ns,
 		.cost = cost,
 	};
-	enum quick_result result;
 
 	visit.way = enter_way(&visit);
 	if (!quick_find(segment, quick->fingerprint, &visit.ref))
-		return false;
+		return QUICK_NOT;
 	quick_read_limit(quick->limit, &visit.limit);
-	if (visit.way && take_ahead(&visit, decision)) {
-		*pass = true;
-		return true;
-	}
-	result = decide_alone(&visit, decision);
-	*pass = result == QUICK_ALLOWED;
-	return result != QUICK_NOT;
+	if (visit.way && take_ahead(&visit, decision))
+		return QUICK_ALLOWED;
+	return decide_alone(&visit, decision);
 }
 
-/* As quick_prepare(), but that the slot is not touched. */
+/* As quick_prepare() does: is it a policy that leases?  But the slot is not touched. */
 QUICK_INLINE bool prepare(struct quick *quick, const struct segment *segment,
 			  weir_policy_id policy, const void *key, size_t key_length)
 {
@@ -279,16 +273,12 @@ QUICK_INLINE bool prepare(struct quick *quick, const struct segment *segment,
 		return false;
 	quick->limit = &record->limits[0];
 	quick->shard = NULL;
-	quick->fingerprint = hash_fingerprint_inline(&segment->hash,
-						     policy_word(&quick->limit->key[0]),
-						     policy_word(&quick->limit->key[1]), key,
-						     key_length);
 	return true;
 }
 
-HASH_TARGET bool purse_decide(const struct segment *segment, weir_policy_id policy,
-			      const void *key, size_t key_length, uint64_t cost,
-			      struct weir_decision *decision, bool *pass)
+HASH_TARGET enum quick_result purse_decide(const struct segment *segment, weir_policy_id policy,
+					   const void *key, size_t key_length, uint64_t cost,
+					   struct weir_decision *decision)
 {
 	struct quick quick;
 	uint64_t now_ns;
@@ -296,15 +286,20 @@ HASH_TARGET bool purse_decide(const struct segment *segment, weir_policy_id poli
 
 	if (segment->clock == WEIR_CLOCK_CALLER || segment->compact.groups ||
 	    !prepare(&quick, segment, policy, key, key_length))
-		return false;
+		return QUICK_NOT;
+	/* Before the key is hashed: the reading waits for what came before it, and what
+	 * comes behind it does not wait for the reading. */
 	now_ns = clock_now_ns(segment);
+	quick.fingerprint = hash_fingerprint_inline(&segment->hash,
+						    policy_word(&quick.limit->key[0]),
+						    policy_word(&quick.limit->key[1]), key,
+						    key_length);
 	way = way_of(quick.fingerprint);
 	if (!is_of(way, segment, quick.fingerprint) || way->version != quick.version ||
 	    !purse_pay(&segment->purses, &way->own, now_ns, cost))
-		return visit_bucket(segment, &quick, now_ns, cost, decision, pass);
+		return visit_bucket(segment, &quick, now_ns, cost, decision);
 	count_allowed(segment, quick.policy_index, cost);
 	if (decision)
 		describe_paid(segment, &quick, now_ns, purse_tokens(way->own.word), decision);
-	*pass = true;
-	return true;
+	return QUICK_ALLOWED;
 }

@@ -3,11 +3,12 @@
 #ifndef WEIR_PURSE_H
 #define WEIR_PURSE_H
 
-#include "shm/segment.h"
+#include "src/quick.h"
 
-/* As weir_allow_n(), if the policy leases and the key has a bucket; *PASS is the answer then.
- * Else false: nothing happened, and it is for plan.c to decide. */
-bool purse_decide(const struct segment *segment, weir_policy_id policy, const void *key,
-		  size_t key_length, uint64_t cost, struct weir_decision *decision, bool *pass);
+/* As weir_allow_n(), if the policy leases and the key has a bucket.  Else QUICK_NOT: nothing
+ * happened, and it is for plan.c to decide. */
+enum quick_result purse_decide(const struct segment *segment, weir_policy_id policy,
+			       const void *key, size_t key_length, uint64_t cost,
+			       struct weir_decision *decision);
 
 #endif

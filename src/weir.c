@@ -324,15 +324,11 @@ spend_generally(const struct segment *segment, weir_policy_id policy, const void
 		.now_ns = now_ns,
 	};
 	enum quick_result result = QUICK_NOT;
-	bool pass;
 
 	if (segment && store_is_compact(segment))
 		result = spend_compact(segment, policy, key, key_length, cost, now_ns, decision);
 	if (result != QUICK_NOT)
 		return result == QUICK_ALLOWED;
-	if (segment && cost != 0 && now_ns == 0 &&
-	    purse_decide(segment, policy, key, key_length, cost, decision, &pass))
-		return pass;
 	return decide_generally(segment, &request, OPERATION_SPEND, 0, decision, NULL);
 }
 
@@ -345,10 +341,14 @@ allow(struct weir *weir, weir_policy_id policy, const void *key, size_t key_leng
 	struct quick quick;
 	bool pass;
 
-	if (segment && is_plain(segment, cost, now_ns) &&
-	    quick_prepare(&quick, segment, policy, key, key_length))
-		result = quick_spend(&quick, segment, now_ns ? now_ns : clock_now_ns(segment),
-				     cost, decision);
+	if (segment && is_plain(segment, cost, now_ns)) {
+		if (quick_prepare(&quick, segment, policy, key, key_length))
+			result = quick_spend(&quick, segment,
+					     now_ns ? now_ns : clock_now_ns(segment), cost,
+					     decision);
+		else if (now_ns == 0)
+			result = purse_decide(segment, policy, key, key_length, cost, decision);
+	}
 	pass = result == QUICK_ALLOWED;
 	if (result == QUICK_NOT)
 		pass = spend_generally(segment, policy, key, key_length, cost, now_ns, decision);
@@ -446,6 +446,9 @@ HASH_TARGET static size_t decide_some(const struct segment *segment, const struc
 			result = quick_spend(&quick[i], segment,
 					     request->now_ns ? request->now_ns : now_ns,
 					     request->cost, &decisions[i]);
+		else if (request->now_ns == 0 && request->cost != 0)
+			result = purse_decide(segment, request->policy, request->key,
+					      request->key_length, request->cost, &decisions[i]);
 		if (result == QUICK_NOT)
 			passed += decide_generally(segment, request, OPERATION_SPEND, now_ns,
 						   &decisions[i], NULL);
