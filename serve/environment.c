@@ -142,11 +142,17 @@ static const char *redis_url(struct cli *cli)
 		     (int)(hosts - url), url);
 }
 
-static void read_listener(struct cli *cli, struct options *options)
+/* Where that program listens: gRPC, and what is asked over HTTP, its health among it. */
+static void read_listeners(struct cli *cli, struct options *options)
 {
 	const char *socket = variable("GRPC_UDS", "");
 	bool tls = flag(cli, "GRPC_SERVER_USE_TLS", false);
 
+	options->listeners[options->listener_count++] = (struct listen_option){
+		.room = ROOM_HTTP,
+		.address = print(cli, "%s:%s", variable("HOST", "0.0.0.0"),
+				 variable("PORT", "8080")),
+	};
 	options->listeners[options->listener_count++] = (struct listen_option){
 		.room = ROOM_GRPC,
 		.tls = tls,
@@ -178,5 +184,5 @@ void environment_read(struct cli *cli, struct options *options, const char **red
 	if (!*redis)
 		*redis = redis_url(cli);
 	if (options->listener_count == 0)
-		read_listener(cli, options);
+		read_listeners(cli, options);
 }

@@ -67,7 +67,7 @@ void envoy_options_init(struct envoy_options *options)
 		.limit_header = "RateLimit-Limit",
 		.remaining_header = "RateLimit-Remaining",
 		.reset_header = "RateLimit-Reset",
-		.stats_keys = 10000,
+		.stats_keys = 1000,
 	};
 }
 

@@ -38,7 +38,7 @@ struct envoy_options {
 	size_t stats_keys;              /* metric keys that requests may bring along */
 };
 
-/* The defaults of envoyproxy/ratelimit, and 10,000 metric keys.  Strings are not copied:
+/* The defaults of envoyproxy/ratelimit, and 1,000 metric keys.  Strings are not copied:
  * they must live as long as the service. */
 void envoy_options_init(struct envoy_options *options);
 

@@ -159,6 +159,8 @@ def request(random, root):
         if random.random() < 0.15:
             descriptor["hits"] = random.choice([0, 0, 1, 2, 3, 7, 1 << 33])
         out["descriptors"].append(descriptor)
+    if random.random() < 0.1:
+        out["as_json"] = True   # over HTTP
     if random.random() < 0.3:
         out["hits"] = random.choice([1, 2, 3, 4, 5, 11, 4294967295])
     return out

@@ -96,10 +96,11 @@ class Ratelimit:
         (self.config / self.FILE).write_text("domain: none\n", encoding="utf-8")
         self.redis = Redis(directory)
         self.port = free_port()
+        self.http_port = free_port()
         self.events = queue.Queue()
         settings = {
             "HOST": "127.0.0.1",
-            "PORT": str(free_port()),
+            "PORT": str(self.http_port),
             "DEBUG_HOST": "127.0.0.1",
             "DEBUG_PORT": str(free_port()),
             "GRPC_HOST": "127.0.0.1",
@@ -122,6 +123,7 @@ class Ratelimit:
         self.reader.start()
         self.wait_for_load()
         wait_for_port(self.port, self.process)
+        wait_for_port(self.http_port, self.process)
 
     def read_log(self):
         last = []

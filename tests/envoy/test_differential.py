@@ -11,6 +11,7 @@ the differences that are meant; what they concern is not drawn.
 """
 
 import argparse
+import http.client
 import json
 import os
 import pathlib
@@ -54,12 +55,14 @@ class Weir:
         self.segment = str(self.directory / "segment")
         self.process = subprocess.Popen(
             [os.environ["WEIR_SERVE"], "--segment", self.segment, "--create", "--compat",
-             compat, "--rules", str(self.config), "--grpc", "127.0.0.1:0"],
+             compat, "--rules", str(self.config), "--grpc", "127.0.0.1:0", "--http",
+             "127.0.0.1:0"],
             env={**os.environ, **settings}, stderr=subprocess.PIPE, text=True,
             preexec_fn=peer.die_with_the_test)
         self.wait_for_load()
-        line = self.process.stderr.readline()
-        self.port = int(re.search(r":(\d+)$", line).group(1))
+        self.port, self.http_port = (
+            int(re.search(r":(\d+)$", self.process.stderr.readline()).group(1))
+            for _ in range(2))
 
     def wait_for_load(self):
         for line in self.process.stderr:
@@ -85,13 +88,30 @@ class Weir:
 
 
 class Client:
-    def __init__(self, port):
+    def __init__(self, port, http_port):
+        self.http = http.client.HTTPConnection("127.0.0.1", http_port, timeout=60)
         self.channel = grpc.insecure_channel(f"127.0.0.1:{port}")
         self.call = self.channel.unary_unary(
             wire.METHOD, request_serializer=wire.encode_request,
             response_deserializer=wire.decode_response)
 
+    def begin(self, request):
+        """Ask; the answer is what the function says that is returned."""
+        if not request.get("as_json"):
+            future = self.call.future(request)
+            return lambda: result(future)
+        self.http.request("POST", "/json", json.dumps(wire.json_request(request)).encode())
+        return self.json_result
+
+    def json_result(self):
+        answer = self.http.getresponse()
+        text = answer.read()
+        if answer.status not in (200, 429):
+            return {"error": answer.status}
+        return {"status": answer.status, **wire.from_json(json.loads(text))}
+
     def close(self):
+        self.http.close()
         self.channel.close()
 
 
@@ -132,9 +152,11 @@ class Buckets:
 
     One is left out from when a pair may have counted in two windows, and when two units
     would share it: Redis' keys have no unit in them, so that at the top of an hour a
-    minute's and an hour's are one (docs/envoy.md)."""
+    minute's and an hour's are one (docs/envoy.md).  Where what is over decides about the others
+    of its request, those are left out with it."""
 
-    def __init__(self):
+    def __init__(self, settings):
+        self.together = "STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT" in settings
         self.left_out = set()
         self.units = {}
 
@@ -157,6 +179,8 @@ class Buckets:
             if self.units.setdefault((name, start), unit) != unit:
                 self.left_out.add(name)
             usable &= name not in self.left_out
+        if not usable and self.together:
+            self.leave_out(request, answer)
         return usable
 
 
@@ -170,7 +194,8 @@ class Run:
         self.peer = peer.Ratelimit(program, self.directory / "peer", **settings)
         self.release = self.find_release()
         self.weir = Weir(self.directory / "weir", draw.MONTHS[self.release], settings)
-        self.theirs, self.ours = Client(self.peer.port), Client(self.weir.port)
+        self.theirs = Client(self.peer.port, self.peer.http_port)
+        self.ours = Client(self.weir.port, self.weir.http_port)
         self.settings = settings
         self.counts = counts
         self.number = 0
@@ -209,14 +234,14 @@ class Run:
                 break
             time.sleep(MARGIN_S)
         before = int(time.time())
-        futures = self.theirs.call.future(request), self.ours.call.future(request)
-        theirs, ours = map(result, futures)
+        answers = self.theirs.begin(request), self.ours.begin(request)
+        theirs, ours = (answer() for answer in answers)
         return theirs, ours, before if int(time.time()) == before else None
 
     def first_difference(self, root, requests, counts=None):
         """(index, theirs, ours) of the first pair that differs, or None."""
         domain = self.load(root)
-        buckets = Buckets()
+        buckets = Buckets(self.settings)
         counts = counts if counts is not None else dict.fromkeys(self.counts, 0)
         for index, drawn in enumerate(requests):
             request = drawn if drawn["domain"] != root["domain"] else {**drawn, "domain": domain}

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Envoy's rate limit messages on the wire, written from their field numbers: what the
-service says is read by something that does not share its .proto files."""
+service says is read by something that does not share its .proto files.  And as JSON."""
 
 import struct
 
@@ -145,3 +145,43 @@ def decode_response(data):
         else:
             out["more"][number] = value
     return out
+
+
+UNITS = ["UNKNOWN", "SECOND", "MINUTE", "HOUR", "DAY", "MONTH", "YEAR", "WEEK"]
+
+
+def json_request(request):
+    out = {"domain": request["domain"], "hitsAddend": request.get("hits", 0), "descriptors": []}
+    for descriptor in request["descriptors"]:
+        one = {"entries": [{"key": key, "value": value} for key, value in descriptor["entries"]]}
+        if "limit" in descriptor:
+            requests, unit = descriptor["limit"]
+            one["limit"] = {"requests_per_unit": requests,
+                            "unit": UNITS[unit] if unit < 7 else unit}
+        if "hits" in descriptor:
+            one["hitsAddend"] = str(descriptor["hits"])
+        out["descriptors"].append(one)
+    return out
+
+
+def from_json(answer):
+    """A response as decode_response() has it."""
+    statuses = []
+    for one in answer.pop("statuses"):
+        status = {"code": one.pop("code"), "limit_remaining": one.pop("limitRemaining", 0)}
+        if "currentLimit" in one:
+            limit = one.pop("currentLimit")
+            status["current_limit"] = {
+                "requests_per_unit": limit.pop("requestsPerUnit", 0),
+                "unit": UNITS.index(limit.pop("unit")), "name": limit.pop("name", ""),
+                "more": limit}
+        if "durationUntilReset" in one:
+            status["duration_until_reset"] = int(one.pop("durationUntilReset").rstrip("s"))
+        status["more"] = one
+        statuses.append(status)
+    return {"overall_code": answer.pop("overallCode"), "statuses": statuses,
+            "response_headers_to_add": [
+                (header["key"], header["value"], "")
+                for header in answer.pop("responseHeadersToAdd", [])],
+            "request_headers_to_add": [], "raw_body": b"",
+            "dynamic_metadata": answer.pop("dynamicMetadata", None), "more": answer}

@@ -62,7 +62,7 @@ class Service:
             if not found:
                 test.fail(line + self.process.stderr.read())
             self.addresses.append(found.group(1))
-        self.address = self.addresses[0]
+        self.address = self.addresses[0] if self.addresses else None
 
     def expect(self, said):
         line = self.process.stderr.readline()

@@ -206,6 +206,16 @@ class Environment(RlsTest):
         self.assertEqual(answer["dynamic_metadata"], {
             "domain": "shop", "descriptors": [{"entries": ["user=ann"]}], "hitsAddend": 5})
 
+    def test_listens_where_it_would(self):
+        socket = os.path.join(self.directory, "grpc")
+        self.environment.update(GRPC_UDS=socket, HOST="127.0.0.1", PORT="0")
+        service = Service(self, "--compat", "envoy", "--rules", self.rules, addresses=(),
+                          first="Successfully loaded new configuration")
+        service.expect("serving HTTP on 127.0.0.1:")
+        service.expect("serving gRPC on unix:" + socket)
+        service.address = "unix:" + socket
+        self.assertEqual(self.ask(service, ("user", "ann"))["overall_code"], "OK")
+
     def test_names_files_by_their_directory(self):
         os.makedirs(os.path.join(self.directory, "root", "sub"))
         self.write("nonsense: 1")
