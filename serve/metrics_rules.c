@@ -7,6 +7,7 @@
 #include "serve/metrics.h"
 
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -76,6 +77,20 @@ static void write_stats(const struct stats *stats, void *context)
 	free(key);
 }
 
+/* A failed request is one of several kinds there, told apart by a label. */
+static void write_counter(FILE *file, const struct envoy_service *service,
+			  enum service_counter counter)
+{
+	bool failed = counter == COUNTER_SERVICE_ERROR;
+	const char *label = failed ? "{err_type=\"service_error\"}" : "";
+	char name[96];
+
+	snprintf(name, sizeof(name), "ratelimit_service_%s",
+		 failed ? "should_rate_limit_error" : envoy_service_counter_name(counter));
+	metrics_write_head(file, name, "counter", "As envoyproxy/ratelimit counts it.");
+	fprintf(file, "%s%s %" PRIu64 "\n", name, label, envoy_service_counter(service, counter));
+}
+
 void metrics_write_rules(struct server *server, FILE *file)
 {
 	const struct envoy_service *service;
@@ -92,13 +107,8 @@ void metrics_write_rules(struct server *server, FILE *file)
 		metrics_write_head(file, name, "counter", help[i]);
 		stats_each(envoy_service_stats(service), write_stats, &writing);
 	}
-	for (unsigned i = 0; i < COUNTER_COUNT; i++) {
-		snprintf(name, sizeof(name), "ratelimit_service_%s",
-			 envoy_service_counter_name((enum service_counter)i));
-		metrics_write_head(file, name, "counter", "As envoyproxy/ratelimit counts it.");
-		fprintf(file, "%s %" PRIu64 "\n", name,
-			envoy_service_counter(service, (enum service_counter)i));
-	}
+	for (unsigned i = 0; i < COUNTER_COUNT; i++)
+		write_counter(file, service, (enum service_counter)i);
 	metrics_write_head(file, "weir_rules_unnamed_total", "counter",
 			   "Metric keys of requests for which there was no room.");
 	fprintf(file, "weir_rules_unnamed_total %" PRIu64 "\n",

@@ -131,6 +131,8 @@ class HttpRls(ServeTest):
         for _ in range(PATIENCE_S * 100):
             text = self.ask("GET", "/metrics").text
             if all(line in text for line in wanted):
+                for line in text.splitlines():
+                    self.assertRegex(line, r"^(# (HELP|TYPE) )?[a-zA-Z_:][a-zA-Z0-9_:]*[ {]")
                 return
             threading.Event().wait(0.01)
         self.fail(text)
