@@ -23,7 +23,8 @@ _weir_scan()
 		--interval-ms | --max-staleness-ms | --expected-hosts | --overshoot | --hosts | \
 		--deal | --demand | --seconds | --grpc | --grpc-tls | --tls-certificate | \
 		--tls-key | --tls-client-ca | --threads | --max-connections | --max-streams | \
-		--max-message | --socket-mode | --request-timeout | --idle-timeout | --drain-timeout)
+		--max-message | --socket-mode | --compat | --rules | --request-timeout | \
+		--idle-timeout | --drain-timeout)
 			# bash makes "--option=value" three words.
 			[[ ${COMP_WORDS[i + 1]} == = ]] && ((i++))
 			((i++))
@@ -91,6 +92,7 @@ _weir()
 	--fail-mode) _weir_reply "open share closed"; return ;;
 	--consistency) _weir_reply "bounded local eventual strict"; return ;;
 	--clock) _weir_reply "boottime tsc caller"; return ;;
+	--compat) _weir_reply "envoy envoy-2026-01 strict"; return ;;
 	--by) _weir_reply "consumed denied"; return ;;
 	--speed) _weir_reply "log max"; return ;;
 	--deal) _weir_reply "round-robin random key"; return ;;
@@ -100,7 +102,7 @@ _weir()
 	--group) mapfile -t COMPREPLY < <(compgen -g -- "$current"); return ;;
 	--grpc | --grpc-tls) _weir_reply "127.0.0.1: unix:/"; compopt -o nospace; return ;;
 	--segment | --secret-file | --policies | --plot | --tls-certificate | --tls-key | \
-	--tls-client-ca)
+	--tls-client-ca | --rules)
 		_weir_files
 		return
 		;;

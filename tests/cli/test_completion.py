@@ -65,6 +65,8 @@ class Completion(WeirTest):
         self.assertEqual(self.complete("sync", "status", "--j"), ["--json"])
         if "WEIR_SERVICE" in os.environ:
             self.assertEqual(self.complete("serve", "--max-m"), ["--max-message"])
+            self.assertEqual(self.complete("serve", "--compat", "s"), ["strict"])
+            self.assertEqual(self.complete("serve", "--compat", "strict", "--rul"), ["--rules"])
             self.assertEqual(self.complete("serve", "--threads", "2", "--take"), ["--takeover"])
         self.assertEqual(
             self.complete("policy", "set", "x", "1/s", "--fail-mode", ""),
