@@ -24,7 +24,7 @@ static struct connection_queue *queue_of(struct connection *connection)
 static bool owes(const struct connection *connection)
 {
 	return connection->handshaking || !connection->greeted || connection->unsent ||
-	       connection->incomplete > 0;
+	       connection->owing > 0;
 }
 
 /* Put the connection where it belongs.  One that goes on owing keeps its place, unless

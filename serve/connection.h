@@ -71,7 +71,7 @@ struct connection {
 	bool handshaking;
 	bool reading;                   /* readable is pending */
 	bool is_busy;                   /* in room->busy */
-	bool progress;                  /* a request came whole, or bytes left */
+	bool progress;                  /* a call owes no more, or bytes left */
 	uint64_t since_s;               /* loop->seconds when it came into its queue */
 
 	unsigned char *unsent;          /* what the socket did not take, or NULL */
@@ -84,7 +84,7 @@ struct connection {
 	bool going;                     /* the last GOAWAY was sent */
 	struct grpc_call_queue call_queue;      /* under way */
 	size_t calls;                   /* as many */
-	size_t incomplete;              /* calls whose request is not whole */
+	size_t owing;                   /* calls whose client is in the middle of something */
 };
 
 /* Take over FD, which does not block.  SSL: NULL, or made for it; owned from here on.

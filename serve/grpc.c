@@ -54,9 +54,22 @@ struct grpc_call *grpc_begin(struct connection *connection, int32_t stream_id)
 	call->stream_id = stream_id;
 	TAILQ_INSERT_TAIL(&connection->call_queue, call, entry);
 	connection->calls++;
-	connection->incomplete++;
 	connection->room->call_count++;
+	grpc_owe(call, true);
 	return call;
+}
+
+void grpc_owe(struct grpc_call *call, bool owes)
+{
+	if (call->owes == owes)
+		return;
+	call->owes = owes;
+	if (owes) {
+		call->connection->owing++;
+	} else {
+		call->connection->owing--;
+		call->connection->progress = true;
+	}
 }
 
 void grpc_free(struct grpc_call *call)
@@ -72,8 +85,8 @@ void grpc_free(struct grpc_call *call)
 		TAILQ_REMOVE(&room->streaming, call, stream_entry);
 	TAILQ_REMOVE(&connection->call_queue, call, entry);
 	connection->calls--;
-	if (!call->whole)
-		connection->incomplete--;
+	if (call->owes)
+		connection->owing--;
 	room->call_count--;
 	room->buffered_bytes -= buffer_heap_bytes(&call->request) +
 				buffer_heap_bytes(&call->answer);
@@ -338,6 +351,7 @@ void grpc_data(struct grpc_call *call, const unsigned char *bytes, size_t length
 	}
 	if (call->method->client_streams) {
 		take_messages(call);
+		grpc_owe(call, !call->taken || buffer_length(&call->request) > 0);
 		return;
 	}
 	/* One message: what is too large, or too much, need not come whole. */

@@ -91,6 +91,7 @@ struct grpc_call {
 	bool is_timeout_malformed;
 
 	bool whole;                     /* the request was received to its end */
+	bool owes;                      /* the client is in the middle of something */
 	bool taken;                     /* message() was called */
 	bool streaming;                 /* in room->streaming */
 	bool responding;                /* headers were submitted */
@@ -131,6 +132,10 @@ void grpc_flush(struct grpc_call *call);
 struct grpc_call *grpc_begin(struct connection *connection, int32_t stream_id);
 void grpc_header(struct grpc_call *call, const char *name, size_t name_length, const char *value,
 		 size_t value_length);
+
+/* Is the client in the middle of a request, which must go on?  It is from the beginning;
+ * not once all has come, nor between two messages of a call that takes many. */
+void grpc_owe(struct grpc_call *call, bool owes);
 
 /* The headers are whole, and (grpc_end) the request: call->whole is set before either. */
 void grpc_headers_end(struct grpc_call *call);

@@ -88,8 +88,7 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
 		return 0;
 	if (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) {
 		call->whole = true;
-		connection->incomplete--;
-		connection->progress = true;
+		grpc_owe(call, false);
 	}
 	if (frame->hd.type == NGHTTP2_HEADERS && frame->headers.cat == NGHTTP2_HCAT_REQUEST)
 		grpc_headers_end(call);

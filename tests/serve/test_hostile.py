@@ -222,6 +222,11 @@ class Slow(Hostile):
         dripping = self.client()
         stream = dripping.begin()
         quiet = self.client()
+        asking = self.client()
+        asked = message(reflection.ServerReflectionRequest(list_services="").SerializeToString())
+        questions = asking.begin(request_headers(REFLECT))
+        asking.send(frame(DATA, 0, questions, asked))
+        self.assertTrue(asking.until(DATA, questions))
         watching = self.client()
         stream = watching.begin(request_headers(b"/weir.v1.Limiter/Watch"))
         watching.send(frame(DATA, END_STREAM, stream, message(b"")))
@@ -240,6 +245,8 @@ class Slow(Hostile):
             client.closed()
         # Who owes nothing stays.
         self.assertTrue(quiet.call(ALLOW))
+        asking.send(frame(DATA, 0, questions, asked))
+        self.assertTrue(asking.until(DATA, questions))
         for _ in range(3):
             self.assertTrue(watching.until(DATA, stream))
         self.assert_well()
