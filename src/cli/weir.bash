@@ -21,10 +21,11 @@ _weir_scan()
 		--policies | --holds | --purses | --mode | --group | --secret-file | --clock | --by | --count | \
 		--limit | --key | --workers | --speed | --plot | --redis | --prefix | \
 		--interval-ms | --max-staleness-ms | --expected-hosts | --overshoot | --hosts | \
-		--deal | --demand | --seconds | --grpc | --grpc-tls | --tls-certificate | \
-		--tls-key | --tls-client-ca | --threads | --max-connections | --max-streams | \
-		--max-message | --socket-mode | --compat | --rules | --request-timeout | \
-		--idle-timeout | --drain-timeout)
+		--deal | --demand | --seconds | --grpc | --grpc-tls | --http | --http-tls | \
+		--headers | --top-keys | --tls-certificate | --tls-key | --tls-client-ca | \
+		--threads | --max-connections | --max-streams | --max-message | \
+		--socket-mode | --compat | --rules | --request-timeout | --idle-timeout | \
+		--drain-timeout)
 			# bash makes "--option=value" three words.
 			[[ ${COMP_WORDS[i + 1]} == = ]] && ((i++))
 			((i++))
@@ -92,6 +93,7 @@ _weir()
 	--fail-mode) _weir_reply "open share closed"; return ;;
 	--consistency) _weir_reply "bounded local eventual strict"; return ;;
 	--clock) _weir_reply "boottime tsc caller"; return ;;
+	--headers) _weir_reply "ietf draft-03 legacy none"; return ;;
 	--compat) _weir_reply "envoy envoy-2026-01 strict"; return ;;
 	--by) _weir_reply "consumed denied"; return ;;
 	--speed) _weir_reply "log max"; return ;;
@@ -100,7 +102,11 @@ _weir()
 	--key) _weir_reply "addr user method path user-agent"; return ;;
 	--policy) _weir_reply "$(_weir_policies)"; return ;;
 	--group) mapfile -t COMPREPLY < <(compgen -g -- "$current"); return ;;
-	--grpc | --grpc-tls) _weir_reply "127.0.0.1: unix:/"; compopt -o nospace; return ;;
+	--grpc | --grpc-tls | --http | --http-tls)
+		_weir_reply "127.0.0.1: unix:/"
+		compopt -o nospace
+		return
+		;;
 	--segment | --secret-file | --policies | --plot | --tls-certificate | --tls-key | \
 	--tls-client-ca | --rules)
 		_weir_files
