@@ -155,7 +155,11 @@ def request(random, root):
         descriptor = {"entries": matching_entries(random, root["descriptors"])
                       if random.random() < 0.7 else any_entries(random)}
         if random.random() < 0.06:
-            descriptor["limit"] = (random.choice(LIMITS), random.randint(1, 7))
+            unit = random.randint(1, 7)
+            descriptor["limit"] = (random.choice(LIMITS), unit)
+            # Mostly for entries that have no other unit: those are one counter there.
+            if random.random() < 0.9:
+                descriptor["entries"].append(("unit", str(unit)))
         if random.random() < 0.15:
             descriptor["hits"] = random.choice([0, 0, 1, 2, 3, 7, 1 << 33])
         out["descriptors"].append(descriptor)

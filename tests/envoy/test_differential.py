@@ -6,7 +6,7 @@ same words.
     test_differential.py [--configs N] [--requests N] [--seed N]
 
 Each pair of calls is made at once.  A pair during which a second passed is discarded, and
-counted, and so is what follows in the buckets that it may have changed.  docs/envoy.md lists
+counted, and so is what follows in the windows that it may have changed.  docs/envoy.md lists
 the differences that are meant; what they concern is not drawn.
 """
 
@@ -150,35 +150,46 @@ def alike(ours, theirs):
 class Buckets:
     """Which buckets can be compared.
 
-    One is left out from when a pair may have counted in two windows, and when two units
-    would share it: Redis' keys have no unit in them, so that at the top of an hour a
-    minute's and an hour's are one (docs/envoy.md).  Where what is over decides about the others
-    of its request, those are left out with it."""
+    A window is left out when a pair may have counted in it or in the one before, and when
+    two units share it: Redis' keys have no unit in them, so that at the top of an hour a
+    minute's and an hour's are one (docs/envoy.md).  Where what is over decides about the
+    others of its request, those are left out with it, for good."""
 
     def __init__(self, settings):
         self.together = "STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT" in settings
-        self.left_out = set()
+        self.windows = set()  # (name, start)
+        self.names = set()
         self.units = {}
 
     @staticmethod
-    def names(request, answer):
-        """(entries, unit) of each descriptor that was limited."""
+    def limited(request, answer):
+        """(name, unit) of each descriptor that was limited."""
         for descriptor, status in zip(request["descriptors"], answer.get("statuses", [])):
             if "current_limit" in status:
-                yield (request["domain"],
-                       "_".join(f"{key}_{value}" for key, value in descriptor["entries"]),
-                       ), status["current_limit"]["unit"]
+                entries = "_".join(f"{key}_{value}" for key, value in descriptor["entries"])
+                yield (request["domain"], entries), status["current_limit"]["unit"]
 
     def leave_out(self, request, answer):
-        self.left_out.update(name for name, _ in self.names(request, answer))
+        self.names.update(name for name, _ in self.limited(request, answer))
+
+    def discard(self, request, answer, before, after):
+        """The pair was begun in one second and ended in another."""
+        affected = False
+        for name, unit in self.limited(request, answer):
+            starts = {second - second % SECONDS.get(unit, 1) for second in (before, after)}
+            if len(starts) > 1:
+                affected = True
+                self.windows.update((name, start) for start in starts)
+        if affected and self.together:
+            self.leave_out(request, answer)
 
     def usable(self, request, answer, now):
         usable = True
-        for name, unit in self.names(request, answer):
-            start = now - now % SECONDS.get(unit, 1)
-            if self.units.setdefault((name, start), unit) != unit:
-                self.left_out.add(name)
-            usable &= name not in self.left_out
+        for name, unit in self.limited(request, answer):
+            window = name, now - now % SECONDS.get(unit, 1)
+            if self.units.setdefault(window, unit) != unit:
+                self.windows.add(window)
+            usable &= window not in self.windows and name not in self.names
         if not usable and self.together:
             self.leave_out(request, answer)
         return usable
@@ -227,7 +238,7 @@ class Run:
         return False
 
     def pair(self, request):
-        """Both answers, and the second that they are of, or None if one passed."""
+        """Both answers, and the seconds in which the pair was begun and ended."""
         while True:
             fraction = time.time() % 1
             if MARGIN_S < fraction < 1 - MARGIN_S:
@@ -236,7 +247,7 @@ class Run:
         before = int(time.time())
         answers = self.theirs.begin(request), self.ours.begin(request)
         theirs, ours = (answer() for answer in answers)
-        return theirs, ours, before if int(time.time()) == before else None
+        return theirs, ours, before, int(time.time())
 
     def first_difference(self, root, requests, counts=None):
         """(index, theirs, ours) of the first pair that differs, or None."""
@@ -245,11 +256,11 @@ class Run:
         counts = counts if counts is not None else dict.fromkeys(self.counts, 0)
         for index, drawn in enumerate(requests):
             request = drawn if drawn["domain"] != root["domain"] else {**drawn, "domain": domain}
-            theirs, ours, now = self.pair(request)
-            if now is None:
+            theirs, ours, before, after = self.pair(request)
+            if before != after:
                 counts["discarded"] += 1
-                buckets.leave_out(request, theirs)
-            elif not buckets.usable(request, theirs, now):
+                buckets.discard(request, theirs, before, after)
+            elif not buckets.usable(request, theirs, before):
                 counts["left out"] += 1
             elif alike(ours, theirs):
                 counts["alike"] += 1
@@ -333,7 +344,7 @@ def main():
         good &= compare(program, [options.seed + i for i in seeds], options.requests, counts)
         print(counts, flush=True)
     # A comparison of nothing is none.
-    enough = counts["alike"] * 2 > options.configs * options.requests and counts["over"] > 0
+    enough = counts["alike"] * 2 > options.configs * options.requests and counts["limited"] > 0
     sys.exit(0 if good and enough else 1)
 
 
