@@ -231,11 +231,23 @@ class Environment(RlsTest):
                  "such as 0.8"),
                 ("CONFIG_TYPE", "GRPC_XDS_SOTW", 'CONFIG_TYPE is "GRPC_XDS_SOTW"; only FILE is '
                  "known here"),
-                ("REDIS_URL", "x://y", ""),
+                ("REDIS_TYPE", "CHAIN", 'REDIS_TYPE is "CHAIN"; write SINGLE, SENTINEL or CLUSTER'),
+                ("REDIS_TYPE", "sentinel", "write MASTER,HOST:PORT,HOST:PORT"),
+                ("REDIS_TLS", "maybe", 'REDIS_TLS is "maybe"; write true or false'),
+                # What is put together is a URL of Redis: the segment has no room for sync.
+                ("REDIS_TYPE", "CLUSTER", "no room for sync"),
+                ("REDIS_AUTH", "user:password", "no room for sync"),
         ):
-            with self.subTest(name):
-                said = self.refused("--compat", "envoy", "--rules", self.rules, **{name: value})
+            with self.subTest(name=name, value=value):
+                environment = {"REDIS_SOCKET_TYPE": "tcp", "REDIS_URL": "127.0.0.1:1", name: value}
+                said = self.refused("--compat", "envoy", "--rules", self.rules, **environment)
                 self.assertIn(sentence, said)
+        for url, kind in (("mymaster,127.0.0.1:1,127.0.0.1:2", "SENTINEL"),
+                          ("/run/nowhere.sock", ""), ("redis://127.0.0.1:1", "")):
+            with self.subTest(url):
+                said = self.refused("--compat", "envoy", "--rules", self.rules, REDIS_URL=url,
+                                    REDIS_TYPE=kind or "SINGLE")
+                self.assertIn("no room for sync", said)
         self.assertIn("give --compat", self.refused("--rules", self.rules))
 
 
