@@ -130,8 +130,8 @@ int envoy_config_prepare(struct envoy_config *config, struct stats_table *stats,
 		rule->stats = stats_of_rule(stats, rule->path);
 		if (!rule->stats)
 			return envoy_fail(error, WEIR_ENOMEM,
-					 "no memory for the counters of %.*s; free some and try "
-					 "again", TEXT_ARGUMENTS(rule->path));
+					  "no memory for the counters of %.*s; free some and try "
+					  "again", TEXT_ARGUMENTS(rule->path));
 		if (rule->unlimited)
 			continue;
 		status = engine->policy(engine, &rule->limit, &rule->policy, error);

@@ -17,8 +17,8 @@ struct build {
 static int fail_memory(struct build *build)
 {
 	return envoy_fail(build->error, WEIR_ENOMEM,
-			 "%.*s: no memory for its rules; free some and try again",
-			 TEXT_ARGUMENTS(build->file));
+			  "%.*s: no memory for its rules; free some and try again",
+			  TEXT_ARGUMENTS(build->file));
 }
 
 #define fail(build, format, ...) \
@@ -339,7 +339,7 @@ static int read_sources(struct build *build, const struct envoy_source *sources,
 					  &roots[i], build->error);
 		if (status < 0 && build->error)
 			return envoy_fail(build->error, status, "%.*s: %s",
-					 TEXT_ARGUMENTS(build->file), build->error->message);
+					  TEXT_ARGUMENTS(build->file), build->error->message);
 	}
 	for (size_t i = 0; i < count && status == WEIR_OK; i++) {
 		build->file = sources[i].name;

@@ -422,8 +422,8 @@ static int read_fields(const struct node *node, const struct file_options *optio
 		return fail_memory(error);
 	if (mistakes.length > 0)
 		return envoy_fail(error, WEIR_EINVAL,
-				 "error loading config file: yaml: unmarshal errors:%.*s",
-				 TEXT_ARGUMENTS(mistakes));
+				  "error loading config file: yaml: unmarshal errors:%.*s",
+				  TEXT_ARGUMENTS(mistakes));
 	return envoy_ok(error);
 }
 

@@ -47,8 +47,8 @@ static int check_alias(struct value_check *check, struct node *node)
 
 	if (node->entered)
 		return envoy_fail(check->error, WEIR_EINVAL,
-				 "yaml: anchor '%.*s' value contains itself",
-				 TEXT_ARGUMENTS(node->text));
+				  "yaml: anchor '%.*s' value contains itself",
+				  TEXT_ARGUMENTS(node->text));
 	node->entered = true;
 	check->alias_depth++;
 	status = check_value(check, node->target);
@@ -66,8 +66,8 @@ static int check_merge(struct value_check *check, struct node *value)
 
 	if (value->count > MERGED_MAX && value->kind == NODE_LIST)
 		return envoy_fail(check->error, WEIR_EINVAL,
-				 "yaml: line %u: more than %u maps are merged; write some out",
-				 value->line, MERGED_MAX);
+				  "yaml: line %u: more than %u maps are merged; write some out",
+				  value->line, MERGED_MAX);
 	for (struct node *map = first; map && status == WEIR_OK; map = map->next) {
 		const struct node *target = map->kind == NODE_ALIAS ? map->target : map;
 
@@ -98,8 +98,8 @@ static int check_pairs(struct value_check *check, struct node *map)
 		target = config_file_target(key);
 		if (target->kind != NODE_SCALAR)
 			return envoy_fail(check->error, WEIR_EINVAL,
-					 "yaml: invalid map key: line %u has a %s; write a word",
-					 key->line, target->kind == NODE_MAP ? "map" : "list");
+					  "yaml: invalid map key: line %u has a %s; write a word",
+					  key->line, target->kind == NODE_MAP ? "map" : "list");
 		status = check_value(check, value);
 	}
 	return status;
@@ -114,11 +114,11 @@ static int check_value(struct value_check *check, struct node *node)
 	check->aliased += check->alias_depth > 0;
 	if (too_many_aliases(check))
 		return envoy_fail(check->error, WEIR_EINVAL,
-				 "yaml: document contains excessive aliasing");
+				  "yaml: document contains excessive aliasing");
 	if (check->depth == YAML_NODE_DEPTH_MAX)
 		return envoy_fail(check->error, WEIR_EINVAL,
-				 "yaml: line %u: more than %u levels; write it flatter",
-				 node->line, YAML_NODE_DEPTH_MAX);
+				  "yaml: line %u: more than %u levels; write it flatter",
+				  node->line, YAML_NODE_DEPTH_MAX);
 
 	check->depth++;
 	switch (node->kind) {
@@ -160,9 +160,9 @@ int config_file_check_values(struct node *root, struct pool *pool, struct weir_e
 			      target->text.bytes, target->text.length > 10 ? "..." : "");
 	}
 	return envoy_fail(error, WEIR_EINVAL,
-			 "yaml: unmarshal errors: line %u: cannot unmarshal %.*s into "
-			 "map[interface {}]interface {}", target->line,
-			 TEXT_ARGUMENTS(builder_text(&text)));
+			  "yaml: unmarshal errors: line %u: cannot unmarshal %.*s into "
+			  "map[interface {}]interface {}", target->line,
+			  TEXT_ARGUMENTS(builder_text(&text)));
 }
 
 /* ---- Pairs ----------------------------------------------------------------------- */
@@ -261,8 +261,8 @@ static int fail_element(struct key_check *check, const struct node *element)
 
 	yaml_node_print(&text, element);
 	return envoy_fail(check->error, WEIR_EINVAL,
-			 "config error, yaml file contains list of type other than map: %.*s",
-			 TEXT_ARGUMENTS(builder_text(&text)));
+			  "config error, yaml file contains list of type other than map: %.*s",
+			  TEXT_ARGUMENTS(builder_text(&text)));
 }
 
 static int check_leaf(struct key_check *check, const struct node *leaf)
@@ -304,12 +304,12 @@ static int check_pair(const struct node *key, const struct node *value, void *co
 	if (scalar.type != SCALAR_STRING) {
 		yaml_node_print(&text, key);
 		return envoy_fail(check->error, WEIR_EINVAL,
-				 "config error, key is not of type string: %.*s",
-				 TEXT_ARGUMENTS(builder_text(&text)));
+				  "config error, key is not of type string: %.*s",
+				  TEXT_ARGUMENTS(builder_text(&text)));
 	}
 	if (!is_known(check, key->text))
 		return envoy_fail(check->error, WEIR_EINVAL, "config error, unknown key '%.*s'",
-				 TEXT_ARGUMENTS(key->text));
+				  TEXT_ARGUMENTS(key->text));
 	if (is_metadata(check, key->text))
 		return WEIR_OK;
 	return check_under(check, value);

@@ -39,7 +39,7 @@ static int make_key(struct decision_round *round, size_t index, struct weir_erro
 	if (decided->key.length > WEIR_KEY_MAX)
 		return envoy_fail(error, WEIR_EINVAL,
 				 "descriptor %zu has %zu bytes of keys and values; send at most %u",
-				 index, decided->key.length, WEIR_KEY_MAX);
+				  index, decided->key.length, WEIR_KEY_MAX);
 	return WEIR_OK;
 }
 

@@ -25,8 +25,8 @@ struct walk {
 static int fail_memory(struct walk *walk)
 {
 	return envoy_fail(walk->error, WEIR_ENOMEM,
-			 "no memory to read %.300s; free some and try again",
-			 walk->options->path);
+			  "no memory to read %.300s; free some and try again",
+			  walk->options->path);
 }
 
 static int fail_system(struct walk *walk, const char *what, const char *path)
@@ -34,14 +34,14 @@ static int fail_system(struct walk *walk, const char *what, const char *path)
 	int status = errno == ENOENT ? WEIR_ENOENT : errno == EACCES ? WEIR_EACCES : WEIR_ESYSTEM;
 
 	return envoy_fail(walk->error, status,
-			 "cannot %s %.300s: %m; check the path and its permissions", what, path);
+			  "cannot %s %.300s: %m; check the path and its permissions", what, path);
 }
 
 static int fail_size(struct walk *walk, const char *path)
 {
 	return envoy_fail(walk->error, WEIR_EINVAL,
-			 "%.300s: the configuration has more than %u bytes; remove some", path,
-			 DIRECTORY_BYTES_MAX);
+			  "%.300s: the configuration has more than %u bytes; remove some", path,
+			  DIRECTORY_BYTES_MAX);
 }
 
 /* ---- Files --------------------------------------------------------------------- */
@@ -92,8 +92,8 @@ static int read_file(struct walk *walk, const char *path, int fd)
 		return WEIR_OK;
 	if (walk->count == DIRECTORY_FILES_MAX)
 		return envoy_fail(walk->error, WEIR_EINVAL,
-				 "%.300s has more than %u files; remove some",
-				 walk->options->path, DIRECTORY_FILES_MAX);
+				  "%.300s has more than %u files; remove some",
+				  walk->options->path, DIRECTORY_FILES_MAX);
 	if ((uint64_t)stat.st_size > DIRECTORY_BYTES_MAX - walk->bytes)
 		return fail_size(walk, path);
 	walk->bytes += (size_t)stat.st_size;
@@ -127,7 +127,7 @@ static int walk_entry(struct walk *walk, const char *directory, const char *name
 		return WEIR_OK;
 	if (snprintf(path, sizeof(path), "%s/%s", directory, name) >= (int)sizeof(path))
 		return envoy_fail(walk->error, WEIR_EINVAL,
-				 "the path %.200s... is too long; use a shorter one", path);
+				  "the path %.200s... is too long; use a shorter one", path);
 	if (lstat(path, &stat) < 0)
 		return errno == ENOENT ? WEIR_OK : fail_system(walk, "look at", path);
 	if (S_ISDIR(stat.st_mode))
@@ -149,8 +149,8 @@ static int walk_directory(struct walk *walk, const char *path)
 
 	if (walk->depth == DIRECTORY_DEPTH_MAX)
 		return envoy_fail(walk->error, WEIR_EINVAL,
-				 "%.300s: more than %u directories deep; write it flatter", path,
-				 DIRECTORY_DEPTH_MAX);
+				  "%.300s: more than %u directories deep; write it flatter", path,
+				  DIRECTORY_DEPTH_MAX);
 	if (walk->options->entered)
 		walk->options->entered(path, walk->options->context);
 	count = scandir(path, &entries, NULL, alphasort);

@@ -217,8 +217,8 @@ int envoy_override(const struct envoy_descriptor *descriptor, struct engine_limi
 	};
 	if (limit->period_s == 0)
 		return envoy_fail(error, WEIR_EINVAL,
-				 "a descriptor's limit has unit %d, which does not exist; send 1 "
-				 "(SECOND) to 7 (WEEK)", descriptor->override_unit);
+				  "a descriptor's limit has unit %d, which does not exist; send 1 "
+				  "(SECOND) to 7 (WEEK)", descriptor->override_unit);
 	return WEIR_OK;
 }
 

@@ -77,8 +77,8 @@ static int check_header(const char *name, struct weir_error *error)
 
 	if (length == 0 || length > ENVOY_HEADER_MAX)
 		return envoy_fail(error, WEIR_EINVAL,
-				 "a header's name has %zu bytes; write 1 to %u", length,
-				 ENVOY_HEADER_MAX);
+				  "a header's name has %zu bytes; write 1 to %u", length,
+				  ENVOY_HEADER_MAX);
 	return WEIR_OK;
 }
 
@@ -90,8 +90,8 @@ int envoy_service_new(const struct envoy_options *options, struct engine *engine
 
 	if (!(options->near_limit_ratio >= 0 && options->near_limit_ratio <= 1))
 		return envoy_fail(error, WEIR_EINVAL,
-				 "the near limit ratio %g is not from 0 to 1; write 0.8",
-				 (double)options->near_limit_ratio);
+				  "the near limit ratio %g is not from 0 to 1; write 0.8",
+				  (double)options->near_limit_ratio);
 	if (options->headers)
 		status = check_header(options->limit_header, error);
 	if (options->headers && status == WEIR_OK)
@@ -107,7 +107,7 @@ int envoy_service_new(const struct envoy_options *options, struct engine *engine
 	if (!service || !service->stats) {
 		free(service);
 		return envoy_fail(error, WEIR_ENOMEM,
-				 "no memory for the service; free some and try again");
+				  "no memory for the service; free some and try again");
 	}
 	service->options = *options;
 	service->engine = engine;
@@ -238,13 +238,13 @@ static int check_request(struct envoy_reader *reader, const struct envoy_request
 		return envoy_fail(error, WEIR_EINVAL, "rate limit domain must not be empty");
 	if (request->descriptor_count == 0)
 		return envoy_fail(error, WEIR_EINVAL,
-				 "rate limit descriptor list must not be empty");
+				  "rate limit descriptor list must not be empty");
 	if (!envoy_service_loaded(reader, NULL))
 		return envoy_fail(error, WEIR_ENOENT, "no rate limit configuration loaded");
 	if (request->descriptor_count > DESCRIPTORS_MAX)
 		return envoy_fail(error, WEIR_EINVAL,
-				 "the request has %zu descriptors; send at most %u",
-				 request->descriptor_count, DESCRIPTORS_MAX);
+				  "the request has %zu descriptors; send at most %u",
+				  request->descriptor_count, DESCRIPTORS_MAX);
 	return WEIR_OK;
 }
 

@@ -31,8 +31,8 @@ struct watch {
 static int fail_path(struct weir_error *error, const char *path)
 {
 	return envoy_fail(error, WEIR_EINVAL,
-			 "the path of the configuration, %.200s..., is too long; use a shorter "
-			 "one", path);
+			  "the path of the configuration, %.200s..., is too long; use a shorter "
+			  "one", path);
 }
 
 static bool join(char *result, const char *a, const char *b)
@@ -86,7 +86,7 @@ int watch_new(const struct watch_options *options, struct watch **result,
 
 	if (!watch)
 		return envoy_fail(error, WEIR_ENOMEM,
-				 "no memory to watch a directory; free some and try again");
+				  "no memory to watch a directory; free some and try again");
 	watch->name_by_app = options->name_by_app;
 	watch->ignore_dot_files = options->ignore_dot_files;
 	status = set_paths(watch, options, error);
@@ -97,8 +97,8 @@ int watch_new(const struct watch_options *options, struct watch **result,
 	watch->fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
 	if (watch->fd < 0) {
 		status = envoy_fail(error, WEIR_ESYSTEM,
-				   "cannot watch %.300s: %m; raise fs.inotify.max_user_instances",
-				   watch->app_path);
+				    "cannot watch %.300s: %m; raise fs.inotify.max_user_instances",
+				    watch->app_path);
 		free(watch);
 		return status;
 	}

@@ -31,7 +31,8 @@ static int fail_memory(struct weir_error *error)
 static int fail_syntax(struct node_parser *parser)
 {
 	const yaml_parser_t *yaml = &parser->yaml;
-	const char *problem = yaml->problem ? yaml->problem : "unknown problem parsing YAML content";
+	const char *problem = yaml->problem ? yaml->problem :
+					      "unknown problem parsing YAML content";
 	size_t line = yaml->problem_mark.line;
 
 	if (yaml->error == YAML_MEMORY_ERROR)
@@ -69,8 +70,8 @@ static int keep_anchor(struct node_parser *parser, const yaml_char_t *name, stru
 		return fail_memory(parser->error);
 	if (parser->anchor_count == YAML_NODE_ANCHORS_MAX)
 		return envoy_fail(parser->error, WEIR_EINVAL,
-				 "yaml: line %u: more than %u anchors; write some values out",
-				 node->line, YAML_NODE_ANCHORS_MAX);
+				  "yaml: line %u: more than %u anchors; write some values out",
+				  node->line, YAML_NODE_ANCHORS_MAX);
 	anchor = &parser->anchors[parser->anchor_count++];
 	anchor->name = copy_string(parser, name).bytes;
 	anchor->node = node;
@@ -117,7 +118,7 @@ static int read_alias(struct node_parser *parser, struct node *node)
 	}
 	if (!node->target)
 		return envoy_fail(parser->error, WEIR_EINVAL,
-				 "yaml: unknown anchor '%s' referenced", node->text.bytes);
+				  "yaml: unknown anchor '%s' referenced", node->text.bytes);
 	return WEIR_OK;
 }
 
@@ -131,8 +132,8 @@ static int read_children(struct node_parser *parser, struct node *node, yaml_eve
 
 	if (++parser->depth > YAML_NODE_DEPTH_MAX)
 		return envoy_fail(parser->error, WEIR_EINVAL,
-				 "yaml: line %u: more than %u levels; write it flatter",
-				 node->line, YAML_NODE_DEPTH_MAX);
+				  "yaml: line %u: more than %u levels; write it flatter",
+				  node->line, YAML_NODE_DEPTH_MAX);
 	for (;;) {
 		status = next_event(parser);
 		if (status < 0 || parser->event.type == end)
@@ -174,7 +175,7 @@ static int read_node(struct node_parser *parser, struct node **result)
 		return status < 0 ? status : read_children(parser, node, YAML_MAPPING_END_EVENT);
 	default:
 		return envoy_fail(parser->error, WEIR_EINVAL,
-				 "yaml: line %u: a value is missing; write one", node->line);
+				  "yaml: line %u: a value is missing; write one", node->line);
 	}
 }
 
@@ -202,8 +203,8 @@ int yaml_node_read(struct text text, struct pool *pool, struct node **root,
 	*root = NULL;
 	if (text.length > YAML_NODE_BYTES_MAX)
 		return envoy_fail(error, WEIR_EINVAL,
-				 "yaml: it has %zu bytes, more than %u; split it", text.length,
-				 YAML_NODE_BYTES_MAX);
+				  "yaml: it has %zu bytes, more than %u; split it", text.length,
+				  YAML_NODE_BYTES_MAX);
 	if (!yaml_parser_initialize(&parser.yaml))
 		return fail_memory(error);
 	yaml_parser_set_input_string(&parser.yaml,

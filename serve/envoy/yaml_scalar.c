@@ -254,8 +254,8 @@ int yaml_node_scalar(const struct node *node, struct scalar *scalar, struct weir
 	tag = short_tag(node->tag, room, sizeof(room));
 	if (strcmp(tag, "!!binary") == 0)
 		return envoy_fail(error, WEIR_EINVAL,
-				 "yaml: line %u: !!binary is not supported; write the text itself",
-				 node->line);
+				  "yaml: line %u: !!binary is not supported; write the text itself",
+				  node->line);
 	if (strcmp(tag, "!!bool") != 0 && strcmp(tag, "!!int") != 0 &&
 	    strcmp(tag, "!!float") != 0 && strcmp(tag, "!!null") != 0)
 		return WEIR_OK;         /* a string, or a type that nobody knows */
@@ -269,7 +269,7 @@ int yaml_node_scalar(const struct node *node, struct scalar *scalar, struct weir
 		return WEIR_OK;
 	}
 	return envoy_fail(error, WEIR_EINVAL, "yaml: cannot decode %s `%.*s` as a %s",
-			 type_tags[scalar->type], TEXT_ARGUMENTS(node->text), tag);
+			  type_tags[scalar->type], TEXT_ARGUMENTS(node->text), tag);
 }
 
 const char *yaml_node_tag(const struct node *node, const struct scalar *scalar)
