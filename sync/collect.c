@@ -371,8 +371,11 @@ static bool collect_slot(uint64_t index, void *context)
 	if (limit_is_window(&item->limit))
 		return collect_window(collector, round, item, state);
 	if (consistency == WEIR_STRICT) {
-		if (collector->leases && !lease_collect(collector->leases, index, &ref, &item->limit,
-							collector->term, collector->now_ns))
+		/* The lead behind the bucket: who leads next moves its epoch first. */
+		if (collector->leases &&
+		    !lease_collect(collector->leases, index, &ref, &item->limit, collector->term,
+				   collector->now_ns) &&
+		    collect_leads(collector))
 			collect_dequeue(segment, index, state);
 		return true;
 	}

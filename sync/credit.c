@@ -26,6 +26,31 @@ uint64_t credit_word(const struct bucket_ref *ref)
 	return atomic_load_acquire(&ref->slot->merged);                         /* E8 */
 }
 
+/* The word of a credit up to LIMIT, lowered once more than WORD was. */
+static uint64_t lowered_word(uint64_t word, uint64_t limit, uint64_t generation)
+{
+	return (limit & WEIR_COUNT_MAX) << STATE_USED_SHIFT |
+	       ((word + CREDIT_LOWERED_UNIT) & CREDIT_LOWERED_MASK) | generation;
+}
+
+/* Move the bucket's epoch: a leader that was stopped, and saw a bucket without credit, must
+ * not take it out of the queue while the next one asks for some.  STATE: as it is then. */
+static bool move_epoch(const struct bucket_ref *ref, struct word_pair *state)
+{
+	for (int attempt = 0; attempt < CREDIT_ATTEMPTS; attempt++) {
+		struct word_pair moved;
+
+		if (!bucket_read(ref, state))
+			return false;
+		moved = *state;
+		moved.second = (state->second & ~STATE_EPOCH_MASK) |
+			       ((state->second + STATE_EPOCH_UNIT) & STATE_EPOCH_MASK);
+		if (atomic_cas_pair_full(&ref->slot->state, *state, moved))     /* E2 */
+			return true;
+	}
+	return bucket_read(ref, state);         /* charged all the time: not taken out, either */
+}
+
 bool credit_lower(const struct segment *segment, const struct bucket_ref *ref, uint64_t keep,
 		  uint64_t term, struct credit *credit)
 {
@@ -37,15 +62,20 @@ bool credit_lower(const struct segment *segment, const struct bucket_ref *ref, u
 		if (!bucket_read(ref, &state))
 			return false;
 		left = bucket_credit(ref->generation, state_used(state), word);
-		lower = (state_used(state) + (keep < left ? keep : left)) & WEIR_COUNT_MAX;
-		lower = lower << STATE_USED_SHIFT | ((word + CREDIT_LOWERED_UNIT) & CREDIT_LOWERED_MASK) |
-			ref->generation;
+		lower = lowered_word(word, state_used(state) + (keep < left ? keep : left),
+				     ref->generation);
 		if (!round_term_holds(segment, term))
 			return false;
 		if (!atomic_cas_full(&ref->slot->merged, word, lower))          /* E15 */
 			continue;
-		if (!bucket_read(ref, &state))
+		if (!move_epoch(ref, &state))
 			return false;
+		if (!round_term_holds(segment, term)) {
+			/* The next leader's by now: what this one knew of used may be old. */
+			atomic_cas_full(&ref->slot->merged, lower,              /* E15 */
+					lowered_word(lower, state_used(state), ref->generation));
+			return false;
+		}
 		*credit = (struct credit){
 			.before = (word & GENERATION_MASK) == ref->generation ?
 					  word >> STATE_USED_SHIFT : 0,

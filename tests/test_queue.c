@@ -12,7 +12,8 @@
 #include "shm/bucket.h"
 #include "shm/policy_table.h"
 #include "src/handle.h"
-#include "sync/round.h"
+#include "sync/collect.h"
+#include "sync/lease.h"
 #include "tests/fixture.h"
 
 #define SLOTS 8192u             /* two words of summary */
@@ -99,6 +100,33 @@ static void resolve(uint64_t term)
 	while (!round_resolve(segment, &resolve, term, weir_now_ns(weir)))
 		continue;
 }
+
+/* ---- Credit of mode strict ---------------------------------------------- */
+
+/* A leader saw a bucket without credit, and was stopped before it took it out of the queue.
+ * The next one has taken over, and asks for some. */
+START_TEST(a_bucket_with_a_new_session_stays)
+{
+	struct slot *slot = claim(70, 1);
+	struct bucket_ref ref = { .slot = slot, .generation = 1 };
+	struct word_pair seen;
+	struct credit credit;
+
+	queue_mark(&segment->queue, 70);
+	confirm(slot);
+	ck_assert(bucket_read(&ref, &seen));
+	ck_assert(credit_lower(segment, &ref, 0, TERM, &credit));
+	ck_assert(credit_raise(segment, &ref, credit_word(&ref), 3, TERM));
+	collect_dequeue(segment, 70, seen);
+	ck_assert(slot->state.second & STATE_QUEUED);
+	ck_assert(is_marked(70));
+	/* Who has read the bucket since then may. */
+	ck_assert(bucket_read(&ref, &seen));
+	collect_dequeue(segment, 70, seen);
+	ck_assert(!(slot->state.second & STATE_QUEUED));
+	ck_assert(!is_marked(70));
+}
+END_TEST
 
 /* ---- Slots that are claimed, dead, live --------------------------------- */
 
@@ -447,6 +475,7 @@ int main(void)
 	int failed;
 
 	tcase_add_checked_fixture(cases, open_segment, close_segment);
+	tcase_add_test(cases, a_bucket_with_a_new_session_stays);
 	tcase_add_test(cases, the_mark_of_a_claimed_slot_stays);
 	tcase_add_test(cases, a_lost_mark_of_a_claimed_slot_comes_back_with_the_fence);
 	tcase_add_test(cases, marks_without_their_summary_come_back_with_the_fence);

@@ -185,8 +185,8 @@ MUTANTS = {
     # What is given back is told without being taken away.
     "keep-credit": {
         "credit.c": [(
-            "lower = (state_used(state) + (keep < left ? keep : left)) & WEIR_COUNT_MAX;",
-            "lower = (state_used(state) + left + 0 * keep) & WEIR_COUNT_MAX;",
+            "lower = lowered_word(word, state_used(state) + (keep < left ? keep : left),",
+            "lower = lowered_word(word, state_used(state) + left + 0 * keep,",
         ), (
             ".after = lower >> STATE_USED_SHIFT,",
             ".after = (state_used(state) + keep) & WEIR_COUNT_MAX,",
