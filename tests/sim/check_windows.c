@@ -9,7 +9,8 @@
  *  bound      at each admission, what all hosts admitted in the window is within the
  *             limit and (N - 1) max(Q, n), in mode bounded; in mode eventual, within the
  *             limit and the most that each host had unmerged in it.  A host that crashes
- *             is followed by a new one, so each crash in the window adds another max(Q, n);
+ *             is followed by a new one, so each crash in the window adds another max(Q, n),
+ *             and so does each return to it, where Redis lost the time;
  *             each time that Redis forgets adds (N - 1) of them, and a limit where a host
  *             may be cut off, or without a leader, and cannot tell Redis again; or has not
  *             heard of it when Redis forgets once more
@@ -96,8 +97,24 @@ static uint64_t bucket_index(const struct limit *limit, struct word_pair state)
 	return window_index(limit, window_gone_ns(limit, &bucket));
 }
 
-/* The bucket counts window INDEX now.  An earlier one than before: its clock was wrong,
- * and its tokens are in a window that did not judge them. */
+/* Windows that the host was in, and that the cluster has not begun: they did not judge what
+ * it admitted in them. */
+static void leave_later(const struct host *host, unsigned key, uint64_t index)
+{
+	struct key *all = &world.keys[key];
+
+	for (unsigned i = 0; i < all->window_count; i++) {
+		struct window *window = &all->windows[i];
+
+		if (window->index <= index)
+			continue;
+		window->admitted -= window->of_host[host->number];
+		window->of_host[host->number] = 0;
+	}
+}
+
+/* The bucket counts window INDEX now.  An earlier one than before: its clock was wrong, or
+ * Redis lost the time. */
 static void follow(const struct host *host, unsigned key, uint64_t index)
 {
 	struct own_window *own = own_of(host, key);
@@ -105,11 +122,12 @@ static void follow(const struct host *host, unsigned key, uint64_t index)
 	if (own->index == index)
 		return;
 	if (index < own->index) {
-		window_at(key, own->index)->admitted -= own->admitted;
+		leave_later(host, key, index);
+		window_at(key, index)->returns++;
 		own->back = true;
 	}
 	own->index = index;
-	own->admitted = own->unmerged = 0;
+	own->unmerged = 0;
 }
 
 void check_window_host(const struct host *host, unsigned key, struct word_pair state)
@@ -179,7 +197,7 @@ static uint64_t beyond(unsigned key, const struct window *window, uint64_t other
 	if (each < window->cost_max)
 		each = window->cost_max;
 	if (world.scenario.consistency == WEIR_BOUNDED)
-		tokens = each * (others * (1 + forgotten) + crashes);
+		tokens = each * (others * (1 + forgotten) + crashes + window->returns);
 	else
 		tokens = window->unmerged + world.limit.limit * others * forgotten;
 	return tokens + world.limit.limit * check_cut_off(forgotten, again);
@@ -247,8 +265,8 @@ void check_window_admitted(struct host *host, unsigned key, uint64_t cost, bool 
 	/* What is forced, or given back, is beyond what the limit judges. */
 	if (stale || world.quiet)
 		return;
-	own_of(host, key)->admitted += cost;
 	window->admitted += cost;
+	window->of_host[host->number] += (uint32_t)cost;
 	world.keys[key].admitted += cost;
 	if (cost > window->cost_max)
 		window->cost_max = cost;

@@ -138,8 +138,7 @@ struct charge {
 /* What is true of a bucket that counts windows, in one making of a segment. */
 struct own_window {
 	uint64_t index;                 /* which one it counts, in the cluster's time */
-	uint64_t admitted;              /* in that one, with a fresh view */
-	uint64_t unmerged;              /* the most that it had so */
+	uint64_t unmerged;              /* the most that it had in that one, with a fresh view */
 	uint64_t applied_index;         /* which one Redis was told of last, */
 	uint64_t applied;               /* and how many tokens since it began to count it, */
 	uint64_t earlier;               /* and before, */
@@ -208,6 +207,8 @@ struct window {
 	unsigned crashes;               /* before it began */
 	unsigned forgotten;
 	unsigned forgotten_again;
+	unsigned returns;               /* of hosts that had been in a later one */
+	uint32_t of_host[SIM_HOSTS];    /* of admitted: whose */
 };
 
 struct key {
