@@ -357,6 +357,11 @@ void check_window_applied(unsigned life, unsigned key, const struct script_windo
 	/* Over for a period, by a clock that may have been stepped: Redis may have dropped it. */
 	if (end_ns + world.limit.period_ns < (uint64_t)redis_virtual_ns(key))
 		is_inexact(key, index);
+	/* A reset that Redis had forgotten: what hosts that did not know of it told since then
+	 * is void (docs/sync.md, known limits). */
+	if ((item->flags & SCRIPT_RESTORE) && item->generation > 0 &&
+	    item->generation == result->generation)
+		is_inexact(key, index);
 	if (item->flags & SCRIPT_RESET)
 		is_inexact(key, kept > index ? kept : index);
 	if (index <= world.keys[key].inexact_to) {
