@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """envoyproxy/ratelimit with a Redis of its own, for comparison.
 
-perf/setup-peers installs it; WEIR_RATELIMIT names the program, if it is elsewhere.
+`tools/setup clients` installs it; WEIR_RATELIMIT names the program, if it is elsewhere.
 """
 
 import ctypes
@@ -25,14 +25,22 @@ def die_with_the_test():
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def find():
-    """The program, or None."""
-    named = os.environ.get("WEIR_RATELIMIT")
+def find_client(name, variable):
+    """A program of others, or None: where VARIABLE says, or where it is installed."""
+    named = os.environ.get(variable)
     if named:
         return named
     cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
-    program = cache / "weir-peers" / "bin" / "ratelimit"
-    return str(program) if program.exists() else None
+    for directory in ("weir-clients", "weir-peers"):
+        program = cache / directory / "bin" / name
+        if program.exists():
+            return str(program)
+    return None
+
+
+def find():
+    """envoyproxy/ratelimit, or None."""
+    return find_client("ratelimit", "WEIR_RATELIMIT")
 
 
 def free_port():

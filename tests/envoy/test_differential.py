@@ -332,7 +332,7 @@ def main():
 
     program = peer.find()
     if not program or not shutil.which("redis-server"):
-        print("envoyproxy/ratelimit or redis-server is not installed (perf/setup-peers; "
+        print("envoyproxy/ratelimit or redis-server is not installed (tools/setup clients; "
               "WEIR_RATELIMIT names the program): skipped")
         sys.exit(SKIPPED)
     print(f"seed {options.seed}")
