@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Envoy's rules in a real segment: what was tested with counters of a test holds there. */
 #include <check.h>
+#include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "serve/envoy/engine_weir.h"
@@ -99,6 +101,60 @@ START_TEST(strict)
 }
 END_TEST
 
+#define THREADS 3
+#define WIDE 900
+#define NARROW 500
+
+/* Two limits at once, until nothing passes any more for a while. */
+static void *take_both(void *context)
+{
+	static const struct envoy_entry wide = { TEXT("wide"), TEXT("") },
+					narrow = { TEXT("narrow"), TEXT("") };
+	const struct envoy_descriptor descriptors[] = {
+		{ .entries = &wide, .entry_count = 1 },
+		{ .entries = &narrow, .entry_count = 1 },
+	};
+	const struct envoy_request request = { TEXT("d"), descriptors, 2, 1, 7 };
+	struct envoy_reader *reader = envoy_reader_new(service);
+	struct envoy_answer answer;
+	uint64_t *allowed = context;
+
+	for (int denied = 0; denied < 100 && reader; denied++) {
+		if (envoy_service_answer(reader, &request, &answer, NULL) == WEIR_OK &&
+		    answer.overall == CODE_OK) {
+			++*allowed;
+			denied = 0;
+		}
+	}
+	return NULL;
+}
+
+/* Whoever comes second gives back what it took first: in the end as much was charged to
+ * both as was allowed, and no more than the narrow one has. */
+START_TEST(strict_among_threads)
+{
+	uint64_t allowed[THREADS] = { 0 }, sum = 0;
+	struct envoy_answer answer;
+	pthread_t threads[THREADS];
+	char yaml[256];
+
+	snprintf(yaml, sizeof(yaml), "domain: d\ndescriptors:\n"
+		 "- {key: wide, rate_limit: {unit: year, requests_per_unit: %d}}\n"
+		 "- {key: narrow, rate_limit: {unit: year, requests_per_unit: %d}}\n", WIDE, NARROW);
+	load(COMPAT_STRICT, yaml);
+	for (int i = 0; i < THREADS; i++)
+		ck_assert_int_eq(pthread_create(&threads[i], NULL, take_both, &allowed[i]), 0);
+	for (int i = 0; i < THREADS; i++) {
+		pthread_join(threads[i], NULL);
+		sum += allowed[i];
+	}
+	ck_assert_uint_eq(sum, NARROW);
+	answer = double_ask(service, "d", "wide=; narrow=", 1);
+	ck_assert_int_eq(answer.overall, CODE_OVER_LIMIT);
+	ck_assert_uint_eq(answer.statuses[0].limit_remaining, WIDE - NARROW);
+}
+END_TEST
+
 START_TEST(token_bucket)
 {
 	struct envoy_answer answer;
@@ -161,6 +217,7 @@ int main(void)
 	tcase_add_test(cases, counts_beyond_the_limit);
 	tcase_add_test(cases, more_than_can_be_counted);
 	tcase_add_test(cases, strict);
+	tcase_add_test(cases, strict_among_threads);
 	tcase_add_test(cases, token_bucket);
 	tcase_add_test(cases, no_room_for_policies);
 	tcase_add_test(cases, policy_that_is_gone);
