@@ -131,7 +131,7 @@ unsigned shard_of(const char *key)
 	return slot_shard(name.low);
 }
 
-void shard_goes_on(int host, unsigned shard, int count)
+uint64_t shard_goes_on(int host, unsigned shard, int count)
 {
 	const struct shard_record *record = &handle_control(hosts[host])->shards[shard];
 
@@ -140,6 +140,7 @@ void shard_goes_on(int host, unsigned shard, int count)
 
 		wait_until(atomic_load_relaxed(&record->acked_tag) != before);
 	}
+	return atomic_load_relaxed(&record->acked_tag) >> 32;
 }
 
 bool ask(int host, const char *key, uint64_t cost, struct weir_decision *decision)

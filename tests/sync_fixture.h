@@ -64,8 +64,9 @@ void all_are_fresh(void);
 /* The shard of KEY in policy "api". */
 unsigned shard_of(const char *key);
 
-/* Wait until HOST has merged COUNT more rounds of SHARD. */
-void shard_goes_on(int host, unsigned shard, int count);
+/* Wait until HOST has merged COUNT more rounds of SHARD.  The term of the last one: another
+ * one after each fence. */
+uint64_t shard_goes_on(int host, unsigned shard, int count);
 
 bool ask(int host, const char *key, uint64_t cost, struct weir_decision *decision);
 struct weir_decision look(int host, const char *key);
