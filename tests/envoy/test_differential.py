@@ -11,6 +11,7 @@ the differences that are meant; what they concern is not drawn.
 """
 
 import argparse
+import collections
 import http.client
 import json
 import os
@@ -253,7 +254,7 @@ class Run:
         """(index, theirs, ours) of the first pair that differs, or None."""
         domain = self.load(root)
         buckets = Buckets(self.settings)
-        counts = counts if counts is not None else dict.fromkeys(self.counts, 0)
+        counts = counts if counts is not None else collections.Counter()
         for index, drawn in enumerate(requests):
             request = drawn if drawn["domain"] != root["domain"] else {**drawn, "domain": domain}
             theirs, ours, before, after = self.pair(request)
