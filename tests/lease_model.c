@@ -156,7 +156,8 @@ static int64_t lapsed_ns(const struct lease_model_lease *lease, const struct lea
 	return most(end, now - KEPT_SECONDS * WIRE_SECOND);
 }
 
-/* The leases of KEY, HOST's (NULL: nobody's) apart: what lapsed is debt, spent when the last of it lapsed at the latest. */
+/* The leases of KEY, HOST's (NULL: nobody's) apart: what lapsed is debt, spent when the last
+ * of it lapsed at the latest. */
 static struct others settle(const struct lease_model *model, struct lease_model_key *key,
 			    const struct lease_model_host *host, int64_t now)
 {

@@ -180,8 +180,10 @@ static void check_bucket(struct host *host, unsigned key, int64_t since_ns)
 		return;
 	merged = merged_of(&ref);
 	slot = (uint64_t)(ref.slot - host->segment->table.slots);
-	if (!world.scenario.strict && !world.scenario.windows)
+	if (!world.scenario.strict && !world.scenario.windows && !world.scenario.holds)
 		follow_merges(host, key, state_used(state), merged, since_ns);
+	if (world.scenario.holds)
+		return;
 	if (world.scenario.windows)
 		check_window_host(host, key, state);
 	else if (!gives_back() && (int64_t)state.first < truth->own_ns)

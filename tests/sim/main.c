@@ -3,7 +3,7 @@
  * main.c - run seeds; make a failing one small.
  *
  *	WEIR_SIM_FIRST=S WEIR_SIM_SEEDS=N sim [--must-fail] [--trace]
- *		[--strict | --windows] [--faults A,B,...] [--hosts N] [--keys N] [--ms N]
+ *		[--strict | --windows | --holds] [--faults A,B,...] [--hosts N] [--keys N] [--ms N]
  *	sim [--seconds N] --table 3,10,100,faults,windows-3,...	(table.c)
  */
 #include <getopt.h>
@@ -17,7 +17,7 @@
 #define SMALLER_SEEDS 40        /* tried for each thing that is taken away */
 
 static struct restriction everything = { UINT32_MAX, SIM_HOSTS, SIM_KEYS, INT64_MAX, false,
-					false };
+					false, false };
 
 static bool run(uint64_t seed, const struct restriction *restriction)
 {
@@ -51,7 +51,8 @@ static void tell_failure(uint64_t seed, const char *message)
 	printf("  again: WEIR_SIM_FIRST=%llu WEIR_SIM_SEEDS=1 sim --trace%s%s --hosts %u --keys %u "
 	       "--ms %lld --faults ",
 	       (unsigned long long)seed, scenario->strict ? " --strict" : "",
-	       scenario->windows ? " --windows" : "", scenario->hosts, scenario->keys,
+	       scenario->windows ? " --windows" : scenario->holds ? " --holds" : "",
+	       scenario->hosts, scenario->keys,
 	       (long long)((scenario->busy_ns + MS - 1) / MS));
 	tell_faults(scenario->faults);
 	printf("\n  %s %llu per %.3f s, burst %llu, %s, fail %s, interval %lld ms, staleness %lld ms, "
@@ -121,7 +122,7 @@ static void make_small(uint64_t seed)
 	struct restriction restriction = { world.scenario.faults, world.scenario.hosts,
 					   world.scenario.keys, world.scenario.busy_ns,
 					   world.scenario.strict,
-					   world.scenario.windows };
+					   world.scenario.windows, world.scenario.holds };
 	bool less = true;
 
 	for (int turns = 0; less && turns < 100; turns++) {
@@ -249,7 +250,8 @@ int main(int argc, char **argv)
 		{ "faults", required_argument, NULL, 'F' },
 		{ "seconds", required_argument, NULL, 'S' },
 		{ "strict", no_argument, NULL, 's' },
-		{ "windows", no_argument, NULL, 'w' }, { NULL, 0, NULL, 0 },
+		{ "windows", no_argument, NULL, 'w' }, { "holds", no_argument, NULL, 'o' },
+		 { NULL, 0, NULL, 0 },
 	};
 	struct restriction restriction = everything;
 	bool must_fail = false, restricted = false;
@@ -279,6 +281,9 @@ int main(int argc, char **argv)
 			break;
 		case 'w':
 			restriction.windows = everything.windows = true;
+			break;
+		case 'o':
+			restriction.holds = everything.holds = true;
 			break;
 		case 'h':
 			restriction.hosts = (unsigned)strtoul(optarg, NULL, 10);

@@ -175,6 +175,22 @@ MUTANTS = {
             "now_ns = collector->now_ns;",
         )],
     },
+    # Less is told of a concurrency limit than was, and the cap counts from what was.
+    "kept-base": {
+        "holds.c": [(
+            "if (item->used < merged && !lower(collector, item, &state))",
+            "if (0 && !lower(collector, item, &state))",
+        )],
+    },
+    # The cap counts from what was sent, whatever the view.
+    "credit-by-send": {
+        "holds.c": [(
+            "\tplan_refresh(collector, sync);\n\tpack(collector, round, item);",
+            "\tplan_refresh(collector, sync);\n"
+            "\tround_renew_credit(segment, slot, held_word(item), collector->term);\n"
+            "\tpack(collector, round, item);",
+        )],
+    },
     # Mode strict: a Redis that has forgotten, or is another, grants at once.
     "no-quarantine": {
         "lease_model.c": [(

@@ -22,6 +22,8 @@ struct sent_call {
 	struct script_window_result window_results[SIM_CALL_ITEMS];
 	uint64_t window_used[SIM_CALL_ITEMS];
 	unsigned window_keys[SIM_CALL_ITEMS];
+	struct script_hold holds[SIM_CALL_ITEMS];
+	struct script_hold_result hold_results[SIM_CALL_ITEMS];
 	unsigned shard;
 	unsigned place;                 /* among those of its node */
 	bool refused;
@@ -192,6 +194,18 @@ static void pack_windows(struct sent_call *sent, const struct host *host, const 
 	}
 }
 
+static void pack_holds(struct sent_call *sent, const struct round *round)
+{
+	sent->script.holds = sent->holds;
+	sent->script.hold_count = round ? round->hold_count : 0;
+	if (sent->script.hold_count > SIM_CALL_ITEMS) {
+		sim_fail("a round of %zu holds", sent->script.hold_count);
+		sent->script.hold_count = 0;
+	}
+	if (sent->script.hold_count > 0)
+		memcpy(sent->holds, round->hold_blob, sent->script.hold_count * WIRE_HOLD);
+}
+
 static void pack(struct sent_call *sent, const struct host *host, const struct leader_call *call)
 {
 	const struct round *round = call->round;
@@ -217,6 +231,7 @@ static void pack(struct sent_call *sent, const struct host *host, const struct l
 		sent->keys[i] = key_of(host, round->items[i].slot);
 	}
 	pack_windows(sent, host, round);
+	pack_holds(sent, round);
 }
 
 /* What the network does with what is for NODE. */
@@ -267,6 +282,9 @@ static void read_replies(const struct message *message, struct round_reply *repl
 			.windows = (const unsigned char *)sent->window_results,
 			.window_count =
 				sent->head.code == SCRIPT_DONE ? (unsigned)sent->script.window_count : 0,
+			.holds = (const unsigned char *)sent->hold_results,
+			.hold_count =
+				sent->head.code == SCRIPT_DONE ? (unsigned)sent->script.hold_count : 0,
 			.received_ns = host_now(message->process->host),
 		};
 	}
@@ -413,6 +431,7 @@ static void execute(struct message *message, struct sent_call *sent, bool first)
 	static struct script_reply reply;
 
 	sent->script.items = sent->items;
+	sent->script.holds = sent->holds;
 	sent->script.clock_us =
 		(uint64_t)(REDIS_BASE_NS + world.now_ns + clock_offset_ns) / 1000;
 	if (!script_model_call(redis.shards[sent->shard], &sent->script, &reply)) {
@@ -443,6 +462,7 @@ static void execute(struct message *message, struct sent_call *sent, bool first)
 						 reply.seq };
 	memcpy(sent->results, reply.results, reply.count * sizeof(reply.results[0]));
 	memcpy(sent->window_results, reply.windows, reply.window_count * sizeof(reply.windows[0]));
+	memcpy(sent->hold_results, reply.holds, reply.hold_count * sizeof(reply.holds[0]));
 }
 
 static void execute_lease(const struct message *message, struct sent_lease *sent, bool first)

@@ -145,6 +145,20 @@ static void draw_windows(struct scenario *scenario)
 		scenario->faults &= ~(1u << FAULT_REDIS_CLOCK);
 }
 
+/* Neither hosts nor what Redis knows may be lost: that is forgotten by time. */
+static void draw_holds(struct scenario *scenario)
+{
+	static const uint64_t limits[] = { 20, 100, 3, 1, 50, 7 };
+
+	scenario->limit = (struct weir_limit){ .limit = limits[pick(6)],
+					       .algorithm = WEIR_CONCURRENCY };
+	if (scenario->cost_max > scenario->limit.limit)
+		scenario->cost_max = (unsigned)scenario->limit.limit;
+	scenario->fail_mode = WEIR_FAIL_CLOSED;
+	scenario->faults &= ~(1u << FAULT_FLUSH | 1u << FAULT_FAILOVER | 1u << FAULT_REDIS_CLOCK |
+			      1u << FAULT_CRASH | 1u << FAULT_GIVE_BACK);
+}
+
 void scenario_draw(uint64_t seed, const struct restriction *restriction,
 		   struct scenario *scenario)
 {
@@ -181,6 +195,10 @@ void scenario_draw(uint64_t seed, const struct restriction *restriction,
 	if (restriction->windows) {
 		scenario->windows = true;
 		draw_windows(scenario);
+	}
+	if (restriction->holds) {
+		scenario->holds = true;
+		draw_holds(scenario);
 	}
 	scenario->faults &= restriction->faults;
 	scenario->nodes = 1;

@@ -37,6 +37,7 @@
 #define SIM_PROCESSES 2u        /* of a host: one leads, one stands by */
 #define SIM_LIVES 160u          /* makings of segments, of all hosts together */
 #define SIM_CALL_ITEMS 16u
+#define SIM_HOLDS 512u          /* records of a host */
 #define SIM_NODES 4u            /* servers, each with its shards, connection and messages */
 #define SIM_ALTERNATIVES 24u
 #define SIM_WINDOWS 128u        /* of a key, in one run */
@@ -88,6 +89,8 @@ struct scenario {
 	int64_t timeout_ns;             /* of a call */
 	bool strict;                    /* leases, and all of their faults */
 	bool windows;                   /* fixed or sliding, and hosts whose clocks are wrong */
+	bool holds;                     /* a concurrency limit: requests take units and give
+					 * them back */
 	int64_t idle_ns;                /* before the first request */
 	bool measure;                   /* for the table: no history is kept, */
 	int64_t disaster_ns;            /* and disasters come when it says: first at this time, */
@@ -103,6 +106,7 @@ struct restriction {
 	int64_t busy_ns;
 	bool strict;                    /* mode strict, whatever the seed says */
 	bool windows;                   /* and so on */
+	bool holds;
 };
 
 void scenario_draw(uint64_t seed, const struct restriction *restriction,
@@ -283,6 +287,7 @@ static inline bool sim_has(unsigned fault)
 }
 
 uint64_t host_now(const struct host *host);
+struct weir_request request_of(const struct host *host, unsigned key, uint64_t cost);
 
 /* Run SCENARIO from beginning to end.  False if a check failed: see world.message. */
 bool sim_run(const struct scenario *scenario);
@@ -296,6 +301,7 @@ enum event_kind {
 	EVENT_REQUEST,          /* at a host, by a client */
 	EVENT_FAULT,
 	EVENT_SNAPSHOT,         /* of Redis, for a failover to go back to */
+	EVENT_RELEASE,          /* of a hold, by its client */
 	EVENT_RESTORED,         /* Redis should know again what it forgot */
 };
 
@@ -402,5 +408,19 @@ void check_windows_forgotten(void);
 bool window_lasts(unsigned key, int64_t long_ns);
 /* Nothing was charged for a while: do all hosts see what Redis has of KEY? */
 void check_windows_agree(unsigned key);
+
+/* ---- check_holds.c ----------------------------------------------------- */
+
+/* How long a hold lasts, on average. */
+#define HELD_NS (200 * MS)
+
+/* Take COST units of KEY, and give them back later. */
+void hold_acquire_one(struct host *host, unsigned key, uint64_t cost);
+void hold_release_one(void *hold);
+/* The end of a run: forget what was never released. */
+void holds_begin(void);
+/* All hosts ask for a unit of each key; in later turns they get one, if one is free. */
+void check_holds_free(unsigned turn);
+void check_holds_counted(void);
 
 #endif

@@ -87,7 +87,7 @@ static void open_segment(struct host *host, unsigned number)
 	options.slots = 64;
 	options.key_bytes = 8;
 	options.policies = 1;
-	options.holds = 0;
+	options.holds = SIM_HOLDS;
 	options.sync = true;
 	options.secret = secret;
 	if (weir_create(name, &options, &error) != 0)
@@ -97,6 +97,7 @@ static void open_segment(struct host *host, unsigned number)
 	/* Nothing is left behind, however this ends. */
 	weir_remove(name, NULL);
 	host->segment = host->weir->segment;
+	participant_leave(host->segment);
 	if (!pristine) {
 		pristine = malloc(host->segment->size);
 		if (!pristine)
@@ -189,7 +190,10 @@ static void begin_life(struct host *host)
 	memset(host->heard, 0, sizeof(host->heard));
 	/* Its clock starts somewhere, too. */
 	host->base_ns = HOST_BASE_NS + sim_below(STREAM_REQUESTS, 1000000000000u);
+	participant_leave(host->segment);
 	memcpy(host->segment->header, pristine, host->segment->size);
+	if (!participant_join(host->segment))
+		die("take part in a segment", &(struct weir_error){ .message = "no room" });
 	if (world.scenario.windows)
 		windows_set_clock(host, world.scenario.measure ? 0 :
 						(int64_t)sim_below(STREAM_REQUESTS, 2 * CLOCKS_APART_NS) -
@@ -220,7 +224,7 @@ static void host_begin(struct host *host, unsigned number)
 
 /* ---- Clients ----------------------------------------------------------- */
 
-static struct weir_request request_of(const struct host *host, unsigned key, uint64_t cost)
+struct weir_request request_of(const struct host *host, unsigned key, uint64_t cost)
 {
 	return (struct weir_request){ .policy = host->policy, .key = key_names[key],
 				      .key_length = KEY_LENGTH, .cost = cost,
@@ -271,8 +275,9 @@ static void give_back(struct host *host, unsigned key)
 static void next_request(unsigned number, int64_t after_ns)
 {
 	const struct scenario *scenario = &world.scenario;
+	double period_ns = scenario->holds ? (double)HELD_NS : (double)scenario->limit.period_ns;
 	double per_second = scenario->load * (double)scenario->limit.limit * 1e9 /
-			    (double)scenario->limit.period_ns * scenario->keys /
+			    period_ns * scenario->keys /
 			    scenario->hosts / ((1 + (double)scenario->cost_max) / 2);
 
 	events_add(world.now_ns + after_ns + 1 + sim_exponential_ns(STREAM_REQUESTS, 1e9 / per_second),
@@ -286,6 +291,11 @@ static void client(unsigned number)
 
 	if (world.quiet)
 		return;
+	if (world.scenario.holds) {
+		hold_acquire_one(&world.hosts[number], key, cost);
+		next_request(number, 0);
+		return;
+	}
 	if (world.scenario.windows)
 		check_window_offered(key, cost);
 	else
@@ -439,6 +449,10 @@ static void handle(const struct event *event)
 		if (!world.quiet)
 			redis_snapshot();
 		break;
+	case EVENT_RELEASE:
+		if (!world.quiet)
+			hold_release_one(event->subject);
+		break;
 	case EVENT_RESTORED:
 		check_restored();
 		break;
@@ -470,6 +484,7 @@ static void world_begin(const struct scenario *scenario)
 	memcpy(world.charge_room, room, sizeof(room));
 	world.scenario = *scenario;
 	events_clear();
+	holds_begin();
 	network_begin();
 	for (unsigned i = 0; i < scenario->hosts; i++)
 		host_begin(&world.hosts[i], i);
@@ -593,6 +608,13 @@ static void run_quiet(void)
 		replace_dead(host);
 	}
 	run_until(world.now_ns + settle_ns);
+	if (scenario->holds) {
+		check_holds_counted();
+		check_holds_free(0);
+		run_until(world.now_ns + ask_ns);
+		check_holds_free(1);
+		return;
+	}
 	agree(ask_ns);
 	if (!world.failed && scenario->faults >> FAULT_GIVE_BACK & 1)
 		reset_all();
@@ -602,7 +624,7 @@ bool sim_run(const struct scenario *scenario)
 {
 	world_begin(scenario);
 	run_until(scenario->busy_ns);
-	if (!world.failed && !scenario->windows)
+	if (!world.failed && !scenario->windows && !scenario->holds)
 		check_busy_end();
 	if (!world.failed && !scenario->measure)
 		run_quiet();
