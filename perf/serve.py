@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What a decision costs that `weir serve` is asked for: weir.v1.Limiter/Allow over HTTP/2 without
-TLS, by h2load, with one thread that answers; beside gRPC's own library, if perf/setup-peers could
-build it, which answers without deciding.
+"""What a decision costs that `weir serve` is asked for over HTTP/2 without TLS, by h2load, with one
+thread that answers: weir.v1.Limiter/Allow, and Envoy's ShouldRateLimit of one descriptor; beside
+Allow of gRPC's own library, if perf/setup-peers could build it, which answers without deciding.
 
 The two take turns, a shape and a round at a time.  The service has one processor and h2load
 another one.  Processor time is the kernel's count for the service: on a machine with other jobs it
@@ -36,10 +36,26 @@ HALF_LOAD = "16 connections x 10 calls"
 LIMIT = "100000000/1s"
 
 
-def message():
-    """AllowRequest{policy: "api", key: "192.0.2.123"}, behind gRPC's prefix."""
-    body = b"\x0a\x03api\x12\x0b192.0.2.123"
-    return b"\0" + struct.pack(">I", len(body)) + body
+RULES = """
+domain: perf
+descriptors:
+  - key: key
+    rate_limit: { unit: hour, requests_per_unit: 1000000000 }
+"""
+
+
+def field(number, value):
+    """A field of bytes, as protobuf writes it."""
+    return bytes([number << 3 | 2, len(value)]) + value
+
+
+# AllowRequest{policy, key}; RateLimitRequest{domain, descriptors{entries{key, value}}}
+CALLS = {
+    "allow": ("/weir.v1.Limiter/Allow", field(1, b"api") + field(2, b"192.0.2.123")),
+    "envoy": ("/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit",
+              field(1, b"perf") + field(2, field(1, field(1, b"key") +
+                                                 field(2, b"192.0.2.123")))),
+}
 
 
 def percentile(values, part):
@@ -50,9 +66,10 @@ def load(directory, server, clients, calls, requests, rate=None):
     """Run h2load.  Requests per second, processor time a request, p50 and p99."""
     log = directory / "h2load.log"
     command = ["h2load", "--threads=1", f"--clients={clients}", f"--max-concurrent-streams={calls}",
-               f"--requests={requests}", f"--data={directory / 'message'}", f"--log-file={log}",
-               "--header=content-type: application/grpc", "--header=te: trailers",
-               f"http://127.0.0.1:{server['port']}/weir.v1.Limiter/Allow"]
+               f"--requests={requests}", f"--data={directory / server['call']}",
+               f"--log-file={log}", "--header=content-type: application/grpc",
+               "--header=te: trailers",
+               f"http://127.0.0.1:{server['port']}{CALLS[server['call']][0]}"]
     if rate:
         command.insert(1, f"--rps={rate / clients}")
     log.unlink(missing_ok=True)
@@ -75,7 +92,7 @@ def start(stack, name, directory, command, port):
     log = directory / f"{name}.log"
     process = stack.enter_context(support.server(command, log, processors={0}))
     support.await_listener(socket.AF_INET, ("127.0.0.1", port), process, log)
-    return {"pid": process.pid, "port": port}
+    return {"pid": process.pid, "port": port, "call": "allow"}
 
 
 def start_all(stack, arguments, directory):
@@ -84,10 +101,14 @@ def start_all(stack, arguments, directory):
     for words in (("create",), ("policy", "set", "api", LIMIT)):
         subprocess.run([weir, "--segment", segment, *words], check=True,
                        stdout=subprocess.DEVNULL)
+    rules = directory / "rules"
+    rules.mkdir()
+    (rules / "perf.yaml").write_text(RULES, encoding="ascii")
     port = support.free_port()
     servers = {"weir": start(stack, "weir", directory, [
         str(arguments.build / "serve" / "weir-serve"), "--segment", segment, "--threads", "1",
-        "--grpc", f"127.0.0.1:{port}"], port)}
+        "--grpc", f"127.0.0.1:{port}", "--compat", "envoy", "--rules", str(rules)], port)}
+    servers["weir, Envoy's protocol"] = {**servers["weir"], "call": "envoy"}
     core = arguments.peers / "bin" / "grpc_core"
     if core.exists():
         port = support.free_port()
@@ -148,7 +169,8 @@ def main():
     with contextlib.ExitStack() as stack:
         directory = pathlib.Path(stack.enter_context(
             tempfile.TemporaryDirectory(prefix="weir-perf-")))
-        (directory / "message").write_bytes(message())
+        for name, (_, body) in CALLS.items():
+            (directory / name).write_bytes(b"\0" + struct.pack(">I", len(body)) + body)
         found = measure(arguments, directory, start_all(stack, arguments, directory))
     print_table(found)
     if arguments.json:
