@@ -46,7 +46,8 @@
  * pays, or its tokens go back, never both, since both change the same word.  If S has it
  * not, the charge makes the second compare-and-swap fail, or comes after it (E18).  The
  * clock is read behind S, since the charges in S went by earlier readings: tokens that
- * have ended by then do not go back.
+ * have ended by then do not go back, nor do those that were found at an earlier attempt
+ * and have ended since.
  *
  * A reset that comes between two attempts of somebody who has emptied purses makes what he
  * has found worthless.  It moves the state's epoch, which the queue has no use for here.
@@ -124,45 +125,61 @@ static struct word_pair word_read(const struct purse *purse)
 
 /* ---- Emptying ---------------------------------------------------------- */
 
-/* Of a purse whose word was read as FULL: it changes no more while that stands. */
-static bool is_returnable(const struct purse *purse, uint64_t word, const struct limit *limit,
-			  uint64_t now_ns)
+/* Tokens that were found in purses, on their way into their bucket. */
+struct found {
+	uint64_t tokens;
+	uint64_t ends_ns;               /* when the first of them does */
+	uint64_t since_ns;              /* when they began to be looked for, */
+	uint64_t epoch;                 /* and that of the bucket then */
+};
+
+/* Of a purse whose word was read as FULL: its terms change no more while that stands. */
+static bool is_of_rate(const struct purse *purse, uint64_t word, const struct limit *limit)
 {
-	/* Relaxed: behind the acquire of the word, and validated by the CAS of it. */
-	uint64_t until_ns = atomic_load_relaxed(&purse->terms.first);
+	/* Relaxed: as in empty_one(). */
 	uint64_t about = atomic_load_relaxed(&purse->terms.second);
 
 	return limit && ((about ^ sequence_of(word)) & TERMS_SEQUENCE_MASK) == 0 &&
-	       about >> TERMS_RATE_SHIFT == rate_of(limit) && until_ns > now_ns;
+	       about >> TERMS_RATE_SHIFT == rate_of(limit);
+}
+
+static void add_found(uint64_t tokens, uint64_t until_ns, struct found *found)
+{
+	if (found->tokens == 0 || until_ns < found->ends_ns)
+		found->ends_ns = until_ns;
+	found->tokens += tokens;
 }
 
 static bool empty_one(struct purse *purse, uint64_t place, const struct limit *limit,
-		      uint64_t now_ns, uint64_t *tokens)
+		      uint64_t now_ns, struct found *found)
 {
 	for (int attempt = 0; attempt < CHANGE_ATTEMPTS; attempt++) {
 		struct word_pair word = word_read(purse), empty;
 		enum purse_state state = state_of(word.first);
+		uint64_t until_ns;
 		bool returnable;
 
 		if (word.second != place || state == PURSE_EMPTY ||
 		    (state == PURSE_FULL && purse_tokens(word.first) == 0))
 			return true;
-		returnable = state == PURSE_FULL &&
-			     is_returnable(purse, word.first, limit, now_ns);
+		/* Relaxed: behind the acquire of the word, and validated by the CAS of it. */
+		until_ns = atomic_load_relaxed(&purse->terms.first);
+		returnable = state == PURSE_FULL && until_ns > now_ns &&
+			     is_of_rate(purse, word.first, limit);
 		empty.first = make_word(word.first >> PURSE_INDEX_SHIFT, sequence_of(word.first),
 					PURSE_EMPTY, 0);
 		empty.second = 0;
 		if (!atomic_cas_pair_full(&purse->word, word, empty))   /* E18 */
 			continue;
 		if (returnable)
-			*tokens += purse_tokens(word.first);
+			add_found(purse_tokens(word.first), until_ns, found);
 		return true;
 	}
 	return false;
 }
 
 static bool empty_all(const struct purses *purses, struct slot *slot, uint64_t place,
-		      const struct limit *limit, uint64_t now_ns, uint64_t *tokens)
+		      const struct limit *limit, uint64_t now_ns, struct found *found)
 {
 	/* Relaxed: whoever sees a charge sees that its purse had been given out. */
 	uint64_t given = atomic_load_relaxed(purses->next);
@@ -171,7 +188,7 @@ static bool empty_all(const struct purses *purses, struct slot *slot, uint64_t p
 	if (purses_are_marked(slot))
 		atomic_cas_full(&slot->share_ns, PURSE_MARK, 0);        /* E18 */
 	for (uint64_t i = 0; i < given && i < purses->count; i++) {
-		if (!empty_one(&purses->all[i], place, limit, now_ns, tokens))
+		if (!empty_one(&purses->all[i], place, limit, now_ns, found))
 			return false;
 	}
 	return true;
@@ -179,19 +196,12 @@ static bool empty_all(const struct purses *purses, struct slot *slot, uint64_t p
 
 bool purses_void(const struct purses *purses, struct slot *slot, uint64_t place)
 {
-	uint64_t tokens = 0;
+	struct found found = { 0 };
 
-	return empty_all(purses, slot, place, NULL, 0, &tokens);
+	return empty_all(purses, slot, place, NULL, 0, &found);
 }
 
 /* ---- Giving back ------------------------------------------------------- */
-
-/* Tokens that were found in purses, on their way into their bucket. */
-struct found {
-	uint64_t tokens;
-	uint64_t epoch;                 /* of the bucket when the first ones were, */
-	uint64_t since_ns;              /* and the time */
-};
 
 static uint64_t later_of(uint64_t a, uint64_t b)
 {
@@ -220,7 +230,7 @@ enum bucket_result purses_give_back(const struct segment *segment, const struct 
 {
 	uint64_t place = (uint64_t)(ref->slot - segment->table.slots) << 16 | ref->generation;
 	bool reset = request->operation == BUCKET_RESET;
-	struct found found = { 0, 0, 0 };
+	struct found found = { 0 };
 
 	*returned = 0;
 	for (int attempt = 0; attempt < CHANGE_ATTEMPTS; attempt++) {
@@ -234,11 +244,11 @@ enum bucket_result purses_give_back(const struct segment *segment, const struct 
 			now_ns = later_of(now_ns, later_of(clock_now_ns(segment),
 							   clock_ns(CLOCK_BOOTTIME)));
 		epoch = state.second & STATE_EPOCH_MASK;
-		if (found.tokens == 0)
-			found = (struct found){ 0, epoch, now_ns };
-		else if (epoch != found.epoch || now_ns - found.since_ns > CARRY_NS)
-			found.tokens = 0;
-		if (!empty_all(&segment->purses, ref->slot, place, limit, now_ns, &found.tokens))
+		/* Found at an earlier attempt, they are as if still in their purses. */
+		if (found.tokens == 0 || epoch != found.epoch || found.ends_ns <= now_ns ||
+		    now_ns - found.since_ns > CARRY_NS)
+			found = (struct found){ .epoch = epoch, .since_ns = now_ns };
+		if (!empty_all(&segment->purses, ref->slot, place, limit, now_ns, &found))
 			return BUCKET_CONTENDED;
 		if (!reset && request->cost == 0 && found.tokens == 0)
 			return BUCKET_DONE;
@@ -309,7 +319,7 @@ bool purses_assign(const struct purses *purses, uint32_t *first)
 /* Has it nothing that its bucket would miss? */
 static bool is_vacant(const struct purse *purse, uint64_t word, uint64_t now_ns)
 {
-	/* Relaxed: as in is_returnable(). */
+	/* Relaxed: as in empty_one(). */
 	uint64_t about = atomic_load_relaxed(&purse->terms.second);
 
 	if (state_of(word) != PURSE_FULL)
