@@ -97,6 +97,15 @@ static uint64_t bucket_index(const struct limit *limit, struct word_pair state)
 	return window_index(limit, window_gone_ns(limit, &bucket));
 }
 
+/* How far apart two hosts' windows may be. */
+static uint64_t apart_ns(unsigned key)
+{
+	const struct shard_truth *clock = &world.shards[shard_of(key)];
+	int64_t drift = world.scenario.faults >> FAULT_DRIFT & 1 ? world.now_ns / 500 + 1 : 0;
+
+	return (uint64_t)(2 * world.round_trip_max_ns + clock->gained_ns + clock->lost_ns + drift);
+}
+
 /* Windows that the host was in, and that the cluster has not begun: they did not judge what
  * it admitted in them. */
 static void leave_later(const struct host *host, unsigned key, uint64_t index)
@@ -122,6 +131,11 @@ static void follow(const struct host *host, unsigned key, uint64_t index)
 	if (own->index == index)
 		return;
 	if (index < own->index) {
+		if (own->index * world.limit.period_ns + apart_ns(key) <
+		    (uint64_t)redis_virtual_ns(key))
+			sim_fail("host %u key %u: goes back to window %llu, and %llu has begun",
+				 host->number, key, (unsigned long long)index,
+				 (unsigned long long)own->index);
 		leave_later(host, key, index);
 		window_at(key, index)->returns++;
 		own->back = true;
@@ -201,15 +215,6 @@ static uint64_t beyond(unsigned key, const struct window *window, uint64_t other
 	else
 		tokens = window->unmerged + world.limit.limit * others * forgotten;
 	return tokens + world.limit.limit * check_cut_off(forgotten, again);
-}
-
-/* How far apart two hosts' windows may be. */
-static uint64_t apart_ns(unsigned key)
-{
-	const struct shard_truth *clock = &world.shards[shard_of(key)];
-	int64_t drift = world.scenario.faults >> FAULT_DRIFT & 1 ? world.now_ns / 500 + 1 : 0;
-
-	return (uint64_t)(2 * world.round_trip_max_ns + clock->gained_ns + clock->lost_ns + drift);
 }
 
 static void check_estimate(unsigned key, const struct window *window, uint64_t elapsed_ns)
