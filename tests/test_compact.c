@@ -231,6 +231,53 @@ START_TEST(test_fastest_limit)
 END_TEST
 
 
+/* Whoever can write the segment breaks its limits, and nothing else. */
+START_TEST(test_hostile_words)
+{
+	struct weir *weir = open_compact(SLOTS);
+	weir_policy_id ids[2] = { fixture_set(weir, "p", "3/10s"),
+				  fixture_set(weir, "q", "10/1s, 7/3s") };
+	const struct segment *segment = weir->segment;
+	const struct {
+		uint64_t *words;
+		uint64_t count;
+	} places[] = {
+		{ (uint64_t *)segment->compact.slots, SLOTS * 2 },
+		{ (uint64_t *)segment->banks[0], 2 * sizeof(struct policy_record) / 8 },
+		{ (uint64_t *)segment->banks[1], 2 * sizeof(struct policy_record) / 8 },
+		{ segment->compact.taken_ns, 2 },
+	};
+	static operation *const operations[] = { weir_decide, weir_status, weir_force_take,
+						 weir_refund, weir_reset, batch_of_one };
+	uint64_t random = 7;
+
+	for (unsigned i = 0; i < 50000; i++) {
+		size_t place = fixture_random(&random, LENGTH(places));
+		uint64_t *word = &places[place].words[fixture_random(&random, places[place].count)];
+		uint64_t value = fixture_random(&random, UINT64_MAX);
+		uint64_t key = fixture_random(&random, 4);
+		struct weir_request request = { ids[i % 2], &key, sizeof(key),
+						fixture_random(&random, 3), EPOCH + i };
+		struct weir_decision decision;
+		struct weir_hold hold;
+
+		*word = fixture_random(&random, 2) ? value : *word ^ 1ull << value % 64;
+		operations[fixture_random(&random, LENGTH(operations))](weir, &request, &decision);
+		must(decision.outcome <= WEIR_UNAVAILABLE && decision.limit_index < WEIR_LIMITS_MAX);
+		if (weir_acquire(weir, &request, &hold, NULL))
+			weir_release(weir, &hold);
+		/* Sound policies again, or nothing would be decided any more. */
+		if (i % 16 == 0) {
+			ids[0] = fixture_set(weir, "p", "3/10s");
+			ids[1] = fixture_set(weir, "q", "10/1s, 7/3s");
+		}
+	}
+	weir_check(weir, NULL, NULL);
+	ck_assert_uint_gt(fixture_counter(weir, "claimed"), 1000);
+	weir_close(weir);
+}
+END_TEST
+
 /* ---- The table ---------------------------------------------------------- */
 
 static struct weir *weir;
@@ -469,6 +516,7 @@ int main(void)
 	tcase_add_loop_test(segments, test_same_answers, 0, (int)LENGTH(exact));
 	tcase_add_test(segments, test_rounded_limit);
 	tcase_add_test(segments, test_fastest_limit);
+	tcase_add_test(segments, test_hostile_words);
 	suite_add_tcase(suite, segments);
 	tcase_add_checked_fixture(slots, setup, teardown);
 	tcase_add_test(slots, test_claim_and_find);

@@ -72,7 +72,7 @@ static void set_policies(struct world *world, const char *const (*policies)[2], 
 	must_say(weir_policy_set(world->weir, parsed, last + 1, &error) == 0, "%s", error.message);
 }
 
-void world_make(struct world *world, const char *const (*policies)[2], size_t count)
+static void make(struct world *world, const char *const (*policies)[2], size_t count, bool compact)
 {
 	struct weir_options options;
 	struct weir_error error;
@@ -85,6 +85,7 @@ void world_make(struct world *world, const char *const (*policies)[2], size_t co
 	options.purses = PURSES_OF_THREAD;
 	options.clock = WEIR_CLOCK_CALLER;
 	options.secret = "the same always.";
+	options.compact = compact;
 	weir_remove("./world", NULL); /* of a test that failed */
 	must_say(weir_create("./world", &options, &error) == 0, "%s", error.message);
 	must_say(weir_open("./world", &world->weir, &error) == 0, "%s", error.message);
@@ -99,6 +100,16 @@ void world_make(struct world *world, const char *const (*policies)[2], size_t co
 	set_policies(world, policies, count);
 }
 
+void world_make(struct world *world, const char *const (*policies)[2], size_t count)
+{
+	make(world, policies, count, false);
+}
+
+void world_make_compact(struct world *world, const char *const (*policies)[2], size_t count)
+{
+	make(world, policies, count, true);
+}
+
 void world_remove(struct world *world)
 {
 	weir_close(world->weir);
@@ -110,7 +121,10 @@ void world_remove(struct world *world)
 void world_save(struct world *world)
 {
 	memcpy(world->saved, world->segment->header, world->segment->size);
-	memcpy(world->slots, world->segment->table.slots, sizeof(world->slots));
+	if (world->segment->compact.groups)
+		memcpy(world->compact, world->segment->compact.slots, sizeof(world->compact));
+	else
+		memcpy(world->slots, world->segment->table.slots, sizeof(world->slots));
 }
 
 void world_restore(const struct world *world)
@@ -220,6 +234,25 @@ static void check_bystanders(const struct world *world, const struct slot *slots
 	}
 }
 
+/* Both, of a compact segment. */
+static void check_compact(const struct world *world)
+{
+	const struct compact_slot *slots = world->segment->compact.slots;
+
+	for (unsigned i = 0; i < WORLD_SLOTS; i++) {
+		const struct word_pair *word = &slots[i].word, *before = &world->compact[i].word;
+
+		for (unsigned j = 0; j < i && !(word->second & COMPACT_TENTATIVE); j++)
+			must_say((slots[j].word.second & COMPACT_TENTATIVE) || word->first == 0 ||
+					 (word->first ^ slots[j].word.first) >> 16 != 0,
+				 "slots %u and %u are buckets of one key", j, i);
+		if (!(before->second & COMPACT_TENTATIVE) &&
+		    before->second > BEGIN_NS + 40 * DAY_NS)
+			must_say(memcmp(before, word, sizeof(*word)) == 0,
+				 "slot %u, which nobody asked for, has changed", i);
+	}
+}
+
 static void no_finding(const char *finding, void *context)
 {
 	const bool *dead_holds = context;
@@ -238,8 +271,12 @@ static uint64_t counter(const struct world *world, const char *name)
 
 void world_check(const struct world *world, bool dead_holds)
 {
-	check_identities(world->segment->table.slots);
-	check_bystanders(world, world->segment->table.slots);
+	if (world->segment->compact.groups) {
+		check_compact(world);
+	} else {
+		check_identities(world->segment->table.slots);
+		check_bystanders(world, world->segment->table.slots);
+	}
 	weir_check(world->weir, no_finding, &dead_holds);
 	must(counter(world, "contended") == 0);
 	must(counter(world, "repaired") == 0);

@@ -35,6 +35,7 @@ struct world {
 	struct segment *segment;
 	unsigned char *saved;		/* the segment before the operation */
 	struct slot slots[WORLD_SLOTS]; /* its slots then */
+	struct compact_slot compact[WORLD_SLOTS]; /* instead, if it is compact */
 	volatile struct told *told;
 };
 
@@ -45,6 +46,7 @@ int world_in_scratch(int (*run)(void));
 /* Make the segment, with COUNT policies given as pairs of name and limit; a
  * further limit of the same policy has the name NULL. */
 void world_make(struct world *world, const char *const (*policies)[2], size_t count);
+void world_make_compact(struct world *world, const char *const (*policies)[2], size_t count);
 void world_remove(struct world *world);
 
 /* Remember the segment as it is; make it so again. */
