@@ -24,8 +24,7 @@
 struct segment {
 	struct segment_header *header;
 	uint64_t size;
-	struct table table;
-	struct compact_table compact;   /* instead of it, in a compact segment */
+	struct table table;             /* unless the segment is compact */
 	struct holds holds;
 	struct purses purses;
 	unsigned char *notes;           /* note_size bytes for each slot */
@@ -63,6 +62,8 @@ struct segment {
 	/* Read by every decision, and cleared before the mapping goes: shows a
 	 * thread sanitizer a reader that outlived the grace period. */
 	bool mapped;
+
+	struct compact_table compact;   /* instead of table, in a compact segment */
 };
 
 /* The file of segment NAME.  Errors: WEIR_EINVAL. */
