@@ -10,6 +10,7 @@
 
 #include "serve/headers.h"
 #include "serve/server.h"
+#include "src/cli/json.h"
 
 #define PROBLEM_TYPES "https://iana.org/assignments/http-problem-types#"
 

@@ -7,6 +7,7 @@
 #include <jansson.h>
 
 #include "serve/server.h"
+#include "src/cli/json.h"
 
 #define POLICIES_MAX 256        /* a page that a browser shows */
 

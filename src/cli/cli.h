@@ -19,6 +19,7 @@
 #include <jansson.h>
 
 #include "text.h"
+#include "src/cli/json.h"
 #include "weir.h"
 
 enum cli_status {
@@ -149,20 +150,8 @@ void cli_print_json(struct cli *cli, json_t *document);
  * are printed as they are read. */
 void cli_print_json_line(struct cli *cli, json_t *document);
 
-/* A number that may exceed JSON's signed 64 bits: it stops at the largest. */
-json_t *cli_json_u64(uint64_t value);
-
-/* A duration in ns; WEIR_NEVER becomes null. */
-json_t *cli_json_duration(uint64_t duration_ns);
-
 /* A string; bytes that are not UTF-8 become "\\xNN". */
 json_t *cli_json_text(const char *text);
-
-/* Set "key" if the bytes are UTF-8, else "key_base16". */
-void cli_json_set_key(json_t *object, const void *key, size_t length);
-
-/* Set the fields of a decision. */
-void cli_json_set_decision(json_t *object, const struct weir_decision *decision);
 
 /* Print KEY to FILE, escaped, without a newline. */
 void cli_print_key(FILE *file, const void *key, size_t length);
@@ -172,7 +161,6 @@ void cli_print_message(FILE *file, const char *message, size_t length);
 
 /* The key of a bucket, as far as the segment keeps it. */
 void cli_print_bucket_key(FILE *file, const struct weir_bucket *bucket);
-json_t *cli_json_bucket(const struct weir_bucket *bucket);
 
 /* Print the decision on REQUEST (or, if DONE is not NULL, that this was done),
  * tell of an unavailable one on standard error, and return the exit status. */

@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Any bytes as what a client of HTTP sends.  The first byte says how they are sent: as they
+ * are, as a path with its query, or as the body of a request to one of the pages.  The
+ * service must survive, and when the client has gone nothing may be left of it.
+ */
+#include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "serve/http.h"
+#include "serve/http_room.h"
+#include "serve/rules.h"
+#include "serve/server.h"
+#include "tests/fuzz/fuzz.h"
+#include "weir.h"
+
+#define PIECE_BYTES 4096u       /* less than a socket holds */
+
+static const char rules_text[] =
+	"domain: d\n"
+	"descriptors:\n"
+	"- {key: k, rate_limit: {unit: minute, requests_per_unit: 5}}\n"
+	"- {key: w, value: \"a*\", rate_limit: {unit: day, requests_per_unit: 9},\n"
+	"   descriptors: [{key: m, rate_limit: {unlimited: true}, metadata: {a: [1, {b: c}]}}]}\n";
+
+static struct options options = {
+	.loops = 1,
+	.connections_max = 10,
+	.message_max_bytes = 65536,
+	.request_timeout_s = 30,
+};
+static struct server server;
+static struct loop loop;
+static struct sockaddr_un address = { .sun_family = AF_UNIX };
+static int client;
+
+static const struct weir_policy policies[] = {
+	{ .name = "api", .limit_count = 1, .limits = { { .limit = 100, .period_ns = 1000000000 } } },
+	{ .name = "held", .limit_count = 1,
+	  .limits = { { .limit = 2, .algorithm = WEIR_CONCURRENCY } } },
+};
+
+static void say_nothing(const char *what, const char *error)
+{
+	(void)what;
+	(void)error;
+}
+
+static void write_rules(const char *directory)
+{
+	char path[128];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/d.yaml", directory);
+	fd = open(path, O_WRONLY | O_CREAT | O_EXCL, 0600);
+	must(fd >= 0 && write(fd, rules_text, sizeof(rules_text) - 1) > 0 && close(fd) == 0);
+}
+
+static void start_rules(const char *directory)
+{
+	struct rules_options rules = { .enabled = true, .tell = say_nothing };
+	struct weir_error error;
+
+	envoy_options_init(&rules.envoy);
+	rules.envoy.headers = rules.envoy.dynamic_metadata = true;
+	rules.directory = (struct watch_options){ directory, "", "", false, false };
+	must(rules_start(&rules, server.weir, &server.rules, &error) == WEIR_OK);
+}
+
+static int listen_in(const char *directory)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s/socket", directory);
+	must(fd >= 0 && bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0);
+	must(listen(fd, 16) == 0);
+	return fd;
+}
+
+static void begin(void)
+{
+	static char directory[] = "/tmp/weir-fuzz-http-XXXXXX";
+	struct weir_options segment;
+	struct weir_error error;
+	char name[128];
+
+	if (loop.base)
+		return;
+	must(mkdtemp(directory));
+	snprintf(name, sizeof(name), "%s/segment", directory);
+	weir_options_init(&segment);
+	segment.slots = 64;
+	must(weir_create(name, &segment, &error) == WEIR_OK);
+	must(weir_open(name, &server.weir, &error) == WEIR_OK);
+	must(weir_remove(name, &error) == WEIR_OK);
+	must(weir_policy_set(server.weir, policies, 2, &error) == WEIR_OK);
+	server.options = &options;
+	write_rules(directory);
+	start_rules(directory);
+	must(survey_start(&server, 5, &server.survey, &error) == WEIR_OK);
+	must(loop_open(&loop, &server, &error) == WEIR_OK);
+	must(http_room.open(&loop, &error) == WEIR_OK);
+	must(http_room.listen(&loop, listen_in(directory), false, &error) == WEIR_OK);
+}
+
+/* Let the service do what there is to do, and read what it says. */
+static void turn(void)
+{
+	static unsigned char answer[65536];
+
+	for (int i = 0; i < 3; i++) {
+		event_base_loop(loop.base, EVLOOP_NONBLOCK);
+		while (client >= 0 && recv(client, answer, sizeof(answer), MSG_DONTWAIT) > 0)
+			;
+	}
+}
+
+static void put(const void *bytes, size_t length)
+{
+	const unsigned char *at = bytes;
+
+	while (length > 0) {
+		size_t piece = length < PIECE_BYTES ? length : PIECE_BYTES;
+
+		if (send(client, at, piece, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)piece)
+			return;
+		at += piece;
+		length -= piece;
+		turn();
+	}
+}
+
+static void put_text(const char *text)
+{
+	put(text, strlen(text));
+}
+
+static size_t page_count(void)
+{
+	size_t count = 0;
+
+	while (http_pages[count].path)
+		count++;
+	return count;
+}
+
+/* The bytes as the body of a request, to the page that the first one names. */
+static void put_body(const uint8_t *data, size_t size)
+{
+	const char *path = http_pages[size > 0 ? data[0] % page_count() : 0].path;
+	char head[256];
+
+	if (size > 0) {
+		data++;
+		size--;
+	}
+	snprintf(head, sizeof(head), "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %zu\r\n\r\n", path,
+		 size);
+	put_text(head);
+	put(data, size);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	begin();
+	client = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	must(client >= 0 && connect(client, (struct sockaddr *)&address, sizeof(address)) == 0);
+	switch (size > 0 ? data[0] % 4 : 0) {
+	case 0:
+		put(data, size);
+		break;
+	case 1:
+		put_text("POST /v1/allow?");
+		put(data + 1, size - 1);
+		put_text(" HTTP/1.1\r\nHost: x\r\n\r\n");
+		break;
+	case 2:
+		put_text("GET /v1/status?policy=api&");
+		put(data + 1, size - 1);
+		put_text(" HTTP/1.1\r\nHost: x\r\n\r\n");
+		break;
+	case 3:
+		put_body(data + 1, size - 1);
+		break;
+	}
+	turn();
+	close(client);
+	client = -1;
+	for (int i = 0; i < 100 && server_connections(&server) > 0; i++)
+		turn();
+	must(server_connections(&server) == 0);
+	must(loop.arena.used_bytes == 0);
+	return 0;
+}
