@@ -15,6 +15,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* For what one file of the library shares with another: not through the global offset
+ * table. */
+#define WEIR_HIDDEN __attribute__((visibility("hidden")))
+
 #ifdef WEIR_MODEL
 void weir_model_step(void);
 #define ATOMIC_STEP() weir_model_step()

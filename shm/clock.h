@@ -40,7 +40,7 @@ struct clock_cache {
 	uint64_t first_ns;
 	uint64_t ratio;
 };
-extern _Thread_local struct clock_cache weir_clock_cache;
+extern WEIR_HIDDEN _Thread_local struct clock_cache weir_clock_cache;
 
 /* The time where the cache does not tell it: after the next calibration, or without
  * a good one. */
@@ -58,19 +58,28 @@ static inline uint64_t clock_ticks(void)
 #endif
 }
 
+/* The time of a segment that has ticks, if the cache tells it. */
+static inline bool clock_cached_ns(const struct segment_header *header, uint64_t *now_ns)
+{
+	const struct clock_cache *cache = &weir_clock_cache;
+	uint64_t second = atomic_load_acquire(&header->ticks.calibration.second); /* E13 */
+	uint64_t ticks = clock_ticks() - cache->first_tick;
+
+	/* The same calibration, and few ticks since, in one comparison. */
+	if (__builtin_expect((ticks | (second ^ cache->second)) >= CALIBRATION_TICKS_MAX, 0))
+		return false;
+	*now_ns = cache->first_ns + (ticks * cache->ratio >> CALIBRATION_RATIO_BITS);
+	return true;
+}
+
 /* The segment's time. */
 static inline uint64_t clock_now_ns(const struct segment *segment)
 {
-	const struct clock_cache *cache = &weir_clock_cache;
-	uint64_t second, ticks;
+	uint64_t now_ns;
 
 	if (!segment->has_ticks)
 		return clock_ns(CLOCK_BOOTTIME);
-	second = atomic_load_acquire(&segment->header->ticks.calibration.second); /* E13 */
-	ticks = clock_ticks() - cache->first_tick;
-	if (__builtin_expect(second != cache->second || ticks >= CALIBRATION_TICKS_MAX, 0))
-		return clock_refresh_ns(segment);
-	return cache->first_ns + (ticks * cache->ratio >> CALIBRATION_RATIO_BITS);
+	return clock_cached_ns(segment->header, &now_ns) ? now_ns : clock_refresh_ns(segment);
 }
 
 #endif

@@ -6,6 +6,19 @@
 
 #define PROCESSORS_MAX 1024u
 
+#ifdef COUNTER_RSEQ
+_Thread_local struct rseq weir_counter_area = { .cpu_id = (uint32_t)RSEQ_CPU_ID_UNINITIALIZED };
+#endif
+
+void counter_add_locked(const struct segment *segment, uint64_t *first, uint64_t value)
+{
+	uint32_t processors = segment->counter_shards / 2;
+	int processor = sched_getcpu();
+	uint32_t shard = processors + (processor < 0 ? 0 : (uint32_t)processor % processors);
+
+	atomic_add_relaxed(first + shard * segment->counter_words, value);
+}
+
 uint32_t counter_shards_wanted(void)
 {
 	long processors = sysconf(_SC_NPROCESSORS_CONF);

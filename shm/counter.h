@@ -91,18 +91,32 @@ static inline uint64_t *counter_at(const struct segment *segment, uint32_t shard
 }
 
 #ifdef COUNTER_RSEQ
+/* For a process in which glibc has no area that the kernel writes. */
+extern WEIR_HIDDEN _Thread_local struct rseq weir_counter_area;
+#endif
+
+/* How a mapping of this process reaches its shards. */
+static inline void counter_prepare(struct segment *segment)
+{
+	segment->counter_bytes = segment->counter_words * sizeof(*segment->counters);
+	segment->counter_processors = segment->counter_shards / 2;
+#ifdef COUNTER_RSEQ
+	segment->counter_area = __rseq_size != 0 ?
+					__rseq_offset :
+					(char *)&weir_counter_area -
+						(char *)__builtin_thread_pointer();
+#endif
+}
+
+#ifdef COUNTER_RSEQ
 /*
  * Add to the shard of this processor, without a lock on the bus: between reading the
  * processor's number and adding, the thread is neither preempted nor moved, or the
  * kernel sends it to the abort label.  False then, and where it has no such shard.
  */
-static inline bool counter_add_here(uint64_t *first, uint64_t shard_bytes, uint32_t processors,
+static inline bool counter_add_here(const struct segment *segment, uint64_t *first,
 				    uint64_t value)
 {
-	char *area = (char *)__builtin_thread_pointer() + __rseq_offset;
-
-	if (__rseq_size == 0)
-		return false;
 	__asm__ goto(".pushsection __rseq_cs, \"aw\"\n\t"
 		     ".balign 32\n"
 		     "1:\t.long 0, 0\n\t"              /* version, flags */
@@ -114,42 +128,38 @@ static inline bool counter_add_here(uint64_t *first, uint64_t shard_bytes, uint3
 		     "4:\tjmp %l[aborted]\n\t"
 		     ".popsection\n\t"
 		     "leaq 1b(%%rip), %%rax\n\t"
-		     "movq %%rax, %c[cs](%[area])\n"
-		     "2:\tmovl %c[cpu](%[area]), %%eax\n\t"
+		     "movq %%rax, %%fs:%c[cs](%[area])\n"
+		     "2:\tmovl %%fs:%c[cpu](%[area]), %%eax\n\t"
 		     "cmpl %[processors], %%eax\n\t"
 		     "jae %l[aborted]\n\t"
 		     "imulq %[bytes], %%rax\n\t"
 		     "addq %[value], (%[first], %%rax)\n"
-		     "3:\tmovq $0, %c[cs](%[area])"
+		     "3:\tmovq $0, %%fs:%c[cs](%[area])"
 		     :
-		     : [area] "r"(area), [processors] "r"(processors), [bytes] "r"(shard_bytes),
-		       [value] "er"(value), [first] "r"(first), [signature] "i"(RSEQ_SIG),
+		     : [area] "r"(segment->counter_area),
+		       [processors] "rm"(segment->counter_processors),
+		       [bytes] "rm"(segment->counter_bytes), [value] "er"(value),
+		       [first] "r"(first), [signature] "i"(RSEQ_SIG),
 		       [cs] "i"(offsetof(struct rseq, rseq_cs)),
 		       [cpu] "i"(offsetof(struct rseq, cpu_id))
 		     : "rax", "memory", "cc"
 		     : aborted);
 	return true;
 aborted:
-	((volatile struct rseq *)area)->rseq_cs = 0;
+	/* The kernel need not look for the sequence any more. */
+	((volatile struct rseq *)((char *)__builtin_thread_pointer() + segment->counter_area))
+		->rseq_cs = 0;
 	return false;
 }
 #endif
 
 /* By locked addition, to a shard that all do so. */
-static inline void counter_add_locked(const struct segment *segment, uint64_t *first,
-				      uint64_t value)
-{
-	uint32_t processors = segment->counter_shards / 2;
-	int processor = sched_getcpu();
-	uint32_t shard = processors + (processor < 0 ? 0 : (uint32_t)processor % processors);
-
-	atomic_add_relaxed(first + shard * segment->counter_words, value);
-}
+void counter_add_locked(const struct segment *segment, uint64_t *first, uint64_t value);
 
 static inline void counter_add_to(const struct segment *segment, uint64_t *first, uint64_t value)
 {
 #ifdef COUNTER_RSEQ
-	if (counter_add_here(first, segment->counter_words * 8, segment->counter_shards / 2, value))
+	if (counter_add_here(segment, first, value))
 		return;
 #endif
 	counter_add_locked(segment, first, value);

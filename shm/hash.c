@@ -163,14 +163,16 @@ static hash_block aes4_portable(const struct hash_keys *keys, hash_block block)
 	return block;
 }
 
-#ifdef __x86_64__
-static bool have_aes(void)
+bool hash_hardware_runs(void)
 {
+#ifdef __x86_64__
 	unsigned a, b, c, d;
 
 	return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_AES);
-}
+#else
+	return true;            /* there is nothing in it then */
 #endif
+}
 
 /* ---- Fingerprints ------------------------------------------------------ */
 
@@ -191,11 +193,9 @@ void hash_keys_derive(struct hash_keys *keys, const uint64_t secret[2])
 
 		*all[i] = (hash_block){ derived.low, derived.high };
 	}
-#ifdef __x86_64__
-	keys->hardware = have_aes();
-#else
-	keys->hardware = false;
-#endif
+	keys->only_whole = keys->first ^ keys->last_whole;
+	keys->only_padded = keys->first ^ keys->last_padded;
+	keys->hardware = hash_hardware_runs();
 }
 
 HASH_TARGET struct fingerprint hash_fingerprint(const struct hash_keys *keys, uint64_t limit_low,

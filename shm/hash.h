@@ -21,8 +21,13 @@ struct hash_keys {
 	hash_block first;
 	hash_block last_whole;
 	hash_block last_padded;
+	hash_block only_whole;  /* first ^ last_whole */
+	hash_block only_padded; /* first ^ last_padded */
 	bool hardware;          /* does the processor have AES instructions? */
 };
+
+/* May hash_fingerprint_hardware() run on this processor? */
+bool hash_hardware_runs(void);
 
 void hash_keys_derive(struct hash_keys *keys, const uint64_t secret[2]);
 

@@ -201,21 +201,24 @@ _Static_assert(sizeof(struct report_record) == 8 * CACHE_LINE, "");
 
 /* ---- Policies ---------------------------------------------------------- */
 
-/* A limit as the decision path wants it: 16 words, copied word by word. */
+/* A limit as the decision path wants it: 16 words, copied word by word.  What a plain
+ * decision needs (src/plain.h) is in the first line. */
 struct limit_record {
-	uint64_t limit;
-	uint64_t period_ns;
+	uint64_t plain_id;              /* the policy's id, if it is POLICY_SIMPLE and a token
+	                                 * takes a whole number of nanoseconds; else 0 */
 	uint64_t burst;
-	uint64_t kind;                  /* 0-7 algorithm, 8-15 action */
-	uint64_t key[2];                /* key of this limit's fingerprints: hash.c */
 	/* period / limit = token_ns + token_part / parts, in lowest terms */
 	uint64_t token_ns;
+	/* (burst - 1) x period / limit = tolerance_ns + tolerance_part / parts */
+	uint64_t tolerance_ns;
+	uint64_t key[2];                /* key of this limit's fingerprints: hash.c */
 	uint64_t token_part;
 	uint64_t parts;
-	/* (burst - 1) x period / limit, likewise */
-	uint64_t tolerance_ns;
 	uint64_t tolerance_part;
-	uint64_t reserved[5];
+	uint64_t limit;
+	uint64_t period_ns;
+	uint64_t kind;                  /* 0-7 algorithm, 8-15 action */
+	uint64_t reserved[4];
 };
 _Static_assert(sizeof(struct limit_record) == 2 * CACHE_LINE, "");
 

@@ -15,18 +15,23 @@ void note_key(const struct segment *segment, const struct bucket_ref *ref, const
 
 /* Count a denial of a slot's owner, one of 2^NOTE_SAMPLE_BITS on average. */
 #define NOTE_SAMPLE_BITS 5
-extern _Thread_local uint64_t weir_note_random;
+extern WEIR_HIDDEN _Thread_local uint64_t weir_note_random;
 void note_sampled_denial(const struct segment *segment, const struct slot *slot,
 			 uint64_t generation);
 
-static inline void note_denial(const struct segment *segment, const struct slot *slot,
-			       uint64_t generation)
+static inline bool note_is_sample(void)
 {
 	/* Knuth's linear congruential generator, from where the kernel put the thread. */
 	if (__builtin_expect(weir_note_random == 0, 0))
 		weir_note_random = (uintptr_t)&weir_note_random;
 	weir_note_random = weir_note_random * 6364136223846793005u + 1442695040888963407u;
-	if (__builtin_expect(weir_note_random >> (64 - NOTE_SAMPLE_BITS) == 0, 0))
+	return weir_note_random >> (64 - NOTE_SAMPLE_BITS) == 0;
+}
+
+static inline void note_denial(const struct segment *segment, const struct slot *slot,
+			       uint64_t generation)
+{
+	if (__builtin_expect(note_is_sample(), 0))
 		note_sampled_denial(segment, slot, generation);
 }
 

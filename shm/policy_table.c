@@ -228,7 +228,7 @@ static void compile_limit(const struct segment *segment, const struct weir_polic
 }
 
 static void compile_policy(const struct segment *segment, const struct weir_policy *policy,
-			   uint64_t serial, struct policy_record *record)
+			   uint64_t serial, uint32_t index, struct policy_record *record)
 {
 	memset(record, 0, sizeof(*record));
 	record->serial = serial;
@@ -243,6 +243,8 @@ static void compile_policy(const struct segment *segment, const struct weir_poli
 	memcpy(record->buckets, policy->buckets, strnlen(policy->buckets, WEIR_BUCKETS_MAX));
 	for (uint32_t i = 0; i < policy->limit_count; i++)
 		compile_limit(segment, policy, i, &record->limits[i]);
+	if ((record->flags & POLICY_SIMPLE) && record->limits[0].token_part == 0)
+		record->limits[0].plain_id = policy_id(serial, index);
 }
 
 /* ---- Writing ----------------------------------------------------------- */
@@ -320,7 +322,7 @@ static int set_in_bank(struct segment *segment, uint64_t bank,
 			serial = next++;
 			counter_clear_policy(segment, index);
 		}
-		compile_policy(segment, &policies[i], serial, &record);
+		compile_policy(segment, &policies[i], serial, index, &record);
 		record_store(policy_record_at(segment, bank, index), &record);
 	}
 	/* Before the switch: a serial is never given out twice. */

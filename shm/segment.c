@@ -596,12 +596,14 @@ static void place_regions(struct segment *segment, const struct segment_header *
 	segment->note_size = header->note_size;
 	segment->key_bytes = header->key_bytes;
 	segment->policies = header->policies;
+	segment->plain_policies = header->compact ? 0 : header->policies;
 	segment->banks[0] = (struct policy_record *)(base + header->policies_offset);
 	segment->banks[1] = segment->banks[0] + header->policies;
 	segment->switches = (struct policy_switch *)(segment->banks[1] + header->policies);
 	segment->counters = (uint64_t *)(base + header->counters_offset);
 	segment->counter_shards = header->shards;
 	segment->counter_words = counter_lines(header->policies) * COUNTERS_PER_LINE;
+	counter_prepare(segment);
 	segment->participants = (struct participant *)(base + header->participants_offset);
 	place_sync(segment, header, base);
 	segment->clock = header->clock;

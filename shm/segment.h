@@ -32,11 +32,15 @@ struct segment {
 	uint32_t note_size;
 	uint32_t key_bytes;
 	uint32_t policies;
+	uint32_t plain_policies;        /* as many; 0 in a compact segment: plain.h */
 	struct policy_record *banks[2];
 	struct policy_switch *switches;
 	uint64_t *counters;
 	uint32_t counter_shards;
 	uint64_t counter_words;         /* of a shard */
+	uint64_t counter_bytes;         /* of a shard */
+	uint32_t counter_processors;    /* that have a shard of their own */
+	int64_t counter_area;           /* where a thread's struct rseq is, from its pointer */
 	struct participant *participants;
 	/* For segments that sync; else shards is NULL. */
 	struct shard_record *shards;

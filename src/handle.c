@@ -27,6 +27,7 @@
 #include <unistd.h>
 
 #include "shm/error.h"
+#include "src/plain.h"
 #include "sync/thread.h"
 
 #ifdef WEIR_THREAD_SANITIZER
@@ -41,7 +42,7 @@ struct mapping {
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct mapping *mappings;
-static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
+static pthread_once_t process_once = PTHREAD_ONCE_INIT;
 static bool host_calls_liburcu;
 
 void handles_lock(void)
@@ -82,8 +83,9 @@ static void after_fork_child(void)
 	pthread_mutex_unlock(&mutex);
 }
 
-static void register_fork_handlers(void)
+static void prepare_process(void)
 {
+	weir_plain_possible = urcu_bp_has_sys_membarrier && hash_hardware_runs();
 	pthread_atfork(before_fork, after_fork_parent, after_fork_child);
 }
 
@@ -176,7 +178,7 @@ int weir_open(const char *name, struct weir **result, struct weir_error *error)
 	*result = NULL;
 	if (!weir)
 		return weir_fail(error, WEIR_ENOMEM, "no memory for a handle");
-	pthread_once(&fork_once, register_fork_handlers);
+	pthread_once(&process_once, prepare_process);
 	pthread_mutex_lock(&mutex);
 	if (status == 0)
 		status = mapping_get(name, &mapping, error);

@@ -11,18 +11,25 @@ struct weir {
 	struct segment *segment;
 };
 
+/* The segment, inside a read-side section.  NULL if the handle is closed. */
+static inline const struct segment *handle_segment(const struct weir *weir)
+{
+	const struct segment *segment = __atomic_load_n(&weir->segment, __ATOMIC_ACQUIRE);
+
+#ifdef WEIR_THREAD_SANITIZER
+	/* Shows it who reads; never true. */
+	if (segment && !segment->mapped)
+		__builtin_trap();
+#endif
+	return segment;
+}
+
 /* Begin to read: the segment stays mapped until handle_leave().  NULL if the
  * handle is closed; call handle_leave() all the same. */
 static inline const struct segment *handle_enter(const struct weir *weir)
 {
-	const struct segment *segment;
-
 	rcu_enter();
-	segment = __atomic_load_n(&weir->segment, __ATOMIC_ACQUIRE);
-	/* For a thread sanitizer; never true. */
-	if (segment && __builtin_expect(!segment->mapped, 0))
-		__builtin_trap();
-	return segment;
+	return handle_segment(weir);
 }
 
 static inline void handle_leave(void)

@@ -51,6 +51,39 @@ static inline void rcu_leave(void)
 	urcu_bp_read_unlock();
 }
 
+/* What this thread is to liburcu; NULL before its first section. */
+static inline struct urcu_bp_reader *rcu_reader(void)
+{
+	return URCU_TLS(urcu_bp_reader);
+}
+
+/*
+ * The same at a third of the instructions, where the kernel has membarrier(2), so that
+ * neither end of a section needs a barrier of its own.  NULL if this thread is not
+ * registered yet, or is in a section already.
+ */
+static inline struct urcu_bp_reader *rcu_enter_light(void)
+{
+	struct urcu_bp_reader *reader = rcu_reader();
+
+	if (__builtin_expect(!reader || CMM_LOAD_SHARED(reader->ctr) & URCU_BP_GP_CTR_NEST_MASK, 0))
+		return NULL;
+	_CMM_STORE_SHARED(reader->ctr, _CMM_LOAD_SHARED(urcu_bp_gp.ctr));
+	cmm_barrier();
+	return reader;
+}
+
+static inline void rcu_leave_light(struct urcu_bp_reader *reader)
+{
+#ifdef WEIR_THREAD_SANITIZER
+	__tsan_release(&weir_rcu_tag);
+#endif
+	cmm_barrier();
+	/* Any word that counts no section says that the thread is in none. */
+	_CMM_STORE_SHARED(reader->ctr, 0);
+	cmm_barrier();
+}
+
 static inline void rcu_wait(void)
 {
 	urcu_bp_synchronize_rcu();

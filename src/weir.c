@@ -12,6 +12,7 @@
 #include "shm/hold.h"
 #include "shm/note.h"
 #include "src/handle.h"
+#include "src/plain.h"
 #include "src/plan.h"
 #include "src/purse.h"
 #include "src/quick.h"
@@ -332,14 +333,13 @@ spend_generally(const struct segment *segment, weir_policy_id policy, const void
 	return decide_generally(segment, &request, OPERATION_SPEND, 0, decision, NULL);
 }
 
-QUICK_INLINE bool
-allow(struct weir *weir, weir_policy_id policy, const void *key, size_t key_length, uint64_t cost,
-      uint64_t now_ns, struct weir_decision *decision)
+/* Inside of a read-side section. */
+HASH_TARGET static bool spend(const struct segment *segment, weir_policy_id policy,
+			      const void *key, size_t key_length, uint64_t cost, uint64_t now_ns,
+			      struct weir_decision *decision)
 {
-	const struct segment *segment = handle_enter(weir);
 	enum quick_result result = QUICK_NOT;
 	struct quick quick;
-	bool pass;
 
 	if (segment && is_plain(segment, cost, now_ns)) {
 		if (quick_prepare(&quick, segment, policy, key, key_length))
@@ -349,33 +349,21 @@ allow(struct weir *weir, weir_policy_id policy, const void *key, size_t key_leng
 		else if (now_ns == 0)
 			result = purse_decide(segment, policy, key, key_length, cost, decision);
 	}
-	pass = result == QUICK_ALLOWED;
 	if (result == QUICK_NOT)
-		pass = spend_generally(segment, policy, key, key_length, cost, now_ns, decision);
+		return spend_generally(segment, policy, key, key_length, cost, now_ns, decision);
+	return result == QUICK_ALLOWED;
+}
+
+bool plain_otherwise(const struct segment *segment, const struct plain_call *call)
+{
+	bool pass = spend(segment, call->policy, call->key, call->key_length, call->cost,
+			  call->now_ns, call->decision);
+
 	handle_leave();
 	return pass;
 }
 
-/* ---- The public functions ---------------------------------------------- */
-
-HASH_TARGET bool weir_allow_n(struct weir *weir, weir_policy_id policy, const void *key, size_t key_length,
-		  uint64_t cost, struct weir_decision *decision)
-{
-	return allow(weir, policy, key, key_length, cost, 0, decision);
-}
-
-HASH_TARGET bool weir_allow(struct weir *weir, weir_policy_id policy, const void *key, size_t key_length,
-		struct weir_decision *decision)
-{
-	return allow(weir, policy, key, key_length, 1, 0, decision);
-}
-
-HASH_TARGET bool weir_decide(struct weir *weir, const struct weir_request *request,
-		 struct weir_decision *decision)
-{
-	return allow(weir, request->policy, request->key, request->key_length, request->cost,
-		     request->now_ns, decision);
-}
+/* ---- The public functions, but for plain.c's --------------------------- */
 
 bool weir_status(struct weir *weir, const struct weir_request *request,
 		 struct weir_decision *decision)

@@ -13,6 +13,7 @@
 
 #include "shm/error.h"
 #include "shm/note.h"
+#include "src/plain.h"
 #include "src/quick_compact.h"
 
 struct world world;
@@ -161,6 +162,24 @@ void world_plan(struct plan *plan, struct weir_request *request, const unsigned 
 	actor->now_ns = now_ns;
 }
 
+/* As plain_allow() in src/plain.h. */
+HASH_TARGET static bool request_plainly(const struct plan *plan, const struct limit_record *record,
+					enum plan_result *result)
+{
+	struct fingerprint fingerprint = plan->limits[0].fingerprint;
+	struct slot *slot = table_slot(&plan->segment->table, fingerprint, 0);
+	uint64_t generation, debt_ns;
+	enum quick_result plain_result;
+
+	if (plan->request->cost != 1 || record->token_part != 0 ||
+	    !plain_is_there(slot, fingerprint.low, fingerprint.high, &generation))
+		return false;
+	plain_result = plain_attempt(slot, generation, &plan->segment->header->policy.version,
+				     plan->version, record, plan->now_ns, &debt_ns);
+	*result = plain_result == QUICK_ALLOWED ? PLAN_ALLOWED : PLAN_DENIED;
+	return plain_result == QUICK_ALLOWED || plain_result == QUICK_DENIED;
+}
+
 /* As allow() in src/weir.c. */
 HASH_TARGET static bool request_quickly(const struct plan *plan, enum plan_result *result)
 {
@@ -195,6 +214,8 @@ HASH_TARGET static bool request_quickly(const struct plan *plan, enum plan_resul
 		compact.line = compact_line(&plan->segment->compact, fingerprint, 0);
 		quick_result = compact_quick_spend(&compact, plan->segment, plan->now_ns,
 						   plan->request->cost, NULL);
+	} else if (request_plainly(plan, &record, result)) {
+		return true;
 	} else {
 		quick_result = quick_spend(&quick, plan->segment, plan->now_ns,
 					   plan->request->cost, NULL);

@@ -4,6 +4,23 @@
 #ifndef WEIR_RCU_H
 #define WEIR_RCU_H
 
+struct urcu_bp_reader;
+
+static inline struct urcu_bp_reader *rcu_reader(void)
+{
+	return 0;
+}
+
+static inline struct urcu_bp_reader *rcu_enter_light(void)
+{
+	return 0;
+}
+
+static inline void rcu_leave_light(struct urcu_bp_reader *reader)
+{
+	(void)reader;
+}
+
 static inline void rcu_enter(void)
 {
 }
