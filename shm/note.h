@@ -13,6 +13,16 @@
 void note_key(const struct segment *segment, const struct bucket_ref *ref, const void *key,
 	      size_t length);
 
+/* Start loading the note of SLOT. */
+static inline void note_prefetch(const struct segment *segment, const struct slot *slot)
+{
+	uint64_t index = (uint64_t)(slot - segment->table.slots);
+	const unsigned char *note = segment->notes + index * segment->note_size;
+
+	__builtin_prefetch(note, 1);
+	__builtin_prefetch(note + segment->note_size - 1, 1);
+}
+
 /* Count a denial of a slot's owner, one of 2^NOTE_SAMPLE_BITS on average. */
 #define NOTE_SAMPLE_BITS 5
 extern WEIR_HIDDEN _Thread_local uint64_t weir_note_random;

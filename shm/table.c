@@ -23,7 +23,7 @@
  * same word that confirming changes, so exactly one of the two happens.
  *
  * Two claimers of one key may publish in different slots.  Before either may
- * confirm slot i, it reads the whole window, after i was published:
+ * confirm slot i, it reads the whole window, after i was published or seen so:
  *   - another slot live for the key: use that one;
  *   - another one tentative: the first in probe order stays, the others are
  *     killed, whoever published them.
@@ -42,9 +42,9 @@
  *
  * Crash.  After any store the slot is live, dead or tentative, as above.
  *
- * Ordering.  E1: publish -> the identity loads of find and window_read.
+ * Ordering.  E1: publish -> the identity loads of find, window_read and window_read_own.
  * E2: seal, confirm and every charge -> the state loads; who sees a seal sees
- * taken_ns.  E3: publish, a full barrier, before window_read's loads: store-load,
+ * taken_ns.  E3: publish, a full barrier, before window_read_own's loads: store-load,
  * both claimers alike.
  *
  * References: C. Purcell, T. Harris, "Non-blocking hashtables with open
@@ -97,8 +97,9 @@ static bool is_pinned(const struct slot *slot, struct word_pair state)
  * generation, so that it belongs together; else a live bucket could pass for a
  * damaged slot, or the key's own for another's.  False if the slot did not stand
  * still. */
-static bool slot_read(struct slot *slot, struct fingerprint fingerprint, uint64_t now_ns,
-		      struct window_slot *seen)
+static inline __attribute__((always_inline)) bool
+slot_read(struct slot *slot, struct fingerprint fingerprint, uint64_t now_ns,
+	  struct window_slot *seen)
 {
 	seen->slot = slot;
 	for (int attempt = 0; attempt < READ_ATTEMPTS; attempt++) {
@@ -121,11 +122,24 @@ static bool slot_read(struct slot *slot, struct fingerprint fingerprint, uint64_
 static bool window_read(const struct table *table, struct fingerprint fingerprint, uint64_t now_ns,
 			struct window_slot window[WINDOW_SLOTS])
 {
-	for (unsigned i = 1; i < WINDOW_SLOTS; i++)
-		__builtin_prefetch(table_slot(table, fingerprint, i), 1);
-	/* E3: behind the publication of the slot that the caller may confirm. */
 	for (unsigned i = 0; i < WINDOW_SLOTS; i++) {
 		if (!slot_read(table_slot(table, fingerprint, i), fingerprint, now_ns, &window[i]))
+			return false;
+	}
+	return true;
+}
+
+/* The same, but of slots that are other keys' no more than that. */
+static bool window_read_own(const struct table *table, struct fingerprint fingerprint,
+			    uint64_t now_ns, struct window_slot window[WINDOW_SLOTS])
+{
+	/* E3: behind the publication of the slot that the caller may confirm. */
+	for (unsigned i = 0; i < WINDOW_SLOTS; i++) {
+		struct slot *slot = table_slot(table, fingerprint, i);
+
+		window[i].mine = false;
+		if (atomic_load_acquire(&slot->identity.first) == fingerprint.low && /* E1 */
+		    !slot_read(slot, fingerprint, now_ns, &window[i]))
 			return false;
 	}
 	return true;
@@ -148,22 +162,6 @@ static bool is_free(const struct window_slot *seen)
 	       (seen->status == SLOT_LIVE && seen->debt_ns == 0 && !seen->pinned);
 }
 
-/* A live one only if there is no other: what it consumed stays known meanwhile. */
-static const struct window_slot *first_free(const struct window_slot *group)
-{
-	const struct window_slot *expired = NULL;
-
-	for (unsigned i = 0; i < GROUP_SLOTS; i++) {
-		if (!is_free(&group[i]))
-			continue;
-		if (group[i].status != SLOT_LIVE)
-			return &group[i];
-		if (!expired)
-			expired = &group[i];
-	}
-	return expired;
-}
-
 static bool is_lighter(const struct window_slot *a, const struct window_slot *b)
 {
 	return a->pinned != b->pinned ? b->pinned : a->debt_ns < b->debt_ns;
@@ -175,23 +173,25 @@ static bool is_lighter(const struct window_slot *a, const struct window_slot *b)
 static const struct window_slot *choose_victim(const struct window_slot window[WINDOW_SLOTS],
 					       uint64_t newcomer_debt_ns)
 {
-	const struct window_slot *free[2] = { first_free(window), first_free(window + GROUP_SLOTS) };
-	const struct window_slot *least = NULL;
+	/* Of a group, a live one only if there is no other: what it consumed stays known
+	 * meanwhile. */
+	const struct window_slot *free[2] = { NULL, NULL }, *least = NULL;
 	unsigned occupied[2] = { 0, 0 };
 
 	for (unsigned i = 0; i < WINDOW_SLOTS; i++) {
-		if (!is_free(&window[i]))
+		const struct window_slot *seen = &window[i], **chosen = &free[i / GROUP_SLOTS];
+
+		if (!is_free(seen))
 			occupied[i / GROUP_SLOTS]++;
+		else if (!*chosen || ((*chosen)->status == SLOT_LIVE && seen->status != SLOT_LIVE))
+			*chosen = seen;
+		if (!least || is_lighter(seen, least))
+			least = seen;
 	}
 	if (free[0] && (!free[1] || occupied[0] < GROUP_PREFERRED || occupied[0] <= occupied[1]))
 		return free[0];
 	if (free[1])
 		return free[1];
-
-	for (unsigned i = 0; i < WINDOW_SLOTS; i++) {
-		if (!least || is_lighter(&window[i], least))
-			least = &window[i];
-	}
 	return least->status == SLOT_TENTATIVE || least->debt_ns < newcomer_debt_ns ? least : NULL;
 }
 
@@ -286,7 +286,8 @@ enum table_claim table_claim(const struct table *table, struct fingerprint finge
 	for (int attempt = 0; attempt < CLAIM_ATTEMPTS; attempt++) {
 		const struct window_slot *seen;
 
-		if (!window_read(table, fingerprint, now_ns, window))
+		if (!(candidate.slot ? window_read_own : window_read)(table, fingerprint, now_ns,
+								      window))
 			continue;
 		seen = window_first(window, SLOT_LIVE);
 		if (seen) {
@@ -294,6 +295,11 @@ enum table_claim table_claim(const struct table *table, struct fingerprint finge
 			return CLAIM_FOUND;
 		}
 		seen = window_first(window, SLOT_TENTATIVE);
+		if (!seen && candidate.slot) {
+			/* It is gone: look for another. */
+			candidate.slot = NULL;
+			continue;
+		}
 		if (!seen) {
 			seen = choose_victim(window, newcomer_debt_ns);
 			/* The window was read slot by slot: the key may have gone
@@ -307,12 +313,15 @@ enum table_claim table_claim(const struct table *table, struct fingerprint finge
 				continue;
 			if (!announce(table, seen, now_ns))
 				continue;
-			if (seal(table, seen, report) && publish(seen, fingerprint))
+			if (seal(table, seen, report) && publish(seen, fingerprint)) {
 				report->claimed++;
+				make_ref(seen, true, &candidate);
+				candidate.generation = (candidate.generation + 1) & GENERATION_MASK;
+			}
 			continue;
 		}
 		/* This reading counts only if all of it came after the slot was
-		 * seen tentative: so at the second sight. */
+		 * published, or seen so: else at the next sight. */
 		make_ref(seen, true, ref);
 		if (candidate.slot == ref->slot && candidate.generation == ref->generation) {
 			if (kill_others(table, window, seen, report))

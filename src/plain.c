@@ -2,7 +2,11 @@
 /* plain.c - asking for tokens: the plain way (see plain.h), and who goes another. */
 #include "src/plain.h"
 
+#include "shm/bucket.h"
+#include "src/plan.h"
+
 bool weir_plain_possible;
+_Thread_local bool weir_plain_absent;
 
 /* ---- What only some of the plain decisions need ------------------------ */
 
@@ -42,6 +46,74 @@ bool plain_noted(const struct segment *segment, const struct slot *slot, uint64_
 	return false;
 }
 
+/* The first charge of REF, which is claimed.  False if it was not made. */
+static bool confirm(const struct segment *segment, const struct bucket_ref *ref,
+		    const struct limit *limit, struct bucket_request *request,
+		    const struct plain_call *call)
+{
+	struct verdict verdict;
+
+	/* Before the charge, so that whoever finds the bucket live finds its owner, too. */
+	table_set_owner(ref, policy_index(call->policy), call->policy >> 12, 0, false);
+	/* The last owner's.  Relaxed: the confirming CAS orders it. */
+	atomic_store_relaxed(&ref->slot->share_ns, 0);
+	request->now_ns = table_time_ns(segment->table.taken_ns, request->now_ns);
+	if (bucket_apply(ref, limit, request, &verdict) != BUCKET_DONE || !verdict.allowed)
+		return false;
+	/* Behind it: a decision waits for the stores before its compare-and-swap, and these
+	 * most likely miss the cache. */
+	note_key(segment, ref, call->key, call->key_length);
+	counter_add(segment, policy_index(call->policy), COUNTER_ALLOWED, 1);
+	if (call->decision)
+		plain_describe(call->decision, true,
+			       verdict.reset_after_ns - limit->token_ns);
+	return true;
+}
+
+/*
+ * The key has no bucket that this thread saw: claim one, as plan.c does.  A flood of
+ * keys that come once costs a miss of 16 lines at once and what is done here, so what is
+ * known already is not found out again.
+ */
+static bool plain_absent(const struct segment *segment, struct fingerprint fingerprint,
+			 uint64_t now_ns, const struct limit_record *record,
+			 const struct plain_call *call)
+{
+	struct bucket_request request = {
+		.operation = BUCKET_SPEND,
+		.cost = 1,
+		.now_ns = now_ns,
+		.version = &segment->header->policy.version,
+		.version_seen = call->version,
+		.own_clock = call->now_ns == 0,
+	};
+	struct claim_report report = { 0 };
+	enum table_claim claim;
+	struct bucket_ref ref;
+	struct limit limit;
+	uint64_t debt_ns;
+	bool done = false;
+
+	weir_plain_absent = true;
+	policy_limit_read(record, &limit);
+	if (call->decision)
+		plain_read(record, call->decision);
+	if (!bucket_judge_absent(&limit, &request, &debt_ns).allowed)
+		return plain_otherwise(segment, call);
+	claim = table_claim(&segment->table, fingerprint, now_ns, debt_ns, &ref, &report);
+	plan_count_claim(segment, &report);
+	if (claim == CLAIM_FULL)
+		return plain_full(segment, call);
+	if (claim == CLAIM_TENTATIVE) {
+		note_prefetch(segment, ref.slot);
+		done = confirm(segment, &ref, &limit, &request, call);
+	}
+	if (!done)
+		return plain_otherwise(segment, call);
+	handle_leave();
+	return true;
+}
+
 HASH_TARGET bool plain_elsewhere(const struct segment *segment, struct urcu_bp_reader *reader,
 				 struct fingerprint fingerprint, uint64_t now_ns,
 				 const struct plain_call *call)
@@ -56,7 +128,8 @@ HASH_TARGET bool plain_elsewhere(const struct segment *segment, struct urcu_bp_r
 			return plain_spend(segment, reader, slot, generation, call->version,
 					   limit, now_ns, call);
 	}
-	return plain_otherwise(segment, call);
+	return limit ? plain_absent(segment, fingerprint, now_ns, limit, call) :
+		       plain_otherwise(segment, call);
 }
 
 /* ---- By which clock ---------------------------------------------------- */

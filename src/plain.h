@@ -39,6 +39,10 @@ bool plain_elsewhere(const struct segment *segment, struct urcu_bp_reader *reade
 		     struct fingerprint fingerprint, uint64_t now_ns,
 		     const struct plain_call *call);
 
+/* The table has no room for the key: what the fail mode says, and leave the section.  In
+ * weir.c. */
+bool plain_full(const struct segment *segment, const struct plain_call *call);
+
 /* Note the denial of a bucket, and leave the section.  False. */
 bool plain_noted(const struct segment *segment, const struct slot *slot, uint64_t generation);
 
@@ -83,6 +87,17 @@ QUICK_INLINE bool plain_is_there(const struct slot *slot, uint64_t low, uint64_t
 
 	*generation = second & GENERATION_MASK;
 	return first == low && (second ^ high) <= GENERATION_MASK;
+}
+
+/* Was this thread's last key a new one?  Then the next one may be, too: it is looked for
+ * in the whole window, and all of that may be loaded at once. */
+extern WEIR_HIDDEN _Thread_local bool weir_plain_absent;
+
+QUICK_INLINE void plain_prefetch_rest(const struct table *table, struct fingerprint fingerprint)
+{
+	weir_plain_absent = false;
+	for (unsigned i = 1; i < WINDOW_SLOTS; i++)
+		__builtin_prefetch(table_slot(table, fingerprint, i), 1);
 }
 
 /* Judge, and spend if that is allowed.  *DEBT_NS is the debt before. */
@@ -186,6 +201,8 @@ QUICK_INLINE bool plain_allow(const struct segment *segment, struct urcu_bp_read
 	slot = table_slot(&segment->table, fingerprint, 0);
 	/* Before the clock is read: see quick.h. */
 	__builtin_prefetch(slot, 1);
+	if (__builtin_expect(weir_plain_absent, 0))
+		plain_prefetch_rest(&segment->table, fingerprint);
 	if (clock == PLAIN_TICKS && !clock_cached_ns(segment->header, &now_ns))
 		return plain_otherwise(segment, &call);
 	if (clock == PLAIN_KERNEL)

@@ -175,17 +175,16 @@ static void aim(const struct plan *plan, const struct plan_limit *step,
 		request->lacking = &plan->segment->slot_syncs[request->slot].backoff_ns;
 }
 
-static void count_claim(const struct plan *plan, const struct claim_report *report)
+void plan_count_claim(const struct segment *segment, const struct claim_report *report)
 {
 	if (report->claimed)
-		counter_add_global(plan->segment, COUNTER_CLAIMED, report->claimed);
+		counter_add_global(segment, COUNTER_CLAIMED, report->claimed);
 	if (report->evicted_live)
-		counter_add_global(plan->segment, COUNTER_EVICTED_LIVE, report->evicted_live);
+		counter_add_global(segment, COUNTER_EVICTED_LIVE, report->evicted_live);
 	if (report->evicted_unmerged)
-		counter_add_global(plan->segment, COUNTER_EVICTED_UNMERGED,
-				   report->evicted_unmerged);
+		counter_add_global(segment, COUNTER_EVICTED_UNMERGED, report->evicted_unmerged);
 	if (report->repaired)
-		counter_add_global(plan->segment, COUNTER_REPAIRED, report->repaired);
+		counter_add_global(segment, COUNTER_REPAIRED, report->repaired);
 }
 
 /* Write whose slot limit I has, and what its name in Redis needs beyond the slot. */
@@ -232,7 +231,7 @@ static enum plan_result locate(struct plan *plan, uint32_t i, uint64_t debt_ns)
 	enum table_claim claim;
 
 	claim = store_claim(segment, step->fingerprint, plan->now_ns, debt_ns, &step->ref, &report);
-	count_claim(plan, &report);
+	plan_count_claim(segment, &report);
 	switch (claim) {
 	case CLAIM_FULL:
 		return PLAN_FULL;
@@ -252,10 +251,9 @@ static enum plan_result locate(struct plan *plan, uint32_t i, uint64_t debt_ns)
 	}
 	/* The key may have had a bucket that another process, with a later reading
 	 * of the clock, took for one without debt: judged at an earlier time, the
-	 * request would find that debt forgiven.  What is read now is later; where
-	 * it is not (the caller's time, or that of the time stamp counter), the time
-	 * of that process is there to be read. */
-	if (plan->request->now_ns == 0)
+	 * request would find that debt forgiven.  The time of that process is there to
+	 * be read; but for a table that keeps none, and there what is read now is later. */
+	if (!segment->table.taken_ns && plan->request->now_ns == 0)
 		plan->now_ns = clock_ns(CLOCK_BOOTTIME);
 	plan->now_ns = table_time_ns(segment->table.taken_ns, plan->now_ns);
 	return PLAN_ALLOWED;

@@ -54,6 +54,8 @@ enum plan_result plan_peek(struct plan *plan);
 enum plan_result plan_acquire(struct plan *plan);
 enum plan_result plan_give_back(struct plan *plan, enum bucket_operation operation);
 
+void plan_count_claim(const struct segment *segment, const struct claim_report *report);
+
 bool plan_has_concurrency(const struct plan *plan);
 
 #endif

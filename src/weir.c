@@ -363,6 +363,21 @@ bool plain_otherwise(const struct segment *segment, const struct plain_call *cal
 	return pass;
 }
 
+bool plain_full(const struct segment *segment, const struct plain_call *call)
+{
+	struct weir_decision unused, *decision = call->decision ? call->decision : &unused;
+	struct plan plan;
+	bool pass;
+
+	plan.segment = segment;
+	memset(decision, 0, sizeof(*decision));
+	pass = policy_head(segment, policy_version(segment), call->policy, &plan.head) ?
+		       fail(&plan, decision, COUNTER_TABLE_FULL, WEIR_REASON_TABLE_FULL) :
+		       unavailable(segment, decision, WEIR_REASON_NO_POLICY);
+	handle_leave();
+	return pass;
+}
+
 /* ---- The public functions, but for plain.c's --------------------------- */
 
 bool weir_status(struct weir *weir, const struct weir_request *request,

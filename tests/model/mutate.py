@@ -39,8 +39,8 @@ MUTANTS = {
     # What was charged before another limit denied is kept.
     "no-undo": ("step->charged && attempt < LOOK_ATTEMPTS", "0 && attempt < LOOK_ATTEMPTS"),
     # A claimer goes by the time at which it began.
-    "no-second-clock": ("if (plan->request->now_ns == 0)\n\t\tplan->now_ns = clock_ns",
-                        "if (0)\n\t\tplan->now_ns = clock_ns"),
+    "no-second-clock": ("if (!segment->table.taken_ns && plan->request->now_ns == 0)",
+                        "if (0)"),
     # A claimer goes by its own time, whoever took its key's bucket.
     "no-later-time": ("plan->now_ns = table_time_ns(segment->table.taken_ns, plan->now_ns);",
                       "plan->now_ns += 0;"),
