@@ -74,16 +74,23 @@ static void settle_connections(struct cli *cli, struct options *options)
 
 static void create_segment(struct cli *cli, const struct options *options)
 {
+	unsigned char secret[WEIR_SECRET_SIZE];
 	struct weir_options segment;
 	struct weir_error error;
 
 	weir_options_init(&segment);
 	segment.slots = options->slots;
+	segment.sync = options->redis;
+	if (options->secret_file) {
+		cli_read_secret(cli, options->secret_file, secret);
+		segment.secret = secret;
+	}
 	if (options->rules.enabled)
 		segment.policies = RULES_POLICIES;
 	/* Somebody else may have made it at the same moment. */
 	if (weir_create(cli->segment, &segment, &error) < 0 && error.status != WEIR_EEXIST)
 		cli_die(cli, "%s", error.message);
+	explicit_bzero(secret, sizeof(secret));
 }
 
 static int load_policies(struct weir *weir, const char *path, struct weir_error *error)

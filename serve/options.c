@@ -116,6 +116,18 @@ static void check_tls(struct cli *cli, const struct options *options)
 			"or --http-tls ADDRESS, or leave the --tls options out");
 }
 
+/* Hosts whose secrets differ call a key by other names in Redis: none would ever see what
+ * another one counts. */
+static void check_create(struct cli *cli, const struct options *options, bool redis)
+{
+	if (options->create && redis && !options->secret_file)
+		cli_die(cli, "--create with Redis needs the secret that all hosts share: give "
+			"--secret-file FILE (make one with `head -c %u /dev/urandom`)",
+			WEIR_SECRET_SIZE);
+	if (options->secret_file && !options->create)
+		cli_die(cli, "--secret-file is for a segment that is made: give --create, too");
+}
+
 static void set_defaults(struct options *options)
 {
 	*options = (struct options){
@@ -171,6 +183,8 @@ void options_parse(struct cli *cli, int argc, char **argv, struct options *optio
 		{ "create", NULL, "make the segment if there is none", CLI_FLAG, &options->create },
 		{ "slots", "N", "of a segment that is made (default 65536)", CLI_NUMBER,
 		  &options->slots, 16, 1ull << 32 },
+		{ "secret-file", "FILE", "of a segment that is made: the hash secret of all hosts",
+		  CLI_STRING, &options->secret_file },
 		{ "policies", "FILE", "load policies; again on SIGHUP", CLI_STRING,
 		  &options->policies },
 		{ "compat", "WHOM", "hold Envoy's rules as: envoy, envoy-2026-01 or strict",
@@ -215,6 +229,7 @@ void options_parse(struct cli *cli, int argc, char **argv, struct options *optio
 	if (options->listener_count == 0)
 		add_listener(cli, DEFAULT_GRPC, ROOM_GRPC, false);
 	check_tls(cli, options);
+	check_create(cli, options, redis != NULL);
 	options->redis = redis != NULL;
 	options->sync.url = redis;
 	options->sync.interval_ns = interval_ms * MS_NS;

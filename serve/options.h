@@ -39,6 +39,7 @@ struct options {
 
 	bool create;                    /* make the segment if there is none */
 	uint64_t slots;                 /* of a segment that is made */
+	const char *secret_file;        /* likewise, or NULL */
 	const char *policies;           /* file to load, or NULL */
 
 	unsigned headers;               /* enum header_style, of HTTP answers */

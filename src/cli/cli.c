@@ -146,6 +146,46 @@ const char *cli_consistency_choice(unsigned index)
 	return index <= WEIR_STRICT ? weir_consistency_name((enum weir_consistency)index) : NULL;
 }
 
+static unsigned hex_digit(char c)
+{
+	return c >= '0' && c <= '9' ? (unsigned)(c - '0') :
+	       c >= 'a' && c <= 'f' ? (unsigned)(c - 'a') + 10 :
+	       c >= 'A' && c <= 'F' ? (unsigned)(c - 'A') + 10 : 16;
+}
+
+void cli_read_secret(struct cli *cli, const char *path, unsigned char secret[WEIR_SECRET_SIZE])
+{
+	char text[2 * WEIR_SECRET_SIZE + 2];
+	FILE *file = fopen(path, "re");
+	size_t length;
+
+	if (!file)
+		cli_die(cli, "cannot open --secret-file %s: %s", path, strerror(errno));
+	length = fread(text, 1, sizeof(text), file);
+	if (ferror(file))
+		cli_die(cli, "cannot read --secret-file %s: %s", path, strerror(errno));
+	fclose(file);
+
+	if (length == WEIR_SECRET_SIZE) {
+		memcpy(secret, text, WEIR_SECRET_SIZE);
+		return;
+	}
+	if (length == 2 * WEIR_SECRET_SIZE + 1 && text[length - 1] == '\n')
+		length--;
+	for (size_t i = 0; i < length && length == 2 * WEIR_SECRET_SIZE; i++) {
+		unsigned digit = hex_digit(text[i]);
+
+		if (digit > 15)
+			break;
+		secret[i / 2] = (unsigned char)(i % 2 ? secret[i / 2] | digit : digit << 4);
+		if (i + 1 == length)
+			return;
+	}
+	cli_die(cli, "--secret-file %s holds no secret: it must be %u bytes, or %u hexadecimal "
+		"digits (make one with `head -c %u /dev/urandom`)", path, WEIR_SECRET_SIZE,
+		2 * WEIR_SECRET_SIZE, WEIR_SECRET_SIZE);
+}
+
 static void set_option(struct cli *cli, const struct cli_option *option, const char *value)
 {
 	char what[64];

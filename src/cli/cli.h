@@ -103,6 +103,10 @@ uint64_t cli_number(struct cli *cli, const char *what, const char *text, uint64_
 unsigned cli_choice(struct cli *cli, const char *what, const char *text,
 		    const char *(*choice)(unsigned index));
 
+/* The hash secret in the file PATH, as --secret-file gives it: 16 bytes, or 32 hexadecimal
+ * digits and perhaps a newline. */
+void cli_read_secret(struct cli *cli, const char *path, unsigned char secret[WEIR_SECRET_SIZE]);
+
 const char *cli_fail_mode_choice(unsigned index);
 const char *cli_consistency_choice(unsigned index);
 

@@ -48,47 +48,6 @@ static gid_t parse_group(struct cli *cli, const char *text)
 		"lists, or a number", text);
 }
 
-static unsigned hex_digit(char c)
-{
-	return c >= '0' && c <= '9' ? (unsigned)(c - '0') :
-	       c >= 'a' && c <= 'f' ? (unsigned)(c - 'a') + 10 :
-	       c >= 'A' && c <= 'F' ? (unsigned)(c - 'A') + 10 : 16;
-}
-
-/* 16 bytes, or 32 hexadecimal digits and perhaps a newline. */
-static void read_secret(struct cli *cli, const char *path, unsigned char *secret)
-{
-	char text[2 * WEIR_SECRET_SIZE + 2];
-	FILE *file = fopen(path, "re");
-	size_t length;
-
-	if (!file)
-		cli_die(cli, "cannot open --secret-file %s: %s", path, strerror(errno));
-	length = fread(text, 1, sizeof(text), file);
-	if (ferror(file))
-		cli_die(cli, "cannot read --secret-file %s: %s", path, strerror(errno));
-	fclose(file);
-
-	if (length == WEIR_SECRET_SIZE) {
-		memcpy(secret, text, WEIR_SECRET_SIZE);
-		return;
-	}
-	if (length == 2 * WEIR_SECRET_SIZE + 1 && text[length - 1] == '\n')
-		length--;
-	for (size_t i = 0; i < length && length == 2 * WEIR_SECRET_SIZE; i++) {
-		unsigned digit = hex_digit(text[i]);
-
-		if (digit > 15)
-			break;
-		secret[i / 2] = (unsigned char)(i % 2 ? secret[i / 2] | digit : digit << 4);
-		if (i + 1 == length)
-			return;
-	}
-	cli_die(cli, "--secret-file %s holds no secret: it must be %u bytes, or %u hexadecimal "
-		"digits (make one with `head -c %u /dev/urandom`)", path, WEIR_SECRET_SIZE,
-		2 * WEIR_SECRET_SIZE, WEIR_SECRET_SIZE);
-}
-
 static json_t *json_info(const struct cli *cli, const struct weir_info *info)
 {
 	json_t *object = json_object();
@@ -176,7 +135,7 @@ int cmd_create(struct cli *cli, int argc, char **argv)
 	if (group)
 		segment_options.group = parse_group(cli, group);
 	if (secret_file) {
-		read_secret(cli, secret_file, secret);
+		cli_read_secret(cli, secret_file, secret);
 		segment_options.secret = secret;
 	}
 

@@ -184,6 +184,9 @@ class Starting(ServeTest):
             pass
         for options, says in (
             (("--segment", os.path.join(self.directory, "nope")), "nope"),
+            (("--create", "--redis", "unix:///nowhere"), "--secret-file"),
+            (("--secret-file", file), "--create"),
+            (("--create", "--secret-file", file), "holds no secret"),
             (("--grpc", "127.0.0.1"), '"127.0.0.1" has no port; give HOST:PORT'),
             (("--grpc", "127.0.0.1:"), "has no port"),
             (("--grpc", "127.0.0.1:x"), 'is "x"; give a number from 0 to 65535'),

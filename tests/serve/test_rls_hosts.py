@@ -50,11 +50,9 @@ class Hosts(ServeTest):
 
     def host(self, name, **environment):
         segment = self.path(name)
-        subprocess.run([os.environ["WEIR"], "create", "--segment", segment, "--sync", "--slots",
-                        "1024", "--secret-file", self.path("secret")], check=True,
-                       stdout=subprocess.DEVNULL)
         self.environment.update(environment)
         service = Service(self, "--compat", "envoy", "--rules", self.rules, "--interval-ms", "10",
+                          "--create", "--slots", "1024", "--secret-file", self.path("secret"),
                           segment=segment, first="Successfully loaded new configuration")
         return service.channel().unary_unary(
             wire.METHOD, request_serializer=wire.encode_request,
