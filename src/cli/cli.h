@@ -19,7 +19,7 @@
 #include <jansson.h>
 
 #include "text.h"
-#include "src/cli/json.h"
+#include "json.h"
 #include "weir.h"
 
 enum cli_status {

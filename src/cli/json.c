@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "src/cli/json.h"
+#include "json.h"
 
 #include <stdio.h>
 #include <stdlib.h>
