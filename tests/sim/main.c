@@ -172,13 +172,14 @@ static int run_seeds(uint64_t first, uint64_t count, const struct restriction *r
 		     bool must_fail)
 {
 	double begin = seconds_now();
-	uint64_t calls = 0;
+	uint64_t calls = 0, trace = 0;
 
 	for (uint64_t seed = first; seed < first + count; seed++) {
 		if (seed < first + 3 && restriction == &everything && !repeats(seed))
 			return 1;
 		if (run(seed, restriction)) {
 			calls += world.calls;
+			trace = trace * 31 + world.trace;
 			continue;
 		}
 		tell_failure(seed, world.message);
@@ -190,9 +191,9 @@ static int run_seeds(uint64_t first, uint64_t count, const struct restriction *r
 			make_small(seed);
 		return 1;
 	}
-	printf("%llu seeds from %llu, %llu calls, %.1f s: %s\n", (unsigned long long)count,
-	       (unsigned long long)first, (unsigned long long)calls, seconds_now() - begin,
-	       must_fail ? "not caught" : "nothing found");
+	printf("%llu seeds from %llu, %llu calls, %.1f s, trace %016llx: %s\n",
+	       (unsigned long long)count, (unsigned long long)first, (unsigned long long)calls,
+	       seconds_now() - begin, (unsigned long long)trace, must_fail ? "not caught" : "nothing found");
 	return must_fail;
 }
 

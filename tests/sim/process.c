@@ -76,6 +76,7 @@ void weir_model_step(void)
 {
 	struct process *process = running;
 
+	world.steps++;
 	if (!process || process->until_fault == 0 || --process->until_fault > 0)
 		return;
 	if (may_stop())

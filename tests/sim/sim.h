@@ -5,7 +5,8 @@
  * What.  Hosts are segments of their own and run the real decisions and the real
  * reconciliation; Redis is the model of its script.  Everything else (clocks, the
  * network, the processes that lead, who dies when) is drawn from a seed, so that a
- * seed is a run, for ever.
+ * seed is a run, for ever: chance.c stands before the machine's clocks, and
+ * test_repeat.py compares processes.
  *
  * A leader is a coroutine.  sync/'s files are compiled with WEIR_MODEL, so each of
  * their atomic operations calls weir_model_step() first: there a leader may be held
@@ -121,7 +122,8 @@ enum sim_stream {
 	STREAM_NETWORK,
 	STREAM_STEPS,
 	STREAM_FAULTS,          /* + fault */
-	STREAM_COUNT = STREAM_FAULTS + FAULT_COUNT,
+	STREAM_IDENTITY = STREAM_FAULTS + FAULT_COUNT,  /* of processes */
+	STREAM_COUNT,
 };
 
 uint64_t sim_random(unsigned stream);
@@ -257,6 +259,7 @@ struct world {
 	bool failed;
 	char message[512];
 	uint64_t trace;                 /* a hash of all that happened */
+	uint64_t steps;                 /* of all processes */
 	uint64_t admitted_costs_max;
 	int64_t delay_max_ns;           /* from snapshot to execution, of calls answered */
 	int64_t flight_max_ns;          /* of all calls that Redis executed */
@@ -291,6 +294,12 @@ struct weir_request request_of(const struct host *host, unsigned key, uint64_t c
 
 /* Run SCENARIO from beginning to end.  False if a check failed: see world.message. */
 bool sim_run(const struct scenario *scenario);
+
+/* ---- chance.c ---------------------------------------------------------- */
+
+/* From here on, and till the end, nothing but the seed says what happens. */
+void chance_begin(void);
+void chance_end(void);
 
 /* ---- events.c ---------------------------------------------------------- */
 

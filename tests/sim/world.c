@@ -173,6 +173,14 @@ static void set_policy(struct host *host)
 	header->sync.enabled = 1;
 }
 
+/* Of windows only: nothing else goes by the wall clock. */
+static int64_t clock_error_ns(void)
+{
+	if (!world.scenario.windows || world.scenario.measure)
+		return 0;
+	return (int64_t)sim_below(STREAM_REQUESTS, 2 * CLOCKS_APART_NS) - CLOCKS_APART_NS;
+}
+
 static void begin_life(struct host *host)
 {
 	struct life *life = &world.life[world.lives];
@@ -194,10 +202,8 @@ static void begin_life(struct host *host)
 	memcpy(host->segment->header, pristine, host->segment->size);
 	if (!participant_join(host->segment))
 		die("take part in a segment", &(struct weir_error){ .message = "no room" });
-	if (world.scenario.windows)
-		windows_set_clock(host, world.scenario.measure ? 0 :
-						(int64_t)sim_below(STREAM_REQUESTS, 2 * CLOCKS_APART_NS) -
-							CLOCKS_APART_NS);
+	/* Not the one of the machine, and of the moment. */
+	windows_set_clock(host, clock_error_ns());
 	set_policy(host);
 	for (unsigned i = 0; i < SIM_PROCESSES; i++)
 		process_start(host, &host->processes[i]);
@@ -205,8 +211,6 @@ static void begin_life(struct host *host)
 
 static void host_begin(struct host *host, unsigned number)
 {
-	if (!host->weir)
-		open_segment(host, number);
 	host->number = number;
 	host->next_id = 0;
 	host->drift = 0;
@@ -429,6 +433,7 @@ static void handle(const struct event *event)
 {
 	hash_in((uint64_t)event->at_ns);
 	hash_in((uint64_t)event->kind << 32 | event->number);
+	hash_in(world.steps);
 	switch (event->kind) {
 	case EVENT_RESUME:
 		process_resume(event->subject, event->serial);
@@ -486,6 +491,11 @@ static void world_begin(const struct scenario *scenario)
 	events_clear();
 	holds_begin();
 	network_begin();
+	for (unsigned i = 0; i < scenario->hosts; i++) {
+		if (!world.hosts[i].weir)
+			open_segment(&world.hosts[i], i);
+	}
+	chance_begin();
 	for (unsigned i = 0; i < scenario->hosts; i++)
 		host_begin(&world.hosts[i], i);
 	world.token_ns = (int64_t)world.limit.token_ns + (world.limit.token_part != 0);
@@ -628,5 +638,6 @@ bool sim_run(const struct scenario *scenario)
 		check_busy_end();
 	if (!world.failed && !scenario->measure)
 		run_quiet();
+	chance_end();
 	return !world.failed;
 }
