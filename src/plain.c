@@ -53,16 +53,15 @@ static bool confirm(const struct segment *segment, const struct bucket_ref *ref,
 {
 	struct verdict verdict;
 
-	/* Before the charge, so that whoever finds the bucket live finds its owner, too. */
+	/* Before the charge, so that whoever finds the bucket live finds its owner and its
+	 * key, too, also if this process is killed in between. */
 	table_set_owner(ref, policy_index(call->policy), call->policy >> 12, 0, false);
 	/* The last owner's.  Relaxed: the confirming CAS orders it. */
 	atomic_store_relaxed(&ref->slot->share_ns, 0);
 	request->now_ns = table_time_ns(segment->table.taken_ns, request->now_ns);
+	note_key(segment, ref, call->key, call->key_length);
 	if (bucket_apply(ref, limit, request, &verdict) != BUCKET_DONE || !verdict.allowed)
 		return false;
-	/* Behind it: a decision waits for the stores before its compare-and-swap, and these
-	 * most likely miss the cache. */
-	note_key(segment, ref, call->key, call->key_length);
 	counter_add(segment, policy_index(call->policy), COUNTER_ALLOWED, 1);
 	if (call->decision)
 		plain_describe(call->decision, true,
