@@ -89,10 +89,13 @@ class Clients(ServeTest):
 
     @unittest.skipUnless(PROBE, "grpc-health-probe is not installed")
     def test_health_probe(self):
-        self.assertIn("SERVING", self.run_client(PROBE, "-addr", self.service.address))
-        self.assertIn("SERVING", self.run_client(PROBE, "-addr", self.service.address, "-service",
-                                                 "weir.v1.Limiter"))
-        self.run_client(PROBE, "-addr", self.service.address, "-service", "no.such.Service", status=4)
+        def probe(*words, status=0):
+            return self.run_client(PROBE, "-addr", self.service.address, "-connect-timeout", "30s",
+                                   "-rpc-timeout", "30s", *words, status=status)
+
+        self.assertIn("SERVING", probe())
+        self.assertIn("SERVING", probe("-service", "weir.v1.Limiter"))
+        self.assertIn("NotFound", probe("-service", "no.such.Service", status=3))
         self.service.process.send_signal(signal.SIGTERM)
         self.service.process.wait(PATIENCE_S)
         self.run_client(PROBE, "-addr", self.service.address, "-connect-timeout", "250ms", status=2)
