@@ -58,6 +58,11 @@ CALLS = {
 }
 
 
+def message(body):
+    """One message of gRPC, as it is."""
+    return b"\0" + struct.pack(">I", len(body)) + body
+
+
 def percentile(values, part):
     return values[min(len(values) - 1, int(len(values) * part))]
 
@@ -170,7 +175,7 @@ def main():
         directory = pathlib.Path(stack.enter_context(
             tempfile.TemporaryDirectory(prefix="weir-perf-")))
         for name, (_, body) in CALLS.items():
-            (directory / name).write_bytes(b"\0" + struct.pack(">I", len(body)) + body)
+            (directory / name).write_bytes(message(body))
         found = measure(arguments, directory, start_all(stack, arguments, directory))
     print_table(found)
     if arguments.json:
