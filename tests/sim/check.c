@@ -276,7 +276,26 @@ static void forget(struct truth *truth, int64_t then_ns)
 {
 	add_alternative(truth, truth->applied_ns);
 	add_alternative(truth, truth->before_ns);
+	for (unsigned i = 0; i < truth->stopped; i++)
+		add_alternative(truth, truth->stopped_ns[i]);
 	truth->applied_ns = truth->before_ns = then_ns;
+}
+
+/*
+ * A leader may be stopped between its reply and the store of it, while Redis forgets
+ * what the reply told.  A later leader's fence cannot learn of it, and the later one
+ * sends from what was agreed before.  The stopped one's store succeeds still, till what
+ * came of the later one's call is stored, and is right: after one more loss of memory
+ * the host adds to it.
+ */
+static void keep_stopped(struct truth *truth, int64_t base_ns)
+{
+	if (truth->alternatives > 0) {
+		memcpy(truth->stopped_ns, truth->or_applied_ns, sizeof(truth->stopped_ns));
+		truth->stopped = truth->alternatives;
+	} else if (base_ns != truth->before_ns) {
+		truth->stopped = 0;     /* what was agreed has moved on */
+	}
 }
 
 void check_escrow(unsigned key)
@@ -401,6 +420,7 @@ void check_applied(unsigned life, unsigned key, unsigned shard, const struct scr
 			 (long long)base);
 		return;
 	}
+	keep_stopped(truth, base);
 	truth->before_ns = base;
 	truth->applied_ns = total_ns(used);
 	truth->alternatives = 0;

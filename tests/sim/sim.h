@@ -157,6 +157,9 @@ struct truth {
 	int64_t before_ns;              /* before the last call */
 	int64_t or_applied_ns[SIM_ALTERNATIVES];       /* after Redis forgot: also possible */
 	unsigned alternatives;
+	/* Of before Redis forgot: an old leader, long stopped, may store one of them yet. */
+	int64_t stopped_ns[SIM_ALTERNATIVES];
+	unsigned stopped;
 	uint64_t applied_used;
 	int64_t own_ns;                 /* the host's own requests' debt, host time */
 	int64_t first_unmerged_ns;      /* true time; negative: all is merged */
