@@ -90,6 +90,10 @@ _Static_assert(sizeof(struct slot) == CACHE_LINE, "a decision touches one line")
 #define CREDIT_LOWERED_UNIT (1ull << 16)
 #define CREDIT_LOWERED_MASK (0xfull << 16)
 
+/* Of buckets that neither lease nor count windows: see round_merged_word(). */
+#define MERGED_TERM_SHIFT 16
+#define MERGED_TERM_MASK 0xf0000ull
+
 #define MERGED_WINDOW_SHIFT 16
 #define MERGED_WINDOW_MASK 0xf0000ull
 

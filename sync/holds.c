@@ -39,11 +39,6 @@ static int64_t foreign_held(const struct slot *slot, uint64_t generation)
 			      HELD_WINDOW);
 }
 
-static uint64_t held_word(const struct round_item *item)
-{
-	return item->used << STATE_USED_SHIFT | item->generation;
-}
-
 /* ---- Collecting -------------------------------------------------------- */
 
 /* Less is about to be told than was: see above.  Of STATE, ITEM has what is held.
@@ -55,7 +50,8 @@ static bool lower(const struct collector *collector, const struct round_item *it
 	struct slot *slot = &segment->table.slots[item->slot];
 	struct word_pair moved = *state;
 
-	if (!round_renew_credit(segment, slot, held_word(item), collector->term))
+	if (!round_renew_credit(segment, slot, round_merged_word(item, collector->term),
+				collector->term))
 		return false;
 	moved.second = (state->second & ~STATE_EPOCH_MASK) |
 		       ((state->second + STATE_EPOCH_UNIT) & STATE_EPOCH_MASK);
@@ -164,8 +160,9 @@ static bool merge_hold(const struct segment *segment, const struct round *round,
 	/* Also where the script could not keep what was told: it is then told again. */
 	if (!round_set_foreign(segment, item, foreign_word(others, HELD_WINDOW), term) || failed)
 		return false;
-	return round_agree(segment, sync, held_word(item), 0, term) &&
-	       round_renew_credit(segment, slot, held_word(item), term);
+	return round_agree(segment, sync, item->used << STATE_USED_SHIFT | item->generation, 0,
+			   term) &&
+	       round_renew_credit(segment, slot, round_merged_word(item, term), term);
 }
 
 unsigned holds_merge(const struct segment *segment, const struct round *round,

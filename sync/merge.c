@@ -134,8 +134,7 @@ static bool merge_item(const struct segment *segment, const struct round *round,
 		return false;
 	/* Relaxed: the leader's own. */
 	atomic_store_relaxed(&sync->resets, item->resets | item->generation);
-	return round_renew_credit(segment, slot,
-				  item->used << STATE_USED_SHIFT | item->generation, term);
+	return round_renew_credit(segment, slot, round_merged_word(item, term), term);
 }
 
 bool round_merge(const struct segment *segment, const struct round *round,

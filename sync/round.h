@@ -198,6 +198,18 @@ static inline uint64_t round_tokens(uint64_t word, uint64_t generation)
 	return (word & GENERATION_MASK) == generation ? word >> STATE_USED_SHIFT : 0;
 }
 
+/*
+ * What stands in merged once the cluster's view has all that ITEM used, as a leader of TERM
+ * writes it.  A refund, or the end of an operation, makes the count what it was some time
+ * ago.  By the term, a leader that was stopped before its compare-and-swap, and goes on
+ * when others have led, still finds another word than it had read.
+ */
+static inline uint64_t round_merged_word(const struct round_item *item, uint64_t term)
+{
+	return item->used << STATE_USED_SHIFT |
+	       (term << MERGED_TERM_SHIFT & MERGED_TERM_MASK) | item->generation;
+}
+
 /* Both words of one agreement; false if leaders are changing them just now. */
 static inline bool round_read_agreed(const struct slot_sync *sync, struct word_pair *agreed)
 {
