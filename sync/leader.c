@@ -28,6 +28,7 @@
  */
 #include "sync/leader.h"
 
+#include <stddef.h>
 #include <string.h>
 
 #include "shm/counter.h"
@@ -41,11 +42,14 @@
 
 void leader_init(struct leader *leader, struct segment *segment)
 {
-	memset(leader, 0, sizeof(*leader));
+	memset(leader, 0, offsetof(struct leader, rounds));
 	leader->segment = segment;
 	leader->id = segment->participant_id;
-	for (unsigned i = 0; i < SYNC_SHARDS; i++)
+	/* Room for half a megabyte, of which most processes never use a page. */
+	for (unsigned i = 0; i < SYNC_SHARDS; i++) {
+		memset(&leader->rounds[i], 0, offsetof(struct round, items));
 		leader->rounds[i].shard = i;
+	}
 }
 
 void leader_end(struct leader *leader)

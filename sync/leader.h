@@ -50,8 +50,8 @@ struct leader {
 	struct round_scrub scrub;
 	struct round_walk walk;
 	uint64_t reaped_ns;             /* when dead processes' holds were looked for */
-	struct round rounds[SYNC_SHARDS];
 	struct leases *leases;          /* NULL until a policy is strict */
+	struct round rounds[SYNC_SHARDS];
 };
 
 enum leader_result {

@@ -42,12 +42,13 @@ struct round {
 	uint64_t term;          /* of who took it: the leader word's */
 	uint64_t taken_ns;
 	unsigned count;
+	unsigned window_count;
+	unsigned hold_count;
+	/* As far as the counts say. */
 	struct round_item items[ROUND_ITEMS];
 	unsigned char blob[ROUND_ITEMS * WIRE_ITEM];
-	unsigned window_count;
 	struct round_item windows[ROUND_ITEMS];
 	unsigned char window_blob[ROUND_ITEMS * WIRE_WINDOW];
-	unsigned hold_count;
 	struct round_item holds[ROUND_ITEMS];
 	unsigned char hold_blob[ROUND_ITEMS * WIRE_HOLD];
 };

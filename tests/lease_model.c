@@ -41,9 +41,29 @@ static void put_ns(unsigned char *at, int64_t ns)
 	wire_put_ns(at, ns);
 }
 
+void lease_model_flush(struct lease_model *model)
+{
+	memset(model, 0, offsetof(struct lease_model, hosts));
+}
+
+/* Of leases there is room for far more hosts than there are. */
+static void copy_key(struct lease_model_key *to, const struct lease_model_key *from,
+		     unsigned hosts)
+{
+	memcpy(to, from, offsetof(struct lease_model_key, leases) + hosts * sizeof(from->leases[0]));
+}
+
+void lease_model_copy(struct lease_model *to, const struct lease_model *from)
+{
+	memcpy(to, from, offsetof(struct lease_model, hosts));
+	memcpy(to->hosts, from->hosts, from->host_count * sizeof(from->hosts[0]));
+	for (unsigned i = 0; i < from->key_count; i++)
+		copy_key(&to->keys[i], &from->keys[i], from->host_count);
+}
+
 static void begin_epoch(struct lease_model *model, const struct lease_model_call *call)
 {
-	memset(model, 0, sizeof(*model));
+	lease_model_flush(model);
 	model->exists = true;
 	memcpy(model->epoch, call->name, sizeof(model->epoch));
 	strncpy(model->run_id, call->run_id, sizeof(model->run_id) - 1);
@@ -91,8 +111,13 @@ static struct lease_model_host *place_of(struct lease_model *model, const unsign
 
 	if (i == LEASE_MODEL_HOSTS)
 		abort();
-	model->host_count += i == model->host_count;
-	memcpy(model->hosts[i].id, id, 16);
+	if (i == model->host_count) {
+		model->host_count++;
+		model->hosts[i] = (struct lease_model_host){ .tenure_ns = 0 };
+		memcpy(model->hosts[i].id, id, 16);
+		for (unsigned key = 0; key < model->key_count; key++)
+			model->keys[key].leases[i] = (struct lease_model_lease){ .used = false };
+	}
 	return &model->hosts[i];
 }
 
@@ -229,7 +254,7 @@ static void carry_out(struct lease_model *model, const struct lease_model_host *
 		      const struct request *request, int64_t now, unsigned char *result)
 {
 	const struct lease_model_key *known = find_key(model, request->name);
-	struct lease_model_key key = { .tat_ns = model->end_ns + request->tau_ns };
+	struct lease_model_key key;
 	struct lease_model_lease own = { .used = true, .tenure_ns = host->tenure_ns,
 					 .session = request->session,
 					 .granted_ns = request->known_ns,
@@ -237,9 +262,13 @@ static void carry_out(struct lease_model *model, const struct lease_model_host *
 	struct others others;
 	bool over = !request->first;
 
-	if (known)
-		key = *known;
-	memcpy(key.name, request->name, 16);
+	if (known) {
+		copy_key(&key, known, model->host_count);
+	} else {
+		memset(&key, 0, sizeof(key));
+		key.tat_ns = model->end_ns + request->tau_ns;
+		memcpy(key.name, request->name, 16);
+	}
 	others = settle(model, &key, host, now);
 	if (others.own && others.own->session > request->session) {
 		answer(result, request->known_ns, &key, now, request->malformed ? 1 : 2);
@@ -282,7 +311,7 @@ static void carry_out(struct lease_model *model, const struct lease_model_host *
 			abort();
 		known = &model->keys[model->key_count++];
 	}
-	model->keys[known - model->keys] = key;
+	copy_key(&model->keys[known - model->keys], &key, model->host_count);
 }
 
 /* ---- One call ---------------------------------------------------------- */
@@ -341,7 +370,7 @@ bool lease_model_read(const struct lease_model *model, const unsigned char name[
 	*debt_ns = *left_ns = 0;
 	if (!known)
 		return false;
-	key = *known;
+	copy_key(&key, known, model->host_count);
 	*left_ns = settle(model, &key, NULL, model->last_ns).left_ns;
 	*debt_ns = most(key.tat_ns - model->last_ns, 0);
 	return true;

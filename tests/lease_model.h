@@ -42,7 +42,8 @@ struct lease_model_key {
 	struct lease_model_lease leases[LEASE_MODEL_HOSTS];     /* as the shard's hosts */
 };
 
-/* All of a shard.  Zeroes are a shard that is not there. */
+/* All of a shard.  Zeroes are a shard that is not there; what is beyond the counts tells
+ * nothing. */
 struct lease_model {
 	bool exists;
 	unsigned char epoch[16];
@@ -81,6 +82,9 @@ struct lease_model_reply {
 	unsigned count;
 	unsigned char items[LEASE_ITEMS * LEASE_REPLY];
 };
+
+void lease_model_flush(struct lease_model *model);
+void lease_model_copy(struct lease_model *to, const struct lease_model *from);
 
 void lease_model_call(struct lease_model *model, const struct lease_model_call *call,
 		      struct lease_model_reply *reply);

@@ -328,12 +328,13 @@ static void note_forgotten_again(void)
 	world.forgotten++;
 }
 
-void check_forgotten(const struct life *then)
+void check_forgotten(const struct life *then, unsigned lives)
 {
 	note_forgotten_again();
 	for (unsigned life = 0; life < world.lives; life++) {
 		for (unsigned key = 0; key < SIM_KEYS; key++)
-			forget(&world.life[life].keys[key], then[life].keys[key].applied_ns);
+			forget(&world.life[life].keys[key],
+			       life < lives ? then[life].keys[key].applied_ns : 0);
 	}
 	for (unsigned key = 0; key < SIM_KEYS; key++)
 		world.keys[key].inexact = true;

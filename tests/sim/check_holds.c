@@ -25,17 +25,16 @@ struct held {
 	struct held *next;              /* in the list of free ones */
 };
 
-static struct held all_held[SIM_HOSTS * SIM_HOLDS];
+/* And one that is not to be had. */
+static struct held all_held[SIM_HOSTS * SIM_HOLDS + 1];
 static struct held *free_held;
+static unsigned begun_held;             /* those beyond were never held in this run */
 static uint64_t units[SIM_KEYS][SIM_HOSTS];
 
 void holds_begin(void)
 {
 	free_held = NULL;
-	for (unsigned i = 0; i < SIM_HOSTS * SIM_HOLDS; i++) {
-		all_held[i].next = free_held;
-		free_held = &all_held[i];
-	}
+	begun_held = 0;
 	for (unsigned key = 0; key < SIM_KEYS; key++) {
 		for (unsigned host = 0; host < SIM_HOSTS; host++)
 			units[key][host] = 0;
@@ -64,12 +63,15 @@ static uint64_t units_max(void)
 
 void hold_acquire_one(struct host *host, unsigned key, uint64_t cost)
 {
-	struct held *held = free_held;
+	struct held *held = free_held ? free_held : &all_held[begun_held];
 	struct weir_request request = request_of(host, key, cost);
 	bool acquired = weir_acquire(host->weir, &request, &held->hold, NULL);
 
 	if (acquired) {
-		free_held = held->next;
+		if (held == free_held)
+			free_held = held->next;
+		else
+			begun_held++;
 		held->host = host;
 		held->key = key;
 		held->life = host->life;

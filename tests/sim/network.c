@@ -77,6 +77,7 @@ struct redis_state {
 	struct script_model *shards[SYNC_SHARDS];
 	struct lease_model leases[SYNC_SHARDS];
 	struct life life[SIM_LIVES];
+	unsigned lives;
 	int64_t at_ns;
 };
 
@@ -586,20 +587,22 @@ static void state_free(struct redis_state *state)
 static void state_copy(struct redis_state *to, const struct redis_state *from)
 {
 	state_free(to);
-	for (unsigned i = 0; i < SYNC_SHARDS; i++)
+	for (unsigned i = 0; i < SYNC_SHARDS; i++) {
 		to->shards[i] = script_model_copy(from->shards[i]);
-	if (world.scenario.strict)
-		memcpy(to->leases, from->leases, sizeof(to->leases));
-	memcpy(to->life, world.life, sizeof(to->life));
+		lease_model_copy(&to->leases[i], &from->leases[i]);
+	}
+	to->lives = world.lives;
+	memcpy(to->life, world.life, world.lives * sizeof(to->life[0]));
 	to->at_ns = world.now_ns;
 }
 
 void network_begin(void)
 {
 	state_free(&redis);
-	for (unsigned i = 0; i < SYNC_SHARDS; i++)
+	for (unsigned i = 0; i < SYNC_SHARDS; i++) {
 		redis.shards[i] = script_model_new();
-	memset(redis.leases, 0, sizeof(redis.leases));
+		lease_model_flush(&redis.leases[i]);
+	}
 	failovers = 0;
 	snapshot_count = 0;
 	clock_offset_ns = 0;
@@ -611,12 +614,11 @@ void network_begin(void)
 
 void redis_flush(void)
 {
-	static const struct life nothing[SIM_LIVES];
-
-	for (unsigned i = 0; i < SYNC_SHARDS; i++)
+	for (unsigned i = 0; i < SYNC_SHARDS; i++) {
 		script_model_flush(redis.shards[i]);
-	memset(redis.leases, 0, sizeof(redis.leases));
-	check_forgotten(nothing);
+		lease_model_flush(&redis.leases[i]);
+	}
+	check_forgotten(NULL, 0);
 }
 
 void redis_snapshot(void)
@@ -642,11 +644,10 @@ void redis_fail_over(void)
 	for (unsigned i = 0; i < SYNC_SHARDS; i++) {
 		script_model_free(redis.shards[i]);
 		redis.shards[i] = script_model_copy(old->shards[i]);
+		lease_model_copy(&redis.leases[i], &old->leases[i]);
 	}
-	if (world.scenario.strict)
-		memcpy(redis.leases, old->leases, sizeof(redis.leases));
 	failovers++;
-	check_forgotten(old->life);
+	check_forgotten(old->life, old->lives);
 	down_until_ns = world.now_ns + (world.scenario.measure ?
 						MEASURED_DOWN_NS :
 						sim_exponential_ns(STREAM_FAULTS + FAULT_FAILOVER,

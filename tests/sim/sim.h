@@ -272,7 +272,7 @@ struct world {
 	unsigned crashes;
 	uint64_t calls;
 	unsigned lives;
-	struct life life[SIM_LIVES];
+	struct life life[SIM_LIVES];    /* of which so many have begun */
 	struct host hosts[SIM_HOSTS];
 	struct key keys[SIM_KEYS];
 	struct shard_truth shards[SYNC_SHARDS];
@@ -393,7 +393,8 @@ void check_applied(unsigned life, unsigned key, unsigned shard, const struct scr
 		   const struct script_result *result, uint64_t used, bool late);
 /* Mode strict, at each call: debt and credit together are within the limit. */
 void check_escrow(unsigned key);
-void check_forgotten(const struct life *then);
+/* Redis has of LIVES what it had THEN, and nothing of others. */
+void check_forgotten(const struct life *then, unsigned lives);
 /* How often so much may be missing as a host without Redis did meanwhile: of FORGOTTEN times,
  * AGAIN were of hosts that had not heard of the time before. */
 unsigned check_cut_off(unsigned forgotten, unsigned again);

@@ -483,8 +483,11 @@ static void world_begin(const struct scenario *scenario)
 
 	memcpy(charges, world.charges, sizeof(charges));
 	memcpy(room, world.charge_room, sizeof(room));
-	memset(&world, 0, offsetof(struct world, hosts));
-	memset(world.keys, 0, sizeof(world) - offsetof(struct world, keys));
+	/* Hosts are kept, and lives and windows cleared when they begin. */
+	memset(&world, 0, offsetof(struct world, life));
+	for (unsigned key = 0; key < SIM_KEYS; key++)
+		memset(&world.keys[key], 0, offsetof(struct key, windows));
+	memset(world.shards, 0, sizeof(world) - offsetof(struct world, shards));
 	memcpy(world.charges, charges, sizeof(charges));
 	memcpy(world.charge_room, room, sizeof(room));
 	world.scenario = *scenario;
