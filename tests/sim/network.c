@@ -118,6 +118,8 @@ static void message_event(struct message *message, unsigned node, int64_t after_
 			  enum event_kind kind)
 {
 	message->references++;
+	if (kind == EVENT_ARRIVE && world.now_ns + after_ns > world.arrival_last_ns)
+		world.arrival_last_ns = world.now_ns + after_ns;
 	events_add(world.now_ns + after_ns, kind, node, 0, message);
 }
 

@@ -267,6 +267,7 @@ struct world {
 	int64_t delay_max_ns;           /* from snapshot to execution, of calls answered */
 	int64_t flight_max_ns;          /* of all calls that Redis executed */
 	int64_t unmerged_max_ns;        /* W */
+	int64_t arrival_last_ns;        /* until then calls are under way to Redis */
 	int64_t round_trip_max_ns;      /* from snapshot to answer, of calls answered */
 	unsigned forgotten;             /* times that Redis lost state */
 	unsigned crashes;
