@@ -58,6 +58,7 @@ struct part {
 /* The calls of one tick. */
 struct message {
 	struct message *next;           /* in the list of free ones */
+	struct message *made_before;
 	struct process *process;
 	uint64_t serial;
 	unsigned references;            /* events, and who waits */
@@ -81,7 +82,7 @@ struct redis_state {
 	int64_t at_ns;
 };
 
-static struct message *free_messages;
+static struct message *free_messages, *made_last;
 static struct redis_state redis;
 static struct redis_state snapshots[SNAPSHOTS];
 static unsigned snapshot_count;
@@ -94,12 +95,15 @@ static struct message *message_new(void)
 {
 	struct message *message = free_messages;
 
-	if (message)
+	if (message) {
 		free_messages = message->next;
-	else
+	} else {
 		message = malloc(sizeof(*message));
-	if (!message)
-		abort();
+		if (!message)
+			abort();
+		message->made_before = made_last;
+		made_last = message;
+	}
 	message->references = 0;
 	message->abandoned = message->leases = false;
 	memset(message->parts, 0, sizeof(message->parts));
@@ -112,6 +116,16 @@ static void message_put(struct message *message)
 		return;
 	message->next = free_messages;
 	free_messages = message;
+}
+
+/* Whatever the last run left under way, and with processes that died. */
+static void messages_take_back(void)
+{
+	free_messages = NULL;
+	for (struct message *message = made_last; message; message = message->made_before) {
+		message->next = free_messages;
+		free_messages = message;
+	}
 }
 
 static void message_event(struct message *message, unsigned node, int64_t after_ns,
@@ -600,6 +614,7 @@ static void state_copy(struct redis_state *to, const struct redis_state *from)
 
 void network_begin(void)
 {
+	messages_take_back();
 	state_free(&redis);
 	for (unsigned i = 0; i < SYNC_SHARDS; i++) {
 		redis.shards[i] = script_model_new();

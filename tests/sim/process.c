@@ -180,7 +180,7 @@ void process_start(struct host *host, struct process *process)
 	process->sleeping = false;
 	process->stopped_until_ns = 0;
 	process->tick_ns = -1;
-	process->message = NULL;
+	process->message = process->held = NULL;
 	next_fault(process);
 	coroutine_begin(&process->coroutine, run, process);
 	process_wake(process, (int64_t)sim_below(STREAM_STEPS, (uint64_t)world.scenario.interval_ns));
