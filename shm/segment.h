@@ -131,11 +131,14 @@ static inline uint64_t segment_hosts(const struct segment *segment,
 	return count < 1 ? 1 : count > 1000000 ? 1000000 : count;
 }
 
-/* Without a cap, the tokens of a bucket that may be unmerged before the leader hurries:
- * all COUNT hosts together, if they have as many, a sixth of the burst. */
-static inline uint64_t segment_wake(uint64_t burst, uint64_t count)
+/*
+ * The tokens of a bucket that may be unmerged before the leader hurries: a fifth of the CAP.
+ * Without one (0), all COUNT hosts together, if they have as many, a 64th of the burst.  So
+ * hosts at a limit hear of each other while it matters; docs/sync.md has what it costs.
+ */
+static inline uint64_t segment_wake(uint64_t burst, uint64_t cap, uint64_t count)
 {
-	return burst / (6 * count);
+	return cap ? cap / 5 : burst / (64 * count);
 }
 
 #endif

@@ -80,20 +80,16 @@ static inline bool quick_prepare_sync(struct quick *quick, const struct segment 
 				      enum weir_consistency consistency, uint64_t serial)
 {
 	const struct bucket_ref nobody = { 0 };
-
 	uint64_t cap = 0;
 
 	quick->shard = &segment->shards[slot_shard(quick->fingerprint.low)];
 	quick->owner = table_owner_word(&nobody, quick->policy_index, serial, 0, true);
-	if (consistency == WEIR_BOUNDED) {
-		/* Relaxed: one number, good by itself.  0: the leader has yet to set it. */
+	/* Relaxed: one number, good by itself.  0: the leader has yet to set it. */
+	if (consistency == WEIR_BOUNDED)
 		cap = atomic_load_relaxed(&segment->switches[quick->policy_index].cap[0]);
-		quick->wake = cap / 2;
-	} else {
-		/* As view_wake(). */
-		quick->wake = segment_wake(policy_word(&quick->limit->burst),
-					   segment_hosts(segment, quick->shard));
-	}
+	/* As view_wake(). */
+	quick->wake = segment_wake(policy_word(&quick->limit->burst), cap,
+				   segment_hosts(segment, quick->shard));
 	if (quick->wake > GCRA_COUNT_MOST)
 		quick->wake = GCRA_COUNT_MOST;
 	return consistency == WEIR_EVENTUAL || cap > 0;

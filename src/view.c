@@ -100,10 +100,8 @@ uint64_t view_wake(const struct plan *plan, uint32_t i)
 
 	if (!plan->limits[i].syncs || plan->stale)
 		return UINT64_MAX;
-	if (view_cap(plan, i))
-		return view_cap(plan, i) / 2;
 	return segment_wake(limit->algorithm == WEIR_TOKEN_BUCKET ? limit->burst : limit->limit,
-			    hosts(plan, i));
+			    view_cap(plan, i), hosts(plan, i));
 }
 
 /* COST tokens of the share, as a time: COST x hosts x period / limit. */

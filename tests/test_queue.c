@@ -411,19 +411,19 @@ START_TEST(a_leader_that_is_awake_is_rung_too)
 }
 END_TEST
 
-/* Half a cap rings it: of a cap of one token, the first charge, or the next request
- * would be denied for a whole interval.  Without a cap, a sixth of a host's part of a
- * burst, which is 100 here. */
+/* A fifth of a cap rings it: of a cap of one token, the first charge, or the next request
+ * would be denied for a whole interval.  Without a cap, a 64th of a host's part of a
+ * burst. */
 START_TEST(much_unmerged_rings_the_bell)
 {
 	static const struct {
 		enum weir_consistency consistency;
 		uint64_t cap, hosts, charges;
 	} cases[] = {
-		{ WEIR_BOUNDED, 1, 3, 1 }, { WEIR_BOUNDED, 2, 3, 2 }, { WEIR_BOUNDED, 10, 3, 6 },
+		{ WEIR_BOUNDED, 1, 3, 1 }, { WEIR_BOUNDED, 5, 3, 2 }, { WEIR_BOUNDED, 12, 3, 3 },
 		{ WEIR_EVENTUAL, 10, 5, 4 }, { WEIR_EVENTUAL, 1, 1000, 1 },
 	};
-	struct weir_policy policy = fixture_policy("api", "100/1h");
+	struct weir_policy policy = fixture_policy("api", "1000/1h");
 	weir_policy_id id = weir_policy_find(weir, "api");
 
 	policy.consistency = cases[_i].consistency;
