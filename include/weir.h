@@ -112,9 +112,12 @@ enum weir_clock {
 };
 
 struct weir_options {
-	uint64_t slots;         /* buckets; rounded up to a power of two, 16 to 2^32 */
-	uint32_t key_bytes;     /* first bytes of each key kept for listing, 0 to
-	                         * 1024, rounded up to a multiple of 8 */
+	uint64_t slots;         /* buckets; rounded up to a multiple of 8, 16 to 2^32.  Plan
+	                         * 1.3 for each live key and limit; a power of two of slots
+	                         * makes decisions a nanosecond faster */
+	uint32_t key_bytes;     /* first bytes of each key kept for listing, 0 to 1024,
+	                         * rounded up to a multiple of 8.  A slot has 64 bytes and
+	                         * these; where hosts sync, 144 and these */
 	uint32_t policies;      /* room for policies, 1 to 4096 */
 	uint32_t holds;         /* room for holds of concurrency limits, 0 to 2^24 */
 	uint32_t purses;        /* room for what threads take ahead (weir_policy.lease), 0
@@ -123,7 +126,7 @@ struct weir_options {
 	mode_t mode;            /* file mode, default 0600 */
 	gid_t group;            /* group of the file; (gid_t)-1: the process's own */
 	bool huge_pages;        /* try huge pages; falls back (see weir_info) */
-	bool sync;              /* room to sync with other hosts: 64 bytes a slot more */
+	bool sync;              /* room to sync with other hosts: 80 bytes a slot more */
 	enum weir_clock clock;
 	const void *secret;     /* WEIR_SECRET_SIZE bytes that key the fingerprints,
 	                         * the same on all hosts of a cluster; NULL: random */
@@ -132,9 +135,8 @@ struct weir_options {
 };
 
 /*
- * A compact segment has 16 bytes a slot, where others have 64, 24 and key_bytes; and any
- * number of slots: rounded up to a multiple of 8, 16 to 2^32.  Plan five slots for each
- * three live keys and limits.  It cannot have: policies but of token buckets,
+ * A compact segment has 16 bytes a slot, where others have 64 and key_bytes.  Plan five
+ * slots for each three live keys and limits.  It cannot have: policies but of token buckets,
  * or that lease (weir_policy_set() refuses them), holds (there is no room for any), sync, key bytes
  * (holds, purses and key_bytes above count as 0), or lists of buckets (weir_each_bucket() and
  * weir_top() find none).  All else is the same, but:
@@ -192,6 +194,7 @@ struct weir_info {
 	uint64_t size_bytes;    /* of the mapping */
 	uint64_t incarnation;   /* random number drawn when the segment was made */
 	uint32_t layout_version;
+	uint32_t slot_bytes;    /* that a slot takes, all in all */
 	uint32_t key_bytes;
 	uint32_t policies;      /* room */
 	uint32_t holds;         /* room */
@@ -604,7 +607,7 @@ struct weir_bucket {
 	char policy[WEIR_NAME_MAX + 1]; /* "" if the policy is gone */
 	uint32_t limit_index;
 	enum weir_algorithm algorithm;
-	uint8_t fingerprint[16];        /* bytes 8 and 9 are 0: the slot's place has them */
+	uint8_t fingerprint[16];        /* bytes 8 and 9 are 0: slots do not keep them */
 	uint32_t key_length;            /* of the whole key; 0 if it is not known */
 	uint32_t key_stored;            /* its first bytes, in key: at most key_bytes */
 	uint8_t key[1024];

@@ -151,17 +151,25 @@ static void print_text(const struct state *state, unsigned rounds)
 	}
 }
 
+/* 0: it was not made. */
+static uint64_t segment_bytes(const struct weir *weir)
+{
+	struct weir_info info = { 0 };
+
+	if (weir)
+		weir_info(weir, &info);
+	return info.size_bytes;
+}
+
 static void print_json(const struct state *state, unsigned rounds)
 {
 	const char *separator = "";
-	struct weir_info info, compact = { 0 };
 
-	weir_info(state->weir, &info);
-	if (state->weir_compact)
-		weir_info(state->weir_compact, &compact);
 	printf("{\"keys\": %" PRIu64 ", \"rounds\": %u, \"segment_bytes\": %" PRIu64
+	       ", \"dense_bytes\": %" PRIu64 ", \"lean_bytes\": %" PRIu64
 	       ", \"compact_bytes\": %" PRIu64 ", \"kernels\": {",
-	       state->keys, rounds, info.size_bytes, compact.size_bytes);
+	       state->keys, rounds, segment_bytes(state->weir), segment_bytes(state->weir_dense),
+	       segment_bytes(state->weir_lean), segment_bytes(state->weir_compact));
 	for (unsigned k = 0; k < kernel_count; k++) {
 		const struct kernel *reference = find_chosen(kernels[k].reference);
 		double least, middle;
@@ -251,6 +259,8 @@ int main(int argc, char **argv)
 	measure(&state, rounds, processor);
 	(json ? print_json : print_text)(&state, rounds);
 	weir_close(state.weir);
+	weir_close(state.weir_dense);
+	weir_close(state.weir_lean);
 	weir_close(state.weir_compact);
 	return 0;
 }

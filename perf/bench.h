@@ -20,6 +20,10 @@ struct state {
 	struct weir *weir_tsc;          /* with another clock */
 	weir_policy_id leased_policy;   /* as open_policy, and threads take tokens ahead */
 	weir_policy_id tsc_policy;      /* as open_policy */
+	struct weir *weir_dense;        /* fuller, by the defaults */
+	weir_policy_id dense_policy;    /* as open_policy */
+	struct weir *weir_lean;         /* fuller, and it keeps no keys */
+	weir_policy_id lean_policy;
 	struct weir *weir_compact;
 	weir_policy_id compact_policy;  /* as open_policy */
 	struct line {

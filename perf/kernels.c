@@ -149,50 +149,12 @@ static void run_hot_leased(struct state *state, unsigned operations)
 		sink = weir_allow(state->weir, state->leased_policy, &key, sizeof(key), NULL);
 }
 
-static void run_keys_tsc(struct state *state, unsigned operations)
-{
-	for (unsigned i = 0; i < operations; i++) {
-		struct key key = key_of(below(&state->random, state->keys));
-
-		sink = weir_allow(state->weir_tsc, state->tsc_policy, &key, sizeof(key), NULL);
-	}
-}
-
-static void run_keys_tsc_alone(struct state *state, unsigned operations)
-{
-	for (unsigned i = 0; i < operations; i++) {
-		struct key key = key_of(below(&state->random, state->keys));
-
-		sink = weir_allow(state->weir_tsc, state->tsc_policy, &key, sizeof(key), NULL);
-		end_operation();
-	}
-}
-
 static void run_deny(struct state *state, unsigned operations)
 {
 	struct key key = key_of(0);
 
 	for (unsigned i = 0; i < operations; i++)
 		sink = weir_allow(state->weir, state->closed_policy, &key, sizeof(key), NULL);
-}
-
-static void run_keys(struct state *state, unsigned operations)
-{
-	for (unsigned i = 0; i < operations; i++) {
-		struct key key = key_of(below(&state->random, state->keys));
-
-		sink = weir_allow(state->weir, state->open_policy, &key, sizeof(key), NULL);
-	}
-}
-
-static void run_keys_alone(struct state *state, unsigned operations)
-{
-	for (unsigned i = 0; i < operations; i++) {
-		struct key key = key_of(below(&state->random, state->keys));
-
-		sink = weir_allow(state->weir, state->open_policy, &key, sizeof(key), NULL);
-		end_operation();
-	}
 }
 
 /* In a compact segment. */
@@ -204,23 +166,68 @@ static void run_hot_compact(struct state *state, unsigned operations)
 		sink = weir_allow(state->weir_compact, state->compact_policy, &key, sizeof(key), NULL);
 }
 
-static void run_keys_compact(struct state *state, unsigned operations)
+/* One of many keys; ALONE: each call waits for the one before it. */
+static inline __attribute__((always_inline)) void
+decide_keys(struct state *state, struct weir *weir, weir_policy_id policy, unsigned operations,
+	    bool alone)
 {
 	for (unsigned i = 0; i < operations; i++) {
 		struct key key = key_of(below(&state->random, state->keys));
 
-		sink = weir_allow(state->weir_compact, state->compact_policy, &key, sizeof(key), NULL);
+		sink = weir_allow(weir, policy, &key, sizeof(key), NULL);
+		if (alone)
+			end_operation();
 	}
+}
+
+static void run_keys(struct state *state, unsigned operations)
+{
+	decide_keys(state, state->weir, state->open_policy, operations, false);
+}
+
+static void run_keys_alone(struct state *state, unsigned operations)
+{
+	decide_keys(state, state->weir, state->open_policy, operations, true);
+}
+
+static void run_keys_tsc(struct state *state, unsigned operations)
+{
+	decide_keys(state, state->weir_tsc, state->tsc_policy, operations, false);
+}
+
+static void run_keys_tsc_alone(struct state *state, unsigned operations)
+{
+	decide_keys(state, state->weir_tsc, state->tsc_policy, operations, true);
+}
+
+static void run_keys_dense(struct state *state, unsigned operations)
+{
+	decide_keys(state, state->weir_dense, state->dense_policy, operations, false);
+}
+
+static void run_keys_dense_alone(struct state *state, unsigned operations)
+{
+	decide_keys(state, state->weir_dense, state->dense_policy, operations, true);
+}
+
+static void run_keys_lean(struct state *state, unsigned operations)
+{
+	decide_keys(state, state->weir_lean, state->lean_policy, operations, false);
+}
+
+static void run_keys_lean_alone(struct state *state, unsigned operations)
+{
+	decide_keys(state, state->weir_lean, state->lean_policy, operations, true);
+}
+
+static void run_keys_compact(struct state *state, unsigned operations)
+{
+	decide_keys(state, state->weir_compact, state->compact_policy, operations, false);
 }
 
 static void run_keys_compact_alone(struct state *state, unsigned operations)
 {
-	for (unsigned i = 0; i < operations; i++) {
-		struct key key = key_of(below(&state->random, state->keys));
-
-		sink = weir_allow(state->weir_compact, state->compact_policy, &key, sizeof(key), NULL);
-		end_operation();
-	}
+	decide_keys(state, state->weir_compact, state->compact_policy, operations, true);
 }
 
 /* More than what the key's debt leaves of the burst. */
@@ -397,7 +404,13 @@ struct kernel kernels[] = {
 	{ "keys_tsc_alone", "miss_alone", "each waiting for the one before it", run_keys_tsc_alone,
 	  COLD },
 	{ "deny_keys", "keys", "deny one of many keys", run_deny_keys, COLD },
-	{ "batch", "keys", "the same in batches of 16", run_batch, COLD },
+	{ "batch", "keys", "allow, in batches of 16", run_batch, COLD },
+	{ "keys_dense", "keys", "allow one of many keys, 1.3 slots for each", run_keys_dense, COLD },
+	{ "keys_dense_alone", "keys_alone", "each waiting for the one before it",
+	  run_keys_dense_alone, COLD },
+	{ "keys_lean", "keys", "the same, no key kept and 1.2 slots for each", run_keys_lean, COLD },
+	{ "keys_lean_alone", "keys_alone", "each waiting for the one before it",
+	  run_keys_lean_alone, COLD },
 	{ "hot_compact", "bare", "allow one key, compact segment", run_hot_compact, HOT },
 	{ "keys_compact", "miss", "allow one of many keys, compact segment", run_keys_compact, COLD },
 	{ "keys_compact_alone", "miss_alone", "each waiting for the one before it",
@@ -486,7 +499,9 @@ static void prepare_weir(struct state *state, bool huge_pages)
 	struct key hot = key_of(0);
 
 	weir_options_init(&options);
-	options.slots = 2 * state->keys + 64;
+	options.slots = 64;
+	while (options.slots < 2 * state->keys)
+		options.slots *= 2;
 	options.huge_pages = huge_pages;
 	state->open_policy = prepare_segment(&state->weir, state->keys, &options);
 	state->closed_policy = policy_define(state->weir, "closed", CLOSED_LIMIT, WEIR_FAIL_SHARE);
@@ -508,6 +523,29 @@ static void prepare_compact(struct state *state, bool huge_pages)
 	options.huge_pages = huge_pages;
 	options.compact = true;
 	state->compact_policy = prepare_segment(&state->weir_compact, state->keys, &options);
+}
+
+/* 1.3 slots for each key, as is advised. */
+static void prepare_dense(struct state *state, bool huge_pages)
+{
+	struct weir_options options;
+
+	weir_options_init(&options);
+	options.slots = state->keys * 13 / 10;
+	options.huge_pages = huge_pages;
+	state->dense_policy = prepare_segment(&state->weir_dense, state->keys, &options);
+}
+
+/* The least that slots which are not compact can do with: fuller, and nothing of the keys. */
+static void prepare_lean(struct state *state, bool huge_pages)
+{
+	struct weir_options options;
+
+	weir_options_init(&options);
+	options.slots = state->keys * 12 / 10;
+	options.key_bytes = 0;
+	options.huge_pages = huge_pages;
+	state->lean_policy = prepare_segment(&state->weir_lean, state->keys, &options);
 }
 
 static struct rival *prepare_rival(const struct state *state, unsigned mutexes)
@@ -533,6 +571,10 @@ void kernels_prepare(struct state *state, bool huge_pages)
 	if (chosen(run_hot_compact) || chosen(run_keys_compact) || chosen(run_keys_compact_alone) ||
 	    chosen(run_batch_compact))
 		prepare_compact(state, huge_pages);
+	if (chosen(run_keys_dense) || chosen(run_keys_dense_alone))
+		prepare_dense(state, huge_pages);
+	if (chosen(run_keys_lean) || chosen(run_keys_lean_alone))
+		prepare_lean(state, huge_pages);
 	if (chosen(run_insert))
 		churn_open(&state->insert, state->keys, INSERT_LIMIT, false);
 	if (chosen(run_expire)) {

@@ -33,8 +33,8 @@
  *   first         bits 0-63 of the fingerprint
  *   second 16-63  bits 80-127 of the fingerprint
  *   second 0-15   generation: counts the owners that the slot has had
- * Bits 64-79 are not stored: they choose the group, so the slot's place tells
- * log2(groups) of them.
+ * Bits 64-79 are not stored.  They help to choose the group, so the slot's place tells
+ * log2(groups) of them where that is a whole number.
  *
  * state: the bucket.  One CAS changes it.
  *   first         time_ns; what it means depends on the algorithm (bucket.c).
@@ -59,11 +59,14 @@
 struct slot {
 	struct word_pair identity;
 	struct word_pair state;
-	uint64_t merged;        /* sync: 0-15 generation, 20-63 what of used is in the
-	                         * cluster's view; of another generation: nothing.
-	                         * strict: what used may reach, and in 16-19 how often
-	                         * that was lowered, modulo 16.
-	                         * 16-19 of windows: last bits of the window's index */
+	union {
+		uint64_t merged;        /* sync: 0-15 generation, 20-63 what of used is in
+		                         * the cluster's view; of another generation:
+		                         * nothing.  strict: what used may reach, and in
+		                         * 16-19 how often that was lowered, modulo 16.
+		                         * 16-19 of windows: last bits of the window's index */
+		uint64_t note_about;    /* where nothing syncs: struct note */
+	};
 	union {
 		uint64_t share_ns;      /* sync, token bucket: when the share of a stale
 		                         * view is whole again; else PURSE_MARK: purses may
@@ -74,8 +77,11 @@ struct slot {
 	uint64_t owner;         /* whose: 0-15 generation, 16-31 policy index, 32-37
 	                         * limit index, 38 OWNER_JOINED, 39 OWNER_SYNCS, 40-63
 	                         * low bits of the policy serial */
-	uint64_t view;          /* sync: 0-15 generation, 16-31 resets asked for,
-	                         * 32-63 generation of the cluster's view */
+	union {
+		uint64_t view;          /* sync: 0-15 generation, 16-31 resets asked for,
+		                         * 32-63 generation of the cluster's view */
+		uint64_t note_first;    /* where nothing syncs: struct note */
+	};
 } __attribute__((aligned(CACHE_LINE)));
 _Static_assert(sizeof(struct slot) == CACHE_LINE, "a decision touches one line");
 
@@ -103,14 +109,19 @@ _Static_assert(sizeof(struct slot) == CACHE_LINE, "a decision touches one line")
 #define VIEW_RESETS_SHIFT 16
 #define VIEW_SHIFT 32
 
-/* What only listing needs, in a line that decisions do not touch. */
+/*
+ * What only listing needs.  All of it is in the notes region in a segment that syncs; in
+ * another one, whose slots have words to spare, the first two are in the slot.  Denials
+ * are counted in a line that decisions do not touch, if there is one.
+ */
 struct note {
-	uint64_t stamp;         /* keyed checksum of generation, length and key: a
-	                         * note that was torn or is another owner's is
-	                         * recognised, so it needs no ordering */
-	uint64_t about;         /* 0-31 length of the whole key, 32-47 generation */
-	uint64_t denied;        /* sampled: 0-15 generation, 16-63 count */
-	uint64_t key[];         /* key_bytes of it */
+	uint64_t about;         /* 0-15 length of the whole key, less 1; 16-63 keyed
+	                         * checksum of generation, length and key: a note that
+	                         * was torn or is another owner's is recognised, so it
+	                         * needs no ordering */
+	uint64_t first;         /* the key's first 8 bytes; if none are kept, the denials */
+	uint64_t rest[];        /* if any are: the denials, sampled: 0-15 generation, 16-63
+	                         * count; then the key's bytes from 8 to key_bytes */
 };
 
 /* ---- Compact slots ----------------------------------------------------- */

@@ -1,78 +1,108 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * note.c - keys for listing, in lines that decisions do not touch.
+ * note.c - keys for listing, which decisions do not read.
  *
  * What.  Whoever claims a slot notes the first bytes of the key beside it.  The
  * fingerprint is the identity; this is for people to read.
  *
- * Invariant.  A note proves itself: its stamp is a keyed checksum of the owner's
- * generation, the length and the bytes.  One that is half written, or of another
- * owner (a claimer that was stopped in here and woke up later), does not match,
- * and the key is shown as not known.
+ * Where.  A slot has two words that only sync needs.  In a segment that does not sync,
+ * they are the first two of the note, and cost nothing: the claimer has the slot's line.
+ * The denials are elsewhere, if they can be: many threads that deny one key read its slot,
+ * and one that stores there takes the line from all others.
  *
- * Ordering.  None, because of the stamp: all accesses are relaxed.
+ * Invariant.  A note proves itself: it has a keyed checksum of the owner's
+ * generation, the length and the bytes.  One that is half written, or of another
+ * owner (a claimer that was stopped in here and woke up later), does not match but by a
+ * chance of 2^-48, and the key is shown as not known.
+ *
+ * Ordering.  None, because of the checksum: all accesses are relaxed.
  */
 #include "shm/note.h"
 
 #include <string.h>
 
-#include "shm/hash.h"
-
 #define KEY_WORDS_MAX (1024 / 8)
 #define DENIED_GENERATION_BITS 16
+#define ABOUT_LENGTH_MASK 0xffffull
+_Static_assert(WEIR_KEY_MAX - 1 <= ABOUT_LENGTH_MASK, "about has room for a key's length");
 
-static struct note *note_of(const struct segment *segment, const struct bucket_ref *ref)
+/* A note's words, wherever they are: see struct note. */
+struct note_words {
+	uint64_t *about;
+	uint64_t *first;
+	uint64_t *rest;
+};
+
+static struct note_words words_of(const struct segment *segment, const struct slot *slot)
 {
-	uint64_t index = (uint64_t)(ref->slot - segment->table.slots);
+	uint64_t index = (uint64_t)(slot - segment->table.slots);
+	struct slot *own = &segment->table.slots[index];
+	uint64_t *apart = (uint64_t *)(segment->notes + index * segment->note_size);
+	struct note *note = (struct note *)apart;
 
-	return (struct note *)(segment->notes + index * segment->note_size);
+	if (segment->shards)
+		return (struct note_words){ &note->about, &note->first, note->rest };
+	return (struct note_words){ &own->note_about, &own->note_first, apart };
 }
 
-static uint64_t stamp_of(const struct segment *segment, uint64_t about, const uint64_t *words,
-			 uint32_t count)
+static uint64_t *denied_of(const struct segment *segment, const struct slot *slot)
 {
-	uint64_t key[2] = { segment->secret[0] ^ about, segment->secret[1] };
+	struct note_words words = words_of(segment, slot);
 
-	return hash_strong(key, words, count * sizeof(*words)).low;
+	return segment->key_bytes > 0 ? words.rest : words.first;
 }
 
-static uint64_t about_of(const struct bucket_ref *ref, size_t length)
+/* Word I of the key, of those that are kept. */
+static uint64_t *key_word(const struct note_words *words, uint32_t i)
 {
-	return (uint64_t)length | ref->generation << 32;
+	return i > 0 ? &words->rest[i] : words->first;
+}
+
+/*
+ * The checksum of a note, and in its lower bits the length.  A product with an odd number
+ * that nobody knows, for each word: notes that differ in one word never have the same sum,
+ * before it is cut to 48 bits.
+ */
+static uint64_t about_of(const struct segment *segment, uint64_t generation, size_t length,
+			 const uint64_t *key, uint32_t count)
+{
+	uint64_t multiplier = segment->hash.first[0] | 1;
+	uint64_t sum = (segment->hash.first[1] ^ (generation << 32 | length)) * multiplier;
+
+	for (uint32_t i = 0; i < count; i++)
+		sum = (sum ^ sum >> 32 ^ key[i]) * multiplier;
+	return (sum & ~ABOUT_LENGTH_MASK) | (length - 1);
 }
 
 void note_key(const struct segment *segment, const struct bucket_ref *ref, const void *key,
 	      size_t length)
 {
-	struct note *note = note_of(segment, ref);
+	struct note_words words = words_of(segment, ref->slot);
 	uint32_t count = segment->key_bytes / 8;
-	uint64_t words[KEY_WORDS_MAX];
-	uint64_t about = about_of(ref, length);
+	uint64_t kept[KEY_WORDS_MAX];
 
-	memset(words, 0, segment->key_bytes);
-	memcpy(words, key, length < segment->key_bytes ? length : segment->key_bytes);
+	memset(kept, 0, segment->key_bytes);
+	memcpy(kept, key, length < segment->key_bytes ? length : segment->key_bytes);
 	for (uint32_t i = 0; i < count; i++)
-		atomic_store_relaxed(&note->key[i], words[i]);
-	atomic_store_relaxed(&note->about, about);
-	atomic_store_relaxed(&note->stamp, stamp_of(segment, about, words, count));
+		atomic_store_relaxed(key_word(&words, i), kept[i]);
+	atomic_store_relaxed(words.about, about_of(segment, ref->generation, length, kept, count));
 }
 
 bool note_read_key(const struct segment *segment, const struct bucket_ref *ref, uint8_t *key,
 		   uint32_t *length, uint32_t *stored)
 {
-	const struct note *note = note_of(segment, ref);
+	struct note_words words = words_of(segment, ref->slot);
 	uint32_t count = segment->key_bytes / 8;
-	uint64_t about = atomic_load_relaxed(&note->about);
-	uint64_t words[KEY_WORDS_MAX];
+	uint64_t about = atomic_load_relaxed(words.about);
+	uint64_t kept[KEY_WORDS_MAX];
 
 	for (uint32_t i = 0; i < count; i++)
-		words[i] = atomic_load_relaxed(&note->key[i]);
-	*length = (uint32_t)about;
+		kept[i] = atomic_load_relaxed(key_word(&words, i));
+	*length = (uint32_t)(about & ABOUT_LENGTH_MASK) + 1;
 	*stored = *length < segment->key_bytes ? *length : segment->key_bytes;
-	if (about != about_of(ref, *length) || *length == 0 || *length > WEIR_KEY_MAX ||
-	    atomic_load_relaxed(&note->stamp) != stamp_of(segment, about, words, count))
+	if (about != about_of(segment, ref->generation, *length, kept, count))
 		return false;
-	memcpy(key, words, *stored);
+	memcpy(key, kept, *stored);
 	return true;
 }
 
@@ -81,8 +111,7 @@ _Thread_local uint64_t weir_note_random;
 void note_sampled_denial(const struct segment *segment, const struct slot *slot,
 			 uint64_t generation)
 {
-	const struct bucket_ref ref = { .slot = (struct slot *)slot };
-	uint64_t *denied = &note_of(segment, &ref)->denied, current, next, count;
+	uint64_t *denied = denied_of(segment, slot), current, next, count;
 
 	current = atomic_load_relaxed(denied);
 	count = (current & GENERATION_MASK) == generation ? current >> DENIED_GENERATION_BITS : 0;
@@ -93,7 +122,7 @@ void note_sampled_denial(const struct segment *segment, const struct slot *slot,
 
 uint64_t note_read_denials(const struct segment *segment, const struct bucket_ref *ref)
 {
-	uint64_t denied = atomic_load_relaxed(&note_of(segment, ref)->denied);
+	uint64_t denied = atomic_load_relaxed(denied_of(segment, ref->slot));
 
 	if ((denied & GENERATION_MASK) != ref->generation)
 		return 0;

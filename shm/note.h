@@ -13,12 +13,14 @@
 void note_key(const struct segment *segment, const struct bucket_ref *ref, const void *key,
 	      size_t length);
 
-/* Start loading the note of SLOT. */
+/* Start loading what SLOT has in the notes. */
 static inline void note_prefetch(const struct segment *segment, const struct slot *slot)
 {
 	uint64_t index = (uint64_t)(slot - segment->table.slots);
 	const unsigned char *note = segment->notes + index * segment->note_size;
 
+	if (segment->note_size == 0)
+		return;
 	__builtin_prefetch(note, 1);
 	__builtin_prefetch(note + segment->note_size - 1, 1);
 }

@@ -38,8 +38,7 @@
 
 #define SHM_DIRECTORY "/dev/shm"
 #define HUGE_DIRECTORY "/dev/hugepages"
-#define SLOTS_MIN 16ull
-#define COMPACT_SLOTS_MIN (2ull * COMPACT_GROUP_SLOTS)
+#define SLOTS_MIN (2ull * GROUP_SLOTS)
 #define SLOTS_MAX (1ull << 32)
 #define KEY_BYTES_MAX 1024u
 #define POLICIES_MAX 4096u
@@ -49,6 +48,7 @@
 
 #define LAYOUT_SUFFIX ".weir1"
 _Static_assert(WEIR_LAYOUT_VERSION == 1, "the layout version is part of the file's name");
+_Static_assert(COMPACT_GROUP_SLOTS == GROUP_SLOTS, "slots of both kinds come in as many");
 
 /* ---- Layout ------------------------------------------------------------ */
 
@@ -81,8 +81,8 @@ static void layout_of(struct segment_header *header)
 	offset += header->slots * (header->compact ? sizeof(struct compact_slot) :
 						     sizeof(struct slot));
 	header->notes_offset = offset = aligned(offset, PAGE_ALIGN);
-	header->note_size =
-		header->compact ? 0 : (uint32_t)(sizeof(struct note) + header->key_bytes);
+	header->note_size = header->key_bytes +
+			    (header->sync_shards ? (uint32_t)sizeof(struct note) : 0);
 	offset += header->slots * header->note_size;
 	if (header->sync_shards) {
 		header->sync_offset = offset = aligned(offset, PAGE_ALIGN);
@@ -200,14 +200,7 @@ static int options_check(const struct weir_options *options, struct weir_error *
 
 static uint64_t slots_wanted(const struct weir_options *options)
 {
-	uint64_t slots = SLOTS_MIN;
-
-	if (options->compact)
-		return options->slots <= COMPACT_SLOTS_MIN ?
-			       COMPACT_SLOTS_MIN : aligned(options->slots, COMPACT_GROUP_SLOTS);
-	while (slots < options->slots)
-		slots *= 2;
-	return slots;
+	return options->slots <= SLOTS_MIN ? SLOTS_MIN : aligned(options->slots, GROUP_SLOTS);
 }
 
 static int header_make(const struct weir_options *options, struct segment_header *header,
@@ -468,19 +461,23 @@ int segment_open_file(const char *name, int *fd, char *path, size_t path_size, d
 
 static bool slots_in_range(const struct segment_header *header)
 {
-	if (header->slots > SLOTS_MAX || header->compact > 1)
-		return false;
-	if (header->compact)
-		return header->slots >= COMPACT_SLOTS_MIN &&
-		       header->slots % COMPACT_GROUP_SLOTS == 0 && header->key_bytes == 0 &&
-		       header->holds == 0 && header->sync_shards == 0;
-	return header->slots >= SLOTS_MIN && (header->slots & (header->slots - 1)) == 0;
+	return header->slots >= SLOTS_MIN && header->slots <= SLOTS_MAX &&
+	       header->slots % GROUP_SLOTS == 0;
+}
+
+/* What a compact segment cannot have. */
+static bool compact_in_range(const struct segment_header *header)
+{
+	return header->compact == 0 ||
+	       (header->compact == 1 && header->key_bytes == 0 && header->holds == 0 &&
+		header->sync_shards == 0);
 }
 
 static bool counts_in_range(const struct segment_header *header)
 {
-	return slots_in_range(header) && header->key_bytes <= KEY_BYTES_MAX &&
-	       header->key_bytes % 8 == 0 && header->policies >= 1 &&
+	return slots_in_range(header) && compact_in_range(header) &&
+	       header->key_bytes <= KEY_BYTES_MAX && header->key_bytes % 8 == 0 &&
+	       header->policies >= 1 &&
 	       header->policies <= POLICIES_MAX && header->holds <= HOLDS_MAX &&
 	       header->purses <= PURSES_MAX && header->purses % PURSES_OF_THREAD == 0 &&
 	       header->shards >= 2 && header->shards <= SHARDS_MAX &&
@@ -582,7 +579,7 @@ static void place_regions(struct segment *segment, const struct segment_header *
 		place_compact(segment, header, base);
 	} else {
 		segment->table.slots = (struct slot *)(base + header->slots_offset);
-		segment->table.group_mask = header->slots / GROUP_SLOTS - 1;
+		table_set_groups(&segment->table, header->slots / GROUP_SLOTS);
 	}
 	segment->table.holds = &segment->holds;
 	segment->table.purses = &segment->purses;

@@ -14,7 +14,8 @@ struct purses;
 
 struct table {
 	struct slot *slots;
-	uint64_t group_mask;            /* groups - 1 */
+	uint64_t group_mask;            /* of a power of two of groups: their number - 1 */
+	uint64_t group_count;           /* of another number of groups; else 0 */
 	const struct holds *holds;      /* to settle before a slot is taken; may be NULL */
 	const struct purses *purses;    /* to void with their bucket; may be NULL */
 	uint64_t *taken_ns;             /* the latest time at which a bucket was taken as
@@ -53,15 +54,45 @@ struct claim_report {
 	unsigned repaired;
 };
 
+/* GROUPS: 2 to 2^29. */
+static inline void table_set_groups(struct table *table, uint64_t groups)
+{
+	bool is_power = (groups & (groups - 1)) == 0;
+
+	table->group_mask = groups - 1;
+	table->group_count = is_power ? 0 : groups;
+}
+
+/* Which group BITS choose.  Of a power of two as many bits as it has, which is a nanosecond
+ * less for a decision; of another number the lower 32, as a fraction of it. */
+static inline uint64_t table_group(const struct table *table, uint64_t bits)
+{
+	if (__builtin_expect(table->group_count == 0, 1))
+		return bits & table->group_mask;
+	return (bits & UINT32_MAX) * table->group_count >> 32;
+}
+
+/* A key's second group, which is another than FIRST. */
+static inline uint64_t table_second_group(const struct table *table,
+					  struct fingerprint fingerprint, uint64_t first)
+{
+	uint64_t group = table_group(table, fingerprint.high ^ (fingerprint.low >> 3 | 1));
+
+	/* Of a power of two, bit 0 is never the same. */
+	if (__builtin_expect(group == first, 0))
+		group = first + 1 < table->group_count ? first + 1 : 0;
+	return group;
+}
+
 /* Slot I (0 to WINDOW_SLOTS - 1) in the probe order of FINGERPRINT. */
 static inline struct slot *table_slot(const struct table *table, struct fingerprint fingerprint,
 				      unsigned i)
 {
-	uint64_t group = fingerprint.high & table->group_mask;
+	uint64_t group = table_group(table, fingerprint.high);
 	unsigned position = (unsigned)fingerprint.low & (GROUP_SLOTS - 1);
 
 	if (i >= GROUP_SLOTS)
-		group ^= (fingerprint.low >> 3 | 1) & table->group_mask;
+		group = table_second_group(table, fingerprint, group);
 	return &table->slots[group * GROUP_SLOTS + (position ^ (i & (GROUP_SLOTS - 1)))];
 }
 

@@ -250,6 +250,14 @@ int weir_remove(const char *name, struct weir_error *error)
 	return status ? status : weir_ok(error);
 }
 
+static uint32_t slot_bytes(const struct segment *segment)
+{
+	if (segment->compact.groups)
+		return sizeof(struct compact_slot);
+	return (uint32_t)sizeof(struct slot) + segment->note_size +
+	       (segment->shards ? (uint32_t)sizeof(struct slot_sync) : 0);
+}
+
 void weir_info(const struct weir *weir, struct weir_info *info)
 {
 	const struct segment *segment = handle_enter(weir);
@@ -261,6 +269,7 @@ void weir_info(const struct weir *weir, struct weir_info *info)
 		info->size_bytes = segment->size;
 		info->incarnation = segment->incarnation;
 		info->layout_version = WEIR_LAYOUT_VERSION;
+		info->slot_bytes = slot_bytes(segment);
 		info->key_bytes = segment->key_bytes;
 		info->policies = segment->policies;
 		info->holds = segment->holds.count;

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "shm/note.h"
 #include "shm/policy_table.h"
 #include "src/handle.h"
 #include "fixture.h"
@@ -147,27 +148,36 @@ START_TEST(status_of_a_bucket)
 }
 END_TEST
 
+static const uint32_t key_bytes[] = { 0, 1, 8, 9, 32, 1024 };
+
+/* A segment that keeps key_bytes[I / 2] of each key, where notes are in the slots, or not. */
+static struct weir *open_keeping(int i)
+{
+	struct weir_options options;
+
+	weir_options_init(&options);
+	options.clock = WEIR_CLOCK_CALLER;
+	options.slots = 64;
+	options.key_bytes = key_bytes[i / 2];
+	options.sync = i % 2;
+	return fixture_open(&options);
+}
+
 /* As much of the key as the segment stores, any bytes, and its real length. */
 START_TEST(stored_keys)
 {
-	static const uint32_t key_bytes[] = { 0, 1, 8, 32, 1024 };
 	static unsigned char key[WEIR_KEY_MAX];
 	static const uint32_t lengths[] = { 1, 7, 8, 9, 32, 33, 1023, 1024, 1025, WEIR_KEY_MAX };
-	uint32_t kept = (key_bytes[_i] + 7) / 8 * 8;
-	struct weir_options options;
+	uint32_t kept = (key_bytes[_i / 2] + 7) / 8 * 8;
+	struct weir *own = open_keeping(_i);
 	struct weir_info info;
-	struct weir *own;
 	weir_policy_id id;
 
 	for (size_t i = 0; i < sizeof(key); i++)
 		key[i] = (unsigned char)(i * 7);        /* the first is a NUL */
-	weir_options_init(&options);
-	options.clock = WEIR_CLOCK_CALLER;
-	options.slots = 64;
-	options.key_bytes = key_bytes[_i];
-	own = fixture_open(&options);
 	weir_info(own, &info);
 	ck_assert_uint_eq(info.key_bytes, kept);
+	ck_assert_uint_eq(info.slot_bytes, 64 + kept + (_i % 2 ? 64 + 16 : 0));
 	id = fixture_set(own, "p", "1000000/1h");
 	for (size_t i = 0; i < LENGTH(lengths); i++) {
 		/* consumed tells the buckets apart */
@@ -196,24 +206,70 @@ START_TEST(stored_keys)
 }
 END_TEST
 
-/* A note that is torn, or another owner's, is not shown as the key. */
+/* Change FROM to TO, which is somewhere in the SIZE bytes at AREA once. */
+static void overwrite(void *area, size_t size, const char *from, const char *to)
+{
+	char *at = memmem(area, size, from, strlen(from));
+
+	ck_assert_ptr_nonnull(at);
+	memcpy(at, to, strlen(to));
+	ck_assert_ptr_null(memmem(area, size, from, strlen(from)));
+}
+
+/* A note that is torn, or another owner's, is not shown as the key: whichever of its words
+ * is wrong, wherever it is. */
 START_TEST(torn_note)
 {
+	static const struct {
+		const char *from, *to;
+		bool in_slot;
+	} tears[] = { { "some key", "soma key", true }, { " of 32 b", " of 23 b", false },
+		      { "ytes len", "ytes Len", false }, { "th.", "th!", false } };
 	const struct segment *segment = weir->segment;
 	weir_policy_id id = fixture_set(weir, "p", "10/1h");
+	const char key[] = "some key of 32 bytes length.";
 	const struct weir_bucket *bucket;
-	size_t size = segment->slots * segment->note_size;
 
-	ck_assert(spend(id, "some key", 8, 3));
-	for (size_t i = 0; i < size; i++) {
-		if (segment->notes[i] == 's')
-			segment->notes[i] = 't';
-	}
+	ck_assert(spend(id, key, strlen(key), 3));
+	bucket = &list_at(weir, EPOCH, 0)->buckets[0];
+	ck_assert_uint_eq(bucket->key_length, strlen(key));
+	if (tears[_i].in_slot)
+		overwrite(segment->table.slots, segment->slots * sizeof(struct slot),
+			  tears[_i].from, tears[_i].to);
+	else
+		overwrite(segment->notes, segment->slots * segment->note_size, tears[_i].from,
+			  tears[_i].to);
 	bucket = &list_at(weir, EPOCH, 0)->buckets[0];
 	ck_assert_str_eq(bucket->policy, "p");
 	ck_assert_uint_eq(bucket->consumed, 3);
 	ck_assert_uint_eq(bucket->key_length, 0);
 	ck_assert_uint_eq(bucket->key_stored, 0);
+}
+END_TEST
+
+/* A claimer that was stopped before it noted its key wakes up when the slot has another
+ * owner: neither key is shown as the other's. */
+START_TEST(late_note)
+{
+	struct weir *own = open_keeping(_i);
+	const struct segment *segment = own->segment;
+	weir_policy_id id = fixture_set(own, "p", "10/1h");
+	struct weir_request request = { id, "the owner's own key", 19, 3, EPOCH };
+	const struct weir_bucket *bucket;
+	struct bucket_ref late = { 0 };
+
+	ck_assert(weir_decide(own, &request, NULL));
+	for (uint64_t i = 0; i < segment->slots; i++) {
+		if (segment->table.slots[i].state.second & STATE_LIVE)
+			late.slot = &segment->table.slots[i];
+	}
+	ck_assert_ptr_nonnull(late.slot);
+	note_key(segment, &late, "a key that was there before", 27);
+	bucket = &list_at(own, EPOCH, 0)->buckets[0];
+	ck_assert_str_eq(bucket->policy, "p");
+	ck_assert_uint_eq(bucket->consumed, 3);
+	ck_assert_uint_eq(bucket->key_length, 0);
+	weir_close(own);
 }
 END_TEST
 
@@ -292,16 +348,22 @@ END_TEST
 /* Denials are counted by samples, one of 32 on average: within 10 sigma. */
 START_TEST(sampled_denials)
 {
-	weir_policy_id id = fixture_set(weir, "p", "1/1h");
+	struct weir *own = open_keeping(_i);
+	struct weir_request request = { fixture_set(own, "p", "1/1h"), "k", 1, 1, EPOCH };
 	uint64_t denials = 64 * 1024, sampled;
+	const struct weir_bucket *bucket;
 
-	ck_assert(spend(id, "k", 1, 1));
+	ck_assert(weir_decide(own, &request, NULL));
 	for (uint64_t i = 0; i < denials; i++)
-		must(!spend(id, "k", 1, 1));
-	sampled = list_at(weir, EPOCH, 0)->buckets[0].denied_sampled;
+		must(!weir_decide(own, &request, NULL));
+	bucket = &list_at(own, EPOCH, 0)->buckets[0];
+	sampled = bucket->denied_sampled;
 	ck_assert_uint_eq(sampled % 32, 0);
 	ck_assert_uint_ge(sampled, denials - denials / 4);
 	ck_assert_uint_le(sampled, denials + denials / 4);
+	/* They are not in the key's place. */
+	ck_assert_uint_eq(bucket->key_length, 1);
+	weir_close(own);
 }
 END_TEST
 
@@ -578,12 +640,13 @@ int main(void)
 	tcase_add_checked_fixture(reading, open_weir, close_weir);
 	tcase_add_test(reading, each_bucket);
 	tcase_add_test(reading, status_of_a_bucket);
-	tcase_add_loop_test(reading, stored_keys, 0, 5);
-	tcase_add_test(reading, torn_note);
+	tcase_add_loop_test(reading, stored_keys, 0, 2 * (int)LENGTH(key_bytes));
+	tcase_add_loop_test(reading, torn_note, 0, 4);
+	tcase_add_loop_test(reading, late_note, 0, 2 * (int)LENGTH(key_bytes));
 	tcase_add_test(reading, buckets_without_a_policy);
 	tcase_add_test(reading, buckets_of_a_policy_that_came_back);
 	tcase_add_test(reading, buckets_of_a_replaced_limit);
-	tcase_add_test(reading, sampled_denials);
+	tcase_add_loop_test(reading, sampled_denials, 0, 2 * (int)LENGTH(key_bytes));
 	tcase_add_test(reading, counter_descriptions);
 	tcase_add_test(reading, counter_sums);
 	tcase_add_unchecked_fixture(checking, make_directory, remove_directory);

@@ -118,12 +118,12 @@ START_TEST(create_rounds_up)
 	struct weir *weir;
 
 	ck_assert_int_eq(unlink(path), 0);
-	options.slots = 17;
+	options.slots = 33;
 	options.key_bytes = 9;
 	ck_assert_int_eq(weir_create(name, &options, &error), 0);
 	ck_assert_int_eq(weir_open(name, &weir, &error), 0);
 	weir_info(weir, &info);
-	ck_assert_uint_eq(info.slots, 32);
+	ck_assert_uint_eq(info.slots, 40);
 	ck_assert_uint_eq(info.key_bytes, 16);
 	ck_assert_uint_eq(info.layout_version, 1);
 	ck_assert_str_eq(info.path, path);

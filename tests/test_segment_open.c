@@ -214,7 +214,7 @@ START_TEST(open_believes_no_number)
 	  value }
 		LIE(slots, 0),
 		LIE(slots, 8),
-		LIE(slots, 24),
+		LIE(slots, 20),
 		LIE(slots, 128),
 		LIE(slots, 1ull << 33),
 		LIE(slots, UINT64_MAX),
@@ -222,6 +222,8 @@ START_TEST(open_believes_no_number)
 		LIE(key_bytes, 36),
 		LIE(key_bytes, UINT32_MAX),
 		LIE(note_size, 0),
+		LIE(note_size, 24),
+		LIE(note_size, 56),
 		LIE(policies, 0),
 		LIE(policies, 4097),
 		LIE(policies, UINT32_MAX),

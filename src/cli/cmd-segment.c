@@ -58,6 +58,7 @@ static json_t *json_info(const struct cli *cli, const struct weir_info *info)
 	json_object_set_new(object, "segment", cli_json_text(cli->segment));
 	json_object_set_new(object, "path", cli_json_text(info->path));
 	json_object_set_new(object, "slots", cli_json_u64(info->slots));
+	json_object_set_new(object, "slot_bytes", cli_json_u64(info->slot_bytes));
 	json_object_set_new(object, "size_bytes", cli_json_u64(info->size_bytes));
 	json_object_set_new(object, "key_bytes", cli_json_u64(info->key_bytes));
 	json_object_set_new(object, "policies", cli_json_u64(info->policies));
@@ -90,7 +91,7 @@ int cmd_create(struct cli *cli, int argc, char **argv)
 	purses = defaults.purses;
 
 	const struct cli_option options[] = {
-		{ "slots", "N", "buckets, rounded up to a power of two (default 65536)", CLI_NUMBER,
+		{ "slots", "N", "buckets, rounded up to a multiple of 8 (default 65536)", CLI_NUMBER,
 		  &slots, 1, UINT64_MAX },
 		{ "key-bytes", "N", "bytes of each key kept for listing (default 32)", CLI_NUMBER,
 		  &key_bytes, 0, UINT32_MAX },
@@ -182,6 +183,7 @@ int cmd_info(struct cli *cli, int argc, char **argv)
 	}
 	printf("path            %s\n", info.path);
 	printf("slots           %" PRIu64 "\n", info.slots);
+	printf("slot            %" PRIu32 " bytes\n", info.slot_bytes);
 	printf("size            %" PRIu64 " bytes\n", info.size_bytes);
 	printf("key bytes       %" PRIu32 "\n", info.key_bytes);
 	printf("policies        room for %" PRIu32 "\n", info.policies);

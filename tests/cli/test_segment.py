@@ -14,9 +14,9 @@ class Segment(WeirTest):
 
     def test_create_rounds_up_and_says_so(self):
         text = self.weir("create", "--slots", "100")
-        self.assertIn("128 slots", text)
+        self.assertIn("104 slots", text)
         info = self.info()
-        self.assertEqual(info["slots"], 128)
+        self.assertEqual((info["slots"], info["slot_bytes"]), (104, 64 + 32))
         self.assertEqual(info["segment"], self.segment)
         self.assertEqual(info["clock"], "boottime")
         self.assertEqual(info["participants"], 1)
@@ -35,7 +35,7 @@ class Segment(WeirTest):
         )
         info = self.info()
         self.assertEqual(info["slots"], 32)
-        self.assertEqual(info["key_bytes"], 16)
+        self.assertEqual((info["key_bytes"], info["slot_bytes"]), (16, 64 + 16))
         self.assertGreaterEqual(info["policies"], 3)
         self.assertGreaterEqual(info["holds"], 5)
         self.assertEqual(info["purses"], 8)
@@ -49,6 +49,7 @@ class Segment(WeirTest):
         info = self.info()
         self.assertTrue(info["compact"])
         self.assertEqual((info["slots"], info["key_bytes"], info["holds"]), (104, 0, 0))
+        self.assertEqual(info["slot_bytes"], 16)
         self.assertIn("compact         yes\n", self.weir("info"))
         self.weir("policy", "set", "p", "3/10s")
         for remaining in (2, 1, 0):

@@ -27,7 +27,7 @@ void world_init(void)
 		segment->header = &world.header;
 		segment->slots = WINDOW_SLOTS;
 		segment->table.slots = world.slots;
-		segment->table.group_mask = 1;
+		table_set_groups(&segment->table, 2);
 		segment->table.holds = &segment->holds;
 		segment->holds.records = world.records;
 		segment->holds.count = WORLD_RECORDS;
