@@ -10,7 +10,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
-#include <memory>
 #include <mutex>
 #include <shared_mutex>
 #include <string>
@@ -26,11 +25,8 @@ namespace {
 constexpr unsigned operations = 3200;
 volatile bool sink;
 
-// Never denies: nobody asks once a nanosecond.
-std::unique_ptr<folly::TokenBucket> make_bucket()
-{
-	return std::make_unique<folly::TokenBucket>(1e9, 1e9);
-}
+// Tokens a second, and the burst. Never denies: nobody asks once a nanosecond.
+constexpr double limit = 1e9;
 
 std::string key_of(std::uint64_t number)
 {
@@ -49,13 +45,14 @@ struct Random {
 
 		x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;
 		x = (x ^ x >> 27) * 0x94d049bb133111eb;
-		return (x ^ x >> 31) % n;
+		return static_cast<std::uint64_t>(
+			static_cast<unsigned __int128>(x ^ x >> 31) * n >> 64);
 	}
 };
 
 struct Keyed {
 	std::shared_mutex mutex;
-	std::unordered_map<std::string, std::unique_ptr<folly::TokenBucket>> buckets;
+	std::unordered_map<std::string, folly::TokenBucket> buckets;
 
 	bool consume(const std::string &key)
 	{
@@ -64,11 +61,11 @@ struct Keyed {
 			auto found = buckets.find(key);
 
 			if (found != buckets.end())
-				return found->second->consume(1);
+				return found->second.consume(1);
 		}
 		std::unique_lock<std::shared_mutex> lock(mutex);
 
-		return buckets.try_emplace(key, make_bucket()).first->second->consume(1);
+		return buckets.try_emplace(key, limit, limit).first->second.consume(1);
 	}
 };
 
@@ -144,17 +141,18 @@ int main(int argc, char **argv)
 {
 	std::uint64_t keys = argc > 1 ? std::strtoull(argv[1], nullptr, 10) : 1000000;
 	std::uint64_t rounds = argc > 2 ? std::strtoull(argv[2], nullptr, 10) : 101;
-	auto one = make_bucket();
+	folly::TokenBucket one(limit, limit);
 	Keyed keyed;
 
 	if (keys == 0 || rounds == 0) {
 		std::fprintf(stderr, "usage: folly [KEYS [ROUNDS]], both at least 1\n");
 		return 2;
 	}
+	keyed.buckets.reserve(keys);
 	for (std::uint64_t i = 0; i < keys; i++)
-		keyed.buckets.emplace(key_of(i), make_bucket());
+		keyed.buckets.try_emplace(key_of(i), limit, limit);
 	Kernel kernels[] = {
-		{"direct", [&](auto) { return time_slice([&] { return one->consume(1); }); }, {}},
+		{"direct", [&](auto) { return time_slice([&] { return one.consume(1); }); }, {}},
 		{"hot", [&](auto) { return run_keyed(keyed, 1, 0); }, {}},
 		{"keys", [&](auto seed) { return run_keyed(keyed, keys, seed); }, {}},
 		{"two_hot", [&](auto) { return run_twice(keyed, 1, 0); }, {}},
