@@ -45,7 +45,7 @@ def goals_rows(figures):
         values, verdict = goal.result(figures)
         yield (goal.number, goal.text, bound(goal, goal.floor), bound(goal, goal.moonshot),
                spread(values, goal.unit), verdict,
-               goal.obstacle if verdict in ("floor", "missed") else "")
+               goal.obstacle if verdict in ("floor", "missed", "not reached") else "")
 
 
 def peers_rows(figures):
@@ -66,17 +66,17 @@ def peers_rows(figures):
 
 
 def latency_rows(figures):
-    yield ("ns of a call", *QUANTILES)
+    yield (f"ns of a call: {', '.join(QUANTILES)}", *(name for _, name in SYSTEMS))
     for program, title in PROCESSES:
-        for system, name in SYSTEMS:
-            yield (f"{title}: {name}", *(latency(figures, program, system, quantile)
-                                         for quantile in QUANTILES))
+        yield (title, *(latency(figures, program, system) for system, _ in SYSTEMS))
 
 
-def latency(figures, program, system, quantile):
-    try:
+def latency(figures, program, system):
+    def quantile(name):
         return shown(statistics.median(goals.over_turns(figures, lambda turn: goals.dig(
-            turn, program, "systems", system, f"{quantile}_ns"))))
+            turn, program, "systems", system, f"{name}_ns"))))
+    try:
+        return " / ".join(map(quantile, QUANTILES))
     except goals.Missing as missing:
         return str(missing)
 
@@ -105,11 +105,11 @@ def write_readme(figures, path):
     turns = len(figures["turns"])
     tables = (
         f"{machine['date']}, {machine['processors']} processors, {machine['model']}, Linux "
-        f"{machine['kernel']}; medians of {turns} turns, and between what they were. Other "
-        f"jobs took {100 * machine['others']:.0f} % of the processors meanwhile.\n\n"
+        f"{machine['kernel']};\nmedians of {turns} {'turn' if turns == 1 else 'turns'}, least and "
+        f"most; other jobs took {100 * machine['others']:.0f} % of the processors.\n\n"
         f"{markdown(goals_rows(figures))}\n"
         "ns of a decision, and how many times as long as Weir's that is, by the same kind of "
-        "clock. Of two threads it is a call of one:\n\n"
+        "clock;\nof two threads, a call of one:\n\n"
         f"{markdown(peers_rows(figures))}\n"
         f"{markdown(latency_rows(figures))}")
     before, rest = text.split(BEGIN)
