@@ -197,7 +197,7 @@ GOALS = [
          bench_ratio("keys_dense_alone")),
     Goal("20", "the same, no keys kept and 1.2 slots for each", "<=", 1.4, 1.2,
          bench_ratio("keys_lean_alone")),
-    Goal("-", "the same, compact segment, 1e7 keys", "<=", 32, 27,
+    Goal("-", "segment bytes for a key, compact, 1e7 keys", "<=", 32, 27,
          bytes_per_key("compact_bytes", "bench_1e7"), unit="B"),
     Goal("-", "1e6 keys, compact segment, serialised / limit", "<=", 1.5, 1.2,
          bench_ratio("keys_compact_alone")),
