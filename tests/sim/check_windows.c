@@ -19,6 +19,9 @@
  *  once       what a call adds is what the host counts in the window less what Redis has
  *             of it; and where Redis has forgotten nothing of the window, its sum is that
  *             of all that its hosts told it
+ *  present    a host that has heard of Redis counts what it admits in the cluster's present
+ *             window, within a round trip; and what it takes back from a window that its
+ *             wrong clock had begun was admitted before that one began
  *  agree      without faults and charges, within one window, all hosts see Redis' sum
  */
 #include "shm/bucket.h"
@@ -97,13 +100,19 @@ static uint64_t bucket_index(const struct limit *limit, struct word_pair state)
 	return window_index(limit, window_gone_ns(limit, &bucket));
 }
 
-/* How far apart two hosts' windows may be. */
-static uint64_t apart_ns(unsigned key)
+/* How far a host's windows may be from Redis'. */
+static uint64_t off_ns(unsigned key)
 {
 	const struct shard_truth *clock = &world.shards[shard_of(key)];
 	int64_t drift = world.scenario.faults >> FAULT_DRIFT & 1 ? world.now_ns / 500 + 1 : 0;
 
-	return (uint64_t)(2 * world.round_trip_max_ns + clock->gained_ns + clock->lost_ns + drift);
+	return (uint64_t)(world.round_trip_max_ns + clock->gained_ns + clock->lost_ns + drift);
+}
+
+/* And two hosts' from each other. */
+static uint64_t apart_ns(unsigned key)
+{
+	return off_ns(key) + (uint64_t)world.round_trip_max_ns;
 }
 
 /* Windows that the host was in, and that the cluster has not begun: they did not judge what
@@ -122,8 +131,12 @@ static void leave_later(const struct host *host, unsigned key, uint64_t index)
 	}
 }
 
-/* The bucket counts window INDEX now.  An earlier one than before: its clock was wrong, or
- * Redis lost the time. */
+/*
+ * The bucket counts window INDEX now.  An earlier one than before: its clock was wrong, or
+ * Redis lost the time.  The tokens that it takes along must be of before the later window
+ * began.  When it moves does not matter, nor when that is seen: it may be the first thing
+ * that its leader does after a long stop.
+ */
 static void follow(const struct host *host, unsigned key, uint64_t index)
 {
 	struct own_window *own = own_of(host, key);
@@ -131,9 +144,9 @@ static void follow(const struct host *host, unsigned key, uint64_t index)
 	if (own->index == index)
 		return;
 	if (index < own->index) {
-		if (own->index * world.limit.period_ns + apart_ns(key) <
-		    (uint64_t)redis_virtual_ns(key))
-			sim_fail("host %u key %u: goes back to window %llu, and %llu has begun",
+		if (own->index * world.limit.period_ns + off_ns(key) < own->charged_ns)
+			sim_fail("host %u key %u: goes back to window %llu with tokens of %llu, which "
+				 "had begun",
 				 host->number, key, (unsigned long long)index,
 				 (unsigned long long)own->index);
 		leave_later(host, key, index);
@@ -254,6 +267,22 @@ static void note_unmerged(const struct host *host, unsigned key, struct window *
 	}
 }
 
+/* A host that has heard of Redis counts what it admits in the present window, unless its
+ * bucket is in a later one yet. */
+static void check_present(const struct host *host, unsigned key, uint64_t index)
+{
+	uint64_t now = (uint64_t)redis_virtual_ns(key), period = world.limit.period_ns;
+
+	if (host->segment->shards[shard_of(key)].window_offset_ns == 0 || world.quiet)
+		return;
+	if ((index + 1) * period + off_ns(key) < now)
+		sim_fail("host %u key %u: window %llu is over, and it counts tokens in it",
+			 host->number, key, (unsigned long long)index);
+	else if (index > own_of(host, key)->index && index * period > now + off_ns(key))
+		sim_fail("host %u key %u: begins window %llu too early", host->number, key,
+			 (unsigned long long)index);
+}
+
 void check_window_admitted(struct host *host, unsigned key, uint64_t cost, bool stale,
 			   uint64_t now_ns, const struct word_pair *after)
 {
@@ -262,7 +291,11 @@ void check_window_admitted(struct host *host, unsigned key, uint64_t cost, bool 
 	struct window *window = window_at(key, bucket_index(&limit, *after));
 	uint64_t most;
 
+	check_present(host, key, window->index);
 	follow(host, key, window->index);
+	/* Before the first call the cluster has no time, and has begun no window. */
+	own_of(host, key)->charged_ns =
+		world.shards[shard_of(key)].known ? (uint64_t)redis_virtual_ns(key) : 0;
 	note_unmerged(host, key, window, *after);
 	sim_trace("host %u key %u: %llu of window %llu%s", host->number, key,
 		  (unsigned long long)cost, (unsigned long long)window->index,

@@ -175,6 +175,13 @@ MUTANTS = {
             "now_ns = collector->now_ns;",
         )],
     },
+    # A host is later than Redis by more than a call took.
+    "late-clock": {
+        "windows.c": [(
+            "offset = offset < least ? least : offset > most ? most : offset;",
+            "offset = least - WIRE_SECOND / 10;",
+        )],
+    },
     # Less is told of a concurrency limit than was, and the cap counts from what was.
     "kept-base": {
         "holds.c": [(

@@ -143,7 +143,8 @@ struct charge {
 
 /* What is true of a bucket that counts windows, in one making of a segment. */
 struct own_window {
-	uint64_t index;                 /* which one it counts, in the cluster's time */
+	uint64_t index;                 /* which one it counts, in the cluster's time, */
+	uint64_t charged_ns;            /* and that time at its last admission there */
 	uint64_t unmerged;              /* the most that it had in that one, with a fresh view */
 	uint64_t applied_index;         /* which one Redis was told of last, */
 	uint64_t applied;               /* and how many tokens since it began to count it, */
