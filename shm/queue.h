@@ -26,8 +26,9 @@
  *
  * The epoch has two bits.  A process that is stopped between its mark and its charge
  * while the slot leaves the queue four times is not noticed; nor is a leader that was
- * overtaken, and is killed between its two steps.  What these leave unmarked a scrub
- * finds, which looks at each slot once a minute (sync/resolve.c).
+ * overtaken, and is killed between its two steps, or with a summary bit that it has
+ * cleared.  What these leave unmarked a scrub finds, which looks at each slot once a
+ * minute (sync/resolve.c).
  *
  * Ordering.  E7: marks are read-modify-writes, full barriers, before the charge's
  * compare-and-swap -> the leader's clearing of the summary before it reads marks.

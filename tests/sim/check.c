@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * check.c - what must hold at every step, and at the end.
+ * check.c - what must hold at every step, and at the end; of the queue, see check_queue.c.
  *
  *  applied    a charge reaches Redis once: what a call adds is what the host has
  *             consumed less what Redis has of it, in nanoseconds, exactly
  *  own        a bucket is never below the debt of its own host's requests
- *  clean      a bucket that is not queued has nothing to merge
  *  lemma      Redis' time is at or above the ideal one of all that it applied, and
  *             by no more than a window's charges of each host
  *  bound      what all hosts admit exceeds the limit by no more than promised
@@ -154,32 +153,16 @@ static void follow_merges(const struct host *host, unsigned key, uint64_t used, 
 	truth->merged = merged;
 }
 
-static bool is_marked(const struct queue *queue, uint64_t slot)
-{
-	return (queue->marks[slot / 64] >> slot % 64 & 1) &&
-	       (queue->summary[slot / 64 / 64] >> (slot / 64 % 64) & 1);
-}
-
-static bool is_idle(const struct host *host)
-{
-	for (unsigned i = 0; i < SIM_PROCESSES; i++) {
-		if (host->processes[i].alive && host->processes[i].tick_ns >= 0)
-			return false;
-	}
-	return true;
-}
-
 static void check_bucket(struct host *host, unsigned key, int64_t since_ns)
 {
 	const struct truth *truth = truth_of(host, key);
 	struct bucket_ref ref;
 	struct word_pair state;
-	uint64_t merged, slot;
+	uint64_t merged;
 
 	if (!bucket_of(host, key, &ref, &state))
 		return;
 	merged = merged_of(&ref);
-	slot = (uint64_t)(ref.slot - host->segment->table.slots);
 	if (!world.scenario.strict && !world.scenario.windows && !world.scenario.holds)
 		follow_merges(host, key, state_used(state), merged, since_ns);
 	if (world.scenario.holds)
@@ -189,15 +172,7 @@ static void check_bucket(struct host *host, unsigned key, int64_t since_ns)
 	else if (!gives_back() && (int64_t)state.first < truth->own_ns)
 		sim_fail("host %u key %u: its bucket is %lld ns below its own requests' debt",
 			 host->number, key, (long long)(truth->own_ns - (int64_t)state.first));
-	if (!(state.second & STATE_QUEUED) && state_used(state) != merged)
-		sim_fail("host %u key %u: not queued, but %llu are used and %llu merged",
-			 host->number, key, (unsigned long long)state_used(state),
-			 (unsigned long long)merged);
-	if ((state.second & STATE_QUEUED) && !host->unsettled && is_idle(host) &&
-	    !is_marked(&host->segment->queue, slot))
-		sim_fail("host %u key %u: queued (%llu used, %llu merged), but no leader will see it",
-			 host->number, key, (unsigned long long)state_used(state),
-			 (unsigned long long)merged);
+	check_queued(host, key, &ref, state, merged);
 }
 
 void check_host(struct host *host)

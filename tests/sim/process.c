@@ -188,6 +188,7 @@ void process_start(struct host *host, struct process *process)
 
 void process_kill(struct process *process)
 {
+	check_killed(process);
 	if (process->tick_ns >= 0)
 		process->host->unsettled = true;
 	if (process->message)

@@ -166,6 +166,7 @@ struct truth {
 	int64_t first_unmerged_ns;      /* true time; negative: all is merged */
 	uint64_t merged;
 	int64_t consumed;               /* tokens taken, less those given back */
+	bool unmarked;                  /* by a leader that died so: a scrub marks it again */
 	struct own_window window;
 };
 
@@ -407,6 +408,16 @@ void check_fresh(const struct host *host, unsigned key);
 void check_unmerged(const struct host *host);
 void check_busy_end(void);
 void check_quiet_end(void);
+
+/* ---- check_queue.c ----------------------------------------------------- */
+
+void check_queued(const struct host *host, unsigned key, const struct bucket_ref *ref,
+		  struct word_pair state, uint64_t merged);
+/* It is about to die. */
+void check_killed(const struct process *process);
+/* How long a scrub takes to find what is queued without a mark, if anything is; after that
+ * all must be marked. */
+int64_t check_scrub_ns(void);
 
 /* ---- check_windows.c --------------------------------------------------- */
 

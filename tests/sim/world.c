@@ -623,7 +623,7 @@ static void run_quiet(void)
 	}
 	/* A call that is very late may be the last one of a host that died long ago: what it
 	 * tells is news for all. */
-	settled_ns = world.now_ns + settle_ns;
+	settled_ns = world.now_ns + settle_ns + check_scrub_ns();
 	run_until(settled_ns > world.arrival_last_ns ? settled_ns : world.arrival_last_ns);
 	if (scenario->holds) {
 		check_holds_counted();
