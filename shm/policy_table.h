@@ -55,13 +55,25 @@ static inline enum weir_consistency policy_flags_consistency(uint64_t flags)
 	return (enum weir_consistency)(flags >> 16 & 0xff);
 }
 
+/* Of the policy at INDEX with these FLAGS and SERIAL: the fail mode in force. */
+static inline enum weir_fail_mode policy_fail_mode(const struct segment *segment, uint32_t index,
+						   uint64_t serial, uint64_t flags)
+{
+	/* Complete in itself: nothing is ordered by it. */
+	uint64_t set = atomic_load_relaxed(&segment->switches[index].fail_mode);
+
+	if (set >> 8 == serial && (set & SWITCH_SET))
+		return (enum weir_fail_mode)(set & 0x7f);
+	return (enum weir_fail_mode)(flags >> 8 & 0xff);
+}
+
 /* The policy of ID, as of VERSION; false if there is none. */
 static inline bool policy_head(const struct segment *segment, uint64_t version, weir_policy_id id,
 			       struct policy_head *head)
 {
 	const struct policy_record *record;
-	uint64_t flags, set;
 	uint32_t limit_count;
+	uint64_t flags;
 
 	head->index = policy_index(id);
 	head->serial = id >> 12;
@@ -75,14 +87,10 @@ static inline bool policy_head(const struct segment *segment, uint64_t version, 
 	if (limit_count < 1 || limit_count > WEIR_LIMITS_MAX)
 		return false;           /* and a count out of bounds is nowhere */
 	head->limit_count = limit_count;
-	head->fail_mode = (enum weir_fail_mode)(flags >> 8 & 0xff);
+	head->fail_mode = policy_fail_mode(segment, head->index, head->serial, flags);
 	head->consistency = policy_flags_consistency(flags);
 	head->shadow = flags >> 24 & 1;
 	head->lease = (flags & POLICY_LEASE) && !segment->compact.groups;
-	/* Complete in itself: nothing is ordered by it. */
-	set = atomic_load_relaxed(&segment->switches[head->index].fail_mode);
-	if (set >> 8 == head->serial && (set & SWITCH_SET))
-		head->fail_mode = (enum weir_fail_mode)(set & 0x7f);
 	return true;
 }
 

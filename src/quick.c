@@ -49,7 +49,9 @@ void quick_describe(const struct limit *limit, const struct quick_outcome *outco
 	bool allowed = result == QUICK_ALLOWED;
 
 	decision->outcome = allowed ? WEIR_ALLOWED : WEIR_DENIED;
-	decision->reason = outcome->never ? WEIR_REASON_COST : WEIR_REASON_LIMIT;
+	decision->reason = outcome->never ? WEIR_REASON_COST :
+			   outcome->stale ? WEIR_REASON_STALE :
+					    WEIR_REASON_LIMIT;
 	decision->limit_index = 0;
 	decision->flagged = false;
 	decision->limit = limit->burst;

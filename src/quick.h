@@ -3,9 +3,9 @@
  * quick.h - the decision that nearly all decisions are: one token bucket, live.
  *
  * What.  The same steps as plan.c's, inlined, for a policy with one token-bucket
- * limit that is not in shadow and a key whose bucket exists; if it syncs, with a view
- * that is fresh and a bucket that the leader is to visit anyway.  Whatever else comes
- * up (no bucket, a slot that changes hands, policies that change, contention) is
+ * limit that is not in shadow and a key whose bucket exists; if it syncs, with a bucket
+ * that the leader is to visit anyway.  A view that is stale is no reason to take longer:
+ * what the fail mode says then is in quick_stale.c.  Whatever else comes up (no bucket, a slot that changes hands, policies that change, contention) is
  * left to plan.c, before anything was stored.  It exists because most of the time
  * of the general way is moving structs that this case does not need: see
  * perf/README.md.  For the same reason, what only some decisions need (a slot that
@@ -35,13 +35,15 @@ struct quick {
 	struct fingerprint fingerprint;
 	struct slot *slot;                      /* where the bucket most likely is */
 	const struct shard_record *shard;       /* NULL: the policy does not sync */
-	uint64_t wake;                          /* and if more are unmerged, the leader hurries */
+	uint64_t most;                          /* tokens that may be unmerged, by the cap */
+	uint64_t wake;                          /* and if more are, the leader hurries */
 	uint64_t owner;                         /* the slot's, but for its generation */
 };
 
 enum quick_result {
 	QUICK_ALLOWED,
 	QUICK_DENIED,
+	QUICK_UNAVAILABLE,                      /* the view is stale, and the fail mode closed */
 	QUICK_NOT,                              /* not this case: nothing was stored */
 	QUICK_AGAIN,                            /* the bucket changed meanwhile */
 };
@@ -53,6 +55,8 @@ struct quick_outcome {
 	uint64_t debt_ns;                       /* afterwards */
 	uint64_t retry_after_ns;
 	bool never;
+	bool stale;                             /* the view is: the decision's reason */
+	bool hurry;                             /* the leader has something to do: wake it */
 };
 
 /* The live bucket of FINGERPRINT, where it is not in its first place. */
@@ -75,6 +79,11 @@ void quick_describe(const struct limit *limit, const struct quick_outcome *outco
 /* All of a limit's words, for its numbers. */
 void quick_read_limit(const struct limit_record *record, struct limit *limit);
 
+/* As quick_spend(), where the view is stale: as the fail mode says. */
+enum quick_result quick_spend_stale(struct quick *quick, const struct segment *segment,
+				    uint64_t now_ns, uint64_t cost,
+				    struct weir_decision *decision);
+
 /* What a policy that syncs needs besides; false where quick_attempt() is no help. */
 static inline bool quick_prepare_sync(struct quick *quick, const struct segment *segment,
 				      enum weir_consistency consistency, uint64_t serial)
@@ -87,31 +96,41 @@ static inline bool quick_prepare_sync(struct quick *quick, const struct segment 
 	/* Relaxed: one number, good by itself.  0: the leader has yet to set it. */
 	if (consistency == WEIR_BOUNDED)
 		cap = atomic_load_relaxed(&segment->switches[quick->policy_index].cap[0]);
-	/* As view_wake(). */
+	/* As view_wake() and view_cap(). */
 	quick->wake = segment_wake(policy_word(&quick->limit->burst), cap,
 				   segment_hosts(segment, quick->shard));
-	if (quick->wake > GCRA_COUNT_MOST)
-		quick->wake = GCRA_COUNT_MOST;
-	return consistency == WEIR_EVENTUAL || cap > 0;
+	quick->most = consistency == WEIR_BOUNDED ? cap : GCRA_COUNT_MOST;
+	if (quick->most > GCRA_COUNT_MOST)
+		quick->most = GCRA_COUNT_MOST;
+	/* By a lease if there is one. */
+	return consistency != WEIR_STRICT;
 }
 
-/* May a bucket that syncs be charged with no more ado?  The view is fresh, the leader
- * knows whose the bucket is and that it has to visit it, and after the charge not so
- * much is unmerged that it would have to hurry. */
-static inline bool quick_may_sync(const struct quick *quick, const struct quick_outcome *outcome,
-				  uint64_t state_second, uint64_t now_ns, uint64_t cost)
+/* Is the view that the decision needs too old? */
+static inline bool quick_is_stale(const struct quick *quick, uint64_t now_ns)
+{
+	/* The leader merges a round before it says that the view is fresh. */
+	return quick->shard &&
+	       atomic_load_acquire(&quick->shard->fresh_until_ns) < now_ns;     /* E9 */
+}
+
+/* May a bucket that syncs be charged with no more ado?  The leader knows whose it is and
+ * that it has to visit it, and after the charge no more is unmerged than may be. */
+static inline bool quick_may_sync(const struct quick *quick, struct quick_outcome *outcome,
+				  uint64_t state_second, uint64_t cost)
 {
 	const struct slot *slot = outcome->ref.slot;
 	uint64_t merged = atomic_load_acquire(&slot->merged);           /* E8 */
-	uint64_t unmerged = (outcome->used - (merged >> STATE_USED_SHIFT)) & WEIR_COUNT_MAX;
+	/* As bucket_unmerged(), but that refunds which outweigh them are left to plan.c. */
+	uint64_t known = (merged & GENERATION_MASK) == outcome->ref.generation ?
+				 merged >> STATE_USED_SHIFT : 0;
+	uint64_t unmerged = (outcome->used - known) & WEIR_COUNT_MAX;
 
-	/* The leader merges a round before it says that the view is fresh. */
-	return atomic_load_acquire(&quick->shard->fresh_until_ns) >= now_ns &&  /* E9 */
-	       (state_second & STATE_QUEUED) &&
+	outcome->hurry = cost > quick->wake || unmerged > quick->wake - cost;
+	return (state_second & STATE_QUEUED) &&
 	       /* Relaxed: complete in itself, with its generation. */
 	       atomic_load_relaxed(&slot->owner) == (quick->owner | outcome->ref.generation) &&
-	       (merged & GENERATION_MASK) == outcome->ref.generation &&
-	       cost <= quick->wake && unmerged <= quick->wake - cost;
+	       cost <= quick->most && unmerged <= quick->most - cost;
 }
 
 /* Find the policy, fingerprint the key, and start loading the slot.  False if it
@@ -176,7 +195,7 @@ QUICK_INLINE enum quick_result quick_attempt(const struct quick *quick,
 	    (outcome->ref.generation | STATE_LIVE))
 		return QUICK_NOT;
 	outcome->used = state_used(seen);
-	if (quick->shard && !quick_may_sync(quick, outcome, seen.second, now_ns, cost))
+	if (quick->shard && !quick_may_sync(quick, outcome, seen.second, cost))
 		return QUICK_NOT;
 	if (__builtin_expect(cost == 1 && policy_word(&limit->token_part) == 0, 1)) {
 		/* gcra_spend() of one token of a whole number of nanoseconds. */
@@ -211,12 +230,13 @@ QUICK_INLINE enum quick_result quick_attempt(const struct quick *quick,
 }
 
 /* Spend COST tokens (at least one), count that, and say so in *DECISION, which may be
- * NULL. */
-QUICK_INLINE enum quick_result quick_spend(const struct quick *quick,
-					   const struct segment *segment, uint64_t now_ns,
-					   uint64_t cost, struct weir_decision *decision)
+ * NULL.  STALE: the view is, and the bucket decides all the same. */
+QUICK_INLINE enum quick_result quick_spend_as(const struct quick *quick,
+					      const struct segment *segment, uint64_t now_ns,
+					      uint64_t cost, struct weir_decision *decision,
+					      bool stale)
 {
-	struct quick_outcome outcome = { .ref.slot = quick->slot };
+	struct quick_outcome outcome = { .ref.slot = quick->slot, .stale = stale };
 	enum quick_result result;
 	struct limit limit;
 
@@ -238,6 +258,8 @@ QUICK_INLINE enum quick_result quick_spend(const struct quick *quick,
 		outcome = retried;
 	}
 	if (result == QUICK_ALLOWED) {
+		if (__builtin_expect(outcome.hurry, 0))
+			queue_ring(segment->header);
 		counter_add(segment, quick->policy_index, COUNTER_ALLOWED, 1);
 		if (cost != 1)
 			counter_add(segment, quick->policy_index, COUNTER_EXTRA_TOKENS, cost - 1);
@@ -247,12 +269,24 @@ QUICK_INLINE enum quick_result quick_spend(const struct quick *quick,
 	} else {
 		return QUICK_NOT;
 	}
+	if (stale)
+		counter_add_global(segment, COUNTER_STALE_OPEN, 1);
 	if (decision) {
 		struct quick_outcome described = outcome;
 
 		quick_describe(&limit, &described, result, decision);
 	}
 	return result;
+}
+
+/* The same, whatever the view is. */
+QUICK_INLINE enum quick_result quick_spend(struct quick *quick, const struct segment *segment,
+					   uint64_t now_ns, uint64_t cost,
+					   struct weir_decision *decision)
+{
+	if (quick_is_stale(quick, now_ns))
+		return quick_spend_stale(quick, segment, now_ns, cost, decision);
+	return quick_spend_as(quick, segment, now_ns, cost, decision, false);
 }
 
 #endif

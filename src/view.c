@@ -22,17 +22,12 @@
  * does not pass with time, and would deny for as long as Redis is gone.  Its share is
  * limit / hosts of its own.
  *
- * The share of a token bucket is one of its own, of one word: share_ns in the slot.
- * It is charged before the bucket, so a process killed in between has lost a share's
- * charge, which only under-admits.  A window counts this host's own tokens anyway:
- * its share is a smaller limit for them.
+ * The share of a token bucket is one of its own: share.h.  A window counts this host's
+ * own tokens anyway: its share is a smaller limit for them.
  */
 #include "src/view.h"
 
-#include "shm/counter.h"
-#include "shm/gcra.h"
-
-#define SHARE_ATTEMPTS 64
+#include "src/share.h"
 
 const struct shard_record *view_shard(const struct plan *plan, uint32_t i)
 {
@@ -104,62 +99,29 @@ uint64_t view_wake(const struct plan *plan, uint32_t i)
 			    view_cap(plan, i), hosts(plan, i));
 }
 
-/* COST tokens of the share, as a time: COST x hosts x period / limit. */
-static uint64_t share_charge_ns(const struct limit *limit, uint64_t count, uint64_t cost)
+static struct share share_of(const struct plan *plan, uint32_t i)
 {
-	gcra_wide token = (gcra_wide)limit->token_ns * limit->parts + limit->token_part;
-	gcra_wide tokens = (gcra_wide)cost * count;
+	const struct plan_limit *step = &plan->limits[i];
 
-	if (tokens > UINT64_MAX || tokens * token / token != tokens)
-		return UINT64_MAX;
-	tokens = (tokens * token + limit->parts - 1) / limit->parts;
-	return tokens > GCRA_DEBT_MAX_NS ? GCRA_DEBT_MAX_NS + 1 : (uint64_t)tokens;
+	return (struct share){
+		.limit = &step->limit,
+		.hosts = hosts(plan, i),
+		.slot = step->ref.slot,
+		.cost = plan->cost,
+		.now_ns = plan->now_ns,
+	};
 }
 
 bool view_share_take(const struct plan *plan, uint32_t i, bool take, uint64_t *retry_ns)
 {
-	const struct plan_limit *step = &plan->limits[i];
-	uint64_t count = hosts(plan, i), cost = plan->cost;
-	uint64_t burst = step->limit.burst / count ? step->limit.burst / count : 1;
-	uint64_t charge = share_charge_ns(&step->limit, count, cost);
-	uint64_t room, share = 0;
+	struct share share = share_of(plan, i);
 
-	*retry_ns = WEIR_NEVER;
-	if (cost > burst || charge > GCRA_DEBT_MAX_NS)
-		return false;
-	room = share_charge_ns(&step->limit, count, burst - cost);
-	/* Relaxed: the share is one word, complete in itself. */
-	if (step->ref.slot)
-		share = atomic_load_relaxed(&step->ref.slot->share_ns);
-	for (int attempt = 0; attempt < SHARE_ATTEMPTS; attempt++) {
-		struct bucket_state state = { share, 0 };
-		uint64_t debt = gcra_debt_ns(&state, plan->now_ns);
-
-		if (debt > room) {
-			*retry_ns = debt - room;
-			return false;
-		}
-		if (!take || !step->ref.slot ||
-		    atomic_cas_relaxed(&step->ref.slot->share_ns, &share,
-				       plan->now_ns + debt + charge))
-			return true;
-	}
-	*retry_ns = 0;
-	return false;
+	return share_take(&share, take, retry_ns);
 }
 
 void view_share_return(const struct plan *plan, uint32_t i)
 {
-	const struct plan_limit *step = &plan->limits[i];
-	uint64_t charge = share_charge_ns(&step->limit, hosts(plan, i), plan->cost);
-	uint64_t share;
+	struct share share = share_of(plan, i);
 
-	if (!step->ref.slot)
-		return;
-	share = atomic_load_relaxed(&step->ref.slot->share_ns);
-	for (int attempt = 0; attempt < SHARE_ATTEMPTS; attempt++) {
-		if (share < charge ||
-		    atomic_cas_relaxed(&step->ref.slot->share_ns, &share, share - charge))
-			return;
-	}
+	share_return(&share);
 }

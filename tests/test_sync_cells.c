@@ -244,6 +244,129 @@ START_TEST(test_token_bucket)
 }
 END_TEST
 
+/* ---- Numbers ----------------------------------------------------------- */
+
+#define TOKEN_NS (365ull * 24 * HOUR / BURST)
+
+/* A bucket of BURST tokens and a share of SHARE, at a time that stands still. */
+struct model {
+	uint64_t debt_ns;
+	uint64_t share_debt_ns;
+};
+
+static bool take_share(struct model *model, uint64_t cost, struct weir_decision *decision)
+{
+	uint64_t token_ns = CLUSTER_HOSTS * TOKEN_NS;
+
+	decision->retry_after_ns = WEIR_NEVER;
+	if (cost > SHARE)
+		return false;
+	if (model->share_debt_ns > (SHARE - cost) * token_ns) {
+		decision->retry_after_ns = model->share_debt_ns - (SHARE - cost) * token_ns;
+		return false;
+	}
+	model->share_debt_ns += cost * token_ns;
+	return true;
+}
+
+static void take_tokens(struct model *model, uint64_t cost, struct weir_decision *decision)
+{
+	decision->outcome = WEIR_DENIED;
+	decision->retry_after_ns = 0;
+	if (cost > BURST) {
+		decision->reason = WEIR_REASON_COST;
+		decision->retry_after_ns = WEIR_NEVER;
+	} else if (model->debt_ns > (BURST - cost) * TOKEN_NS) {
+		decision->retry_after_ns = model->debt_ns - (BURST - cost) * TOKEN_NS;
+	} else {
+		decision->outcome = WEIR_ALLOWED;
+		model->debt_ns += cost * TOKEN_NS;
+	}
+	decision->remaining = BURST - model->debt_ns / TOKEN_NS;
+	decision->reset_after_ns = model->debt_ns;
+}
+
+/* What a request of COST is told in CELL. */
+static struct weir_decision expected(struct cell cell, struct model *model, uint64_t cost)
+{
+	struct answer answer = answer_in(cell);
+	struct weir_decision decision = { .reason = answer.last };
+
+	if (answer.beyond == WEIR_UNAVAILABLE) {
+		decision.outcome = WEIR_UNAVAILABLE;
+		return decision;
+	}
+	decision.limit = BURST;
+	if (answer.admitted == SHARE && !take_share(model, cost, &decision))
+		decision.outcome = WEIR_DENIED;         /* and the bucket is not asked */
+	else
+		take_tokens(model, cost, &decision);
+	return decision;
+}
+
+static uint64_t policy_counter(struct cell cell, const char *name)
+{
+	char policy[WEIR_NAME_MAX + 1];
+	const struct weir_counter *counter;
+
+	name_policy(cell, 0, policy);
+	for (unsigned i = 0; (counter = weir_counter(i)) != NULL; i++) {
+		if (strcmp(counter->name, name) == 0)
+			return weir_counter_read(host_of(cell), i, policy);
+	}
+	ck_abort_msg("no counter \"%s\"", name);
+}
+
+static void check_decision(const struct weir_decision *decision,
+			   const struct weir_decision *expected)
+{
+	ck_assert_int_eq(decision->outcome, expected->outcome);
+	ck_assert_int_eq(decision->reason, expected->reason);
+	ck_assert_uint_eq(decision->limit_index, 0);
+	ck_assert(!decision->flagged);
+	ck_assert_uint_eq(decision->limit, expected->limit);
+	ck_assert_uint_eq(decision->remaining, expected->remaining);
+	ck_assert_uint_eq(decision->counted, 0);
+	ck_assert_uint_eq(decision->retry_after_ns, expected->retry_after_ns);
+	ck_assert_uint_eq(decision->reset_after_ns, expected->reset_after_ns);
+}
+
+/* All numbers of each answer, and what is counted of it: the same of the first request, which
+ * makes the bucket, and of those which find it; one by one, and in a batch. */
+START_TEST(test_numbers)
+{
+	static const uint64_t costs[] = { 1, 13, 2, 5, 1, 1, 4, 3, 20, 6, 2, 1, 1 };
+	static const char *const names[] = { "allowed", "denied", "unavailable", "tokens" };
+	struct cell cell = cell_of(_i);
+	struct weir_request request =
+		request_in(cell, 0, cell.view == STALE ? "stale numbers" : "numbers");
+	uint64_t before[LENGTH(names)], grown[LENGTH(names)] = { 0 };
+	struct model model = { 0, 0 };
+
+	if (answer_in(cell).last == WEIR_REASON_CAP)
+		return;         /* what is merged is not known here */
+	for (size_t i = 0; i < LENGTH(names); i++)
+		before[i] = policy_counter(cell, names[i]);
+	for (size_t i = 0; i < LENGTH(costs); i++) {
+		struct weir_decision decision, other = expected(cell, &model, costs[i]);
+
+		memset(&decision, 0xff, sizeof(decision));
+		request.cost = costs[i];
+		if (i % 2 == 0)
+			weir_decide(host_of(cell), &request, &decision);
+		else
+			weir_decide_batch(host_of(cell), &request, &decision, 1);
+		check_decision(&decision, &other);
+		grown[0] += decision.outcome == WEIR_ALLOWED;
+		grown[1] += decision.outcome == WEIR_DENIED;
+		grown[2] += decision.outcome == WEIR_UNAVAILABLE;
+		grown[3] += decision.outcome == WEIR_ALLOWED ? costs[i] : 0;
+	}
+	for (size_t i = 0; i < LENGTH(names); i++)
+		ck_assert_uint_eq(policy_counter(cell, names[i]) - before[i], grown[i]);
+}
+END_TEST
+
 START_TEST(test_windows)
 {
 	struct cell cell = cell_of(_i / 2);
@@ -379,6 +502,7 @@ int main(void)
 	tcase_set_timeout(tests, 60);
 	tcase_add_unchecked_fixture(tests, make_views, hosts_close);
 	tcase_add_loop_test(tests, test_token_bucket, 0, CELLS);
+	tcase_add_loop_test(tests, test_numbers, 0, CELLS);
 	tcase_add_loop_test(tests, test_other_operations, 0, CELLS);
 	tcase_add_loop_test(tests, test_shadow, 0, CELLS);
 	tcase_add_loop_test(tests, test_switched_at_run_time, 0, CELLS);
