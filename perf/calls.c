@@ -7,6 +7,11 @@
  * it. Without, each connection has as many calls in flight as it may. Every answer must
  * be one: what is not counts as failed. h2load, which can do neither that nor ask for
  * more than one key, is held beside it by ratelimit.py.
+ *
+ * A call by itself costs a write and a read on either side. --gather lets those leave in
+ * one write that are due within so many us, as a proxy writes once a turn of its event
+ * loop; they are timed from when they were due nevertheless. How busy this program was
+ * is told, too: one that is busy all the time measures itself.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -54,11 +59,14 @@ struct load {
 	const char *descriptor;
 	unsigned connection_count, calls, keys;
 	double rate;
+	uint64_t gather_ns;             /* what is due meanwhile leaves at once; 0: by itself */
 	uint64_t count;                 /* stop after as many; 0: by time */
 	uint64_t begin_ns, end_ns;      /* calls that are due between them are counted */
 	uint64_t due_ns, random;
-	unsigned turn;                  /* the connection of the next call */
-	bool over;
+	uint64_t leave_ns;              /* when calls leave next, gathered */
+	unsigned turn;                  /* the connection of the next call, or of what is gathered */
+	uint64_t busy_ns;               /* processor time when counting began, then what it took */
+	bool counting, over;
 	struct call *free;
 	unsigned in_flight;
 	uint64_t answers, all, failed, ok, over_limit, last_ns;
@@ -217,6 +225,10 @@ static int on_stream_close(nghttp2_session *session, int32_t stream_id, uint32_t
 	load.all++;
 	judge(call);
 	if (call->due_ns >= load.begin_ns && !load.over) {
+		if (!load.counting) {
+			load.counting = true;
+			load.busy_ns = time_ns(CLOCK_PROCESS_CPUTIME_ID);
+		}
 		histogram_count(&load.times, now - call->due_ns);
 		load.answers++;
 		load.last_ns = now;
@@ -313,10 +325,18 @@ static void transmit(struct connection *connection, struct pollfd *waits)
 
 /* ---- Load ---------------------------------------------------------------- */
 
+/* When the call after one that was due at DUE_NS is. */
+static uint64_t next_due_ns(uint64_t due_ns)
+{
+	double uniform = (double)((next_random(&load.random) >> 11) + 1) * 0x1p-53;
+
+	return due_ns + (uint64_t)(-log(uniform) / load.rate * 1e9);
+}
+
 /* Ask for what is due; returns how long nothing will be, or UINT64_MAX. */
 static uint64_t ask_what_is_due(void)
 {
-	uint64_t now = now_ns();
+	uint64_t now = now_ns(), next_ns;
 
 	if (load.rate <= 0) {
 		for (unsigned i = 0; i < load.connection_count; i++) {
@@ -325,13 +345,17 @@ static uint64_t ask_what_is_due(void)
 		}
 		return UINT64_MAX;
 	}
-	while (load.due_ns <= now) {
-		double uniform = (double)((next_random(&load.random) >> 11) + 1) * 0x1p-53;
-
-		ask(&load.connections[load.turn++ % load.connection_count], load.due_ns);
-		load.due_ns += (uint64_t)(-log(uniform) / load.rate * 1e9);
+	if (now >= load.leave_ns && load.due_ns <= now) {
+		load.leave_ns = now + load.gather_ns;
+		load.turn++;
+		while (load.due_ns <= now) {
+			ask(&load.connections[load.turn % load.connection_count], load.due_ns);
+			load.due_ns = next_due_ns(load.due_ns);
+			load.turn += load.gather_ns == 0;
+		}
 	}
-	return load.due_ns - now;
+	next_ns = load.due_ns > load.leave_ns ? load.due_ns : load.leave_ns;
+	return next_ns > now ? next_ns - now : 0;
 }
 
 static void run(void)
@@ -352,14 +376,18 @@ static void run(void)
 				receive(&load.connections[i], load.polls[i].fd);
 		}
 	}
+	load.busy_ns = time_ns(CLOCK_PROCESS_CPUTIME_ID) - load.busy_ns;
 }
 
 static void print(void)
 {
+	double elapsed_ns = (double)(load.last_ns - load.begin_ns);
+
 	printf("{\"answers\": %" PRIu64 ", \"all\": %" PRIu64 ", \"failed\": %" PRIu64
 	       ", \"ok\": %" PRIu64 ", \"over_limit\": %" PRIu64 ", \"per_second\": %.0f",
 	       load.answers, load.all, load.failed, load.ok, load.over_limit,
-	       (double)load.answers * 1e9 / (double)(load.last_ns - load.begin_ns));
+	       (double)load.answers * 1e9 / elapsed_ns);
+	printf(", \"client_busy\": %.3f", (double)load.busy_ns / elapsed_ns);
 	printf(", \"p50_us\": %.1f, \"p99_us\": %.1f, \"p999_us\": %.1f}\n",
 	       (double)histogram_quantile(&load.times, 2) / 1e3,
 	       (double)histogram_quantile(&load.times, 100) / 1e3,
@@ -375,6 +403,7 @@ int main(int argc, char **argv)
 		{ "connections", required_argument, NULL, 'c' },
 		{ "calls", required_argument, NULL, 'n' },      /* in flight on each */
 		{ "rate", required_argument, NULL, 'r' },       /* a second, of all */
+		{ "gather", required_argument, NULL, 'g' },     /* us */
 		{ "warm-up", required_argument, NULL, 'w' },    /* ms, not counted */
 		{ "time", required_argument, NULL, 't' },       /* ms */
 		{ "count", required_argument, NULL, 'N' },      /* instead of a time */
@@ -394,6 +423,7 @@ int main(int argc, char **argv)
 		case 'c': load.connection_count = (unsigned)number(optarg, 1, CONNECTIONS_MAX); break;
 		case 'n': load.calls = (unsigned)number(optarg, 1, 1000); break;
 		case 'r': load.rate = (double)number(optarg, 1, 100000000); break;
+		case 'g': load.gather_ns = number(optarg, 0, 1000000) * 1000; break;
 		case 'w': warm_up_ms = number(optarg, 0, 600000); break;
 		case 't': time_ms = number(optarg, 1, 600000); break;
 		case 'N': load.count = number(optarg, 1, 1000000000); break;

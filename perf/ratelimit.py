@@ -11,7 +11,9 @@ changes what a call costs.)  The programs take turns, a round at a time.
 
 Saturated are 16 connections with 10 calls in flight on each, by perf/calls, and for one key by
 h2load, too.  At half load calls are due at random times, half as often as the program could answer
-before, and are timed from then.  Processor time is the kernel's count.  No answer may be wrong.
+before, and are timed from then; what is due within 50 us leaves at once, as a proxy writes once a
+turn of its event loop.  For one key also by itself, beside 16 callers that wait.  Processor time is
+the kernel's count.  No answer may be wrong.
 
     perf/ratelimit.py BUILD [--rounds N] [--seconds S] [--json FILE] [--from FILE]
 """
@@ -52,7 +54,9 @@ PEERS = {"ratelimit": {},
          "ratelimit, local cache": {"LOCAL_CACHE_SIZE_IN_BYTES": "10000000"}}
 
 SATURATED = ("--connections=16", "--calls=10")
-HALF_LOAD = ("--connections=16",)
+HALF_LOAD = ("--connections=16", "--gather=50")
+CALLERS = ("--connections=16", "--calls=1")
+BY_ITSELF = ("--connections=16",)
 SEQUENTIAL = ("--count=10000",)
 
 
@@ -172,21 +176,32 @@ def take_turns(arguments, servers, measure):
     return {name: medians(some) for name, some in rounds.items()}
 
 
-def measure_all(arguments, directory, servers):
+def measure_half(found, arguments, servers, keys, whole, half):
+    """A load as fast as it goes, and half of that; each is (name, options)."""
     time = f"--time={int(arguments.seconds * 1000)}"
+    name, options = whole
+    most = take_turns(arguments, servers, lambda _, server: ask(
+        arguments, server, keys, time, *options))
+    found[f"{keys}, {name}"] = most
+    name, options = half
+    found[f"{keys}, {name}"] = take_turns(arguments, servers, lambda program, server: ask(
+        arguments, server, keys, time, *options,
+        f"--rate={int(most[program]['per_second'] / 2)}"))
+    return most
+
+
+def measure_all(arguments, directory, servers):
     found = {}
     for keys in KEYS:
-        saturated = take_turns(arguments, servers, lambda name, server, keys=keys: ask(
-            arguments, server, keys, time, *SATURATED))
-        found[f"{keys}, saturated"] = saturated
+        saturated = measure_half(found, arguments, servers, keys, ("saturated", SATURATED),
+                                 ("half load", HALF_LOAD))
+        if keys == "one key":
+            measure_half(found, arguments, servers, keys, ("16 callers that wait", CALLERS),
+                         ("half of that", BY_ITSELF))
         if keys == "one key" and shutil.which("h2load"):
             found[f"{keys}, saturated by h2load"] = take_turns(
                 arguments, servers, lambda name, server: ask_with_h2load(
                     server, directory, int(saturated[name]["per_second"] * arguments.seconds)))
-        found[f"{keys}, half load"] = take_turns(
-            arguments, servers, lambda name, server, keys=keys: ask(
-                arguments, server, keys, time, *HALF_LOAD,
-                f"--rate={int(saturated[name]['per_second'] / 2)}"))
         found[f"{keys}, 10,000 calls, one after another"] = take_turns(
             arguments, servers, lambda name, server, keys=keys: ask(
                 arguments, server, keys, *SEQUENTIAL))
@@ -200,18 +215,22 @@ def of_a_processor(one):
     return 1e9 / one["service_ns"]
 
 
+def percent(one, part):
+    return f"{one[part] * 100:.0f} %" if part in one else ""
+
+
 def print_table(found):
-    print("| load | program | calls/s | p50, us | p99, us | processor a call, us | its Redis, us "
-          "| calls/s of a processor | Weir's |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("| load | program | calls/s | p50, us | p99, us | busy | who asks | processor a call, us "
+          "| its Redis, us | calls/s of a processor | Weir's |")
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
     for load, programs in found.items():
         weir = of_a_processor(programs[WEIR])
         for name, one in programs.items():
             redis = f"{one['redis_ns'] / 1e3:.1f}" if "redis_ns" in one else ""
             ratio = "" if name == WEIR else f"{weir / of_a_processor(one):.1f} ×"
             print(f"| {load} | {name} | {one['per_second']:,.0f} | {one['p50_us']:,.0f} | "
-                  f"{one['p99_us']:,.0f} | {one['service_ns'] / 1e3:.2f} | {redis} | "
-                  f"{of_a_processor(one):,.0f} | {ratio} |")
+                  f"{one['p99_us']:,.0f} | {percent(one, 'busy')} | {percent(one, 'client_busy')} | "
+                  f"{one['service_ns'] / 1e3:.2f} | {redis} | {of_a_processor(one):,.0f} | {ratio} |")
 
 
 def main():
