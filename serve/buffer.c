@@ -34,24 +34,38 @@ size_t buffer_heap_bytes(const struct buffer *buffer)
 	return buffer->heap ? buffer->size : 0;
 }
 
-unsigned char *buffer_reserve(struct buffer *buffer, size_t length)
+/* How large the buffer has to be for LENGTH bytes more; SIZE_MAX: more than there can be. */
+static size_t size_with(const struct buffer *buffer, size_t length)
 {
 	size_t kept = buffer_length(buffer);
+
+	if (length <= buffer->size - kept)
+		return buffer->size;
+	if (length > SIZE_MAX / 2 - kept)
+		return SIZE_MAX;
+	return kept + length > 2 * buffer->size ? kept + length : 2 * buffer->size;
+}
+
+size_t buffer_heap_bytes_with(const struct buffer *buffer, size_t length)
+{
+	size_t size = size_with(buffer, length);
+
+	return buffer->heap || size > buffer->size ? size : 0;
+}
+
+unsigned char *buffer_reserve(struct buffer *buffer, size_t length)
+{
+	size_t size = size_with(buffer, length);
 	unsigned char *heap;
-	size_t size;
 
 	if (buffer->offset > 0 && length > buffer->size - buffer->length) {
-		memmove(buffer_bytes(buffer) - buffer->offset, buffer_bytes(buffer), kept);
+		memmove(buffer_bytes(buffer) - buffer->offset, buffer_bytes(buffer),
+			buffer_length(buffer));
+		buffer->length -= buffer->offset;
 		buffer->offset = 0;
-		buffer->length = kept;
 	}
-	if (length > buffer->size - buffer->length) {
-		if (length > SIZE_MAX / 2 - buffer->length)
-			return NULL;
-		size = buffer->length + length;
-		if (size < 2 * buffer->size)
-			size = 2 * buffer->size;
-		heap = realloc(buffer->heap, size);
+	if (size > buffer->size) {
+		heap = size == SIZE_MAX ? NULL : realloc(buffer->heap, size);
 		if (!heap)
 			return NULL;
 		if (!buffer->heap)

@@ -31,7 +31,8 @@ size_t buffer_length(const struct buffer *buffer);
 /* Take LENGTH bytes from the front. */
 void buffer_take(struct buffer *buffer, size_t length);
 
-/* Bytes on the heap. */
+/* Bytes on the heap; and how many there will be with room for LENGTH bytes more. */
 size_t buffer_heap_bytes(const struct buffer *buffer);
+size_t buffer_heap_bytes_with(const struct buffer *buffer, size_t length);
 
 #endif

@@ -13,6 +13,9 @@
 /* Reads of one connection before the others have their turn. */
 #define READS_MAX 4
 
+/* Silent clients that are asked at a time: the others have their turn. */
+#define ASKED_MAX 1000
+
 /* ---- Queues ------------------------------------------------------------ */
 
 static struct connection_queue *queue_of(struct connection *connection)
@@ -27,19 +30,53 @@ static bool owes(const struct connection *connection)
 	       connection->owing > 0;
 }
 
-/* Put the connection where it belongs.  One that goes on owing keeps its place, unless
- * it completed something meanwhile. */
+/* Put the connection where it belongs.  One that goes on as before keeps its place, unless
+ * a call completed something meanwhile: answering a PING is no progress. */
 static void requeue(struct connection *connection)
 {
 	bool busy = owes(connection);
 
-	if (busy && connection->is_busy && !connection->progress)
+	if (busy == connection->is_busy && !connection->progress)
 		return;
 	TAILQ_REMOVE(queue_of(connection), connection, entry);
 	connection->is_busy = busy;
 	connection->progress = false;
 	connection->since_s = connection->room->loop->seconds;
 	TAILQ_INSERT_TAIL(queue_of(connection), connection, entry);
+}
+
+/* Bytes came, or (ASKED) the client was asked to send some. */
+static void set_heard(struct connection *connection, bool asked)
+{
+	struct grpc_room *room = connection->room;
+	uint64_t now_s = room->loop->seconds;
+
+	if (connection->is_asked == asked && connection->heard_s == now_s)
+		return;
+	TAILQ_REMOVE(connection->is_asked ? &room->asked : &room->heard, connection, heard_entry);
+	connection->is_asked = asked;
+	connection->heard_s = now_s;
+	TAILQ_INSERT_TAIL(asked ? &room->asked : &room->heard, connection, heard_entry);
+}
+
+/* Ask those who are silent whether they are there, and give up who did not answer. */
+static void tick_silence(struct grpc_room *room)
+{
+	const struct options *options = room->loop->server->options;
+	uint64_t now_s = room->loop->seconds;
+	struct connection *connection;
+
+	while ((connection = TAILQ_FIRST(&room->asked)) &&
+	       now_s - connection->heard_s > options->request_timeout_s) {
+		count_up(&room->loop->counts, COUNT_CONNECTIONS_TIMED_OUT);
+		connection_close(connection);
+	}
+	for (int i = 0; i < ASKED_MAX && (connection = TAILQ_FIRST(&room->heard)) &&
+			now_s - connection->heard_s > options->keepalive_s; i++) {
+		set_heard(connection, true);
+		http2_ask(connection);
+		connection_flush(connection);
+	}
 }
 
 void connection_tick(struct grpc_room *room)
@@ -53,11 +90,13 @@ void connection_tick(struct grpc_room *room)
 		count_up(&room->loop->counts, COUNT_CONNECTIONS_TIMED_OUT);
 		connection_close(connection);
 	}
+	tick_silence(room);
 	if (options->idle_timeout_s == 0)
 		return;
 	while ((connection = TAILQ_FIRST(&room->quiet)) &&
 	       now_s - connection->since_s > options->idle_timeout_s) {
 		/* A long call is not idleness. */
+		connection->progress = true;
 		requeue(connection);
 		if (connection->calls == 0) {
 			http2_go(connection);
@@ -154,11 +193,11 @@ static enum io transmit_unsent(struct connection *connection)
 
 		if (result != IO_DONE)
 			return result;
-		connection->progress = true;
 		connection->unsent_offset += length;
 		if (connection->unsent_offset == connection->unsent_length) {
 			free(connection->unsent);
 			connection->unsent = NULL;
+			connection->progress = true;
 		}
 	}
 	return IO_DONE;
@@ -176,6 +215,7 @@ static enum io read_input(struct connection *connection)
 
 		if (result != IO_DONE)
 			return result;
+		set_heard(connection, false);
 		if (!http2_receive(connection, input, length))
 			return IO_OVER;
 		if (length < IO_BYTES && !tls_has_pending(connection->ssl))
@@ -279,6 +319,8 @@ bool connection_open(struct grpc_room *room, evutil_socket_t fd, struct ssl_st *
 	connection->is_busy = true;
 	connection->since_s = room->loop->seconds;
 	TAILQ_INSERT_TAIL(&room->busy, connection, entry);
+	connection->heard_s = room->loop->seconds;
+	TAILQ_INSERT_TAIL(&room->heard, connection, heard_entry);
 	event_assign(&connection->readable, room->loop->base, fd, EV_READ | EV_PERSIST, on_event,
 		     connection);
 	event_assign(&connection->writable, room->loop->base, fd, EV_WRITE, on_event, connection);
@@ -292,14 +334,17 @@ bool connection_open(struct grpc_room *room, evutil_socket_t fd, struct ssl_st *
 
 void connection_close(struct connection *connection)
 {
+	struct grpc_room *room = connection->room;
+
 	TAILQ_REMOVE(queue_of(connection), connection, entry);
+	TAILQ_REMOVE(connection->is_asked ? &room->asked : &room->heard, connection, heard_entry);
 	event_del(&connection->readable);
 	event_del(&connection->writable);
 	http2_close(connection);
 	tls_free(connection->ssl);
 	close(connection->fd);
 	free(connection->unsent);
-	atomic_fetch_sub(&connection->room->loop->server->connections, 1);
+	atomic_fetch_sub(&room->loop->server->connections, 1);
 	free(connection);
 }
 

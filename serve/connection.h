@@ -14,11 +14,17 @@
  * TIMEOUTS
  *
  * A connection is busy while its client owes something: the TLS handshake, the HTTP/2
- * preface, the rest of a request, or reading what was sent.  A busy connection on which
+ * preface, the rest of a request, or taking what was answered.  A busy connection on which
  * nothing was completed for --request-timeout is closed; one without calls, after
  * --idle-timeout.  Busy and quiet connections stand in two queues, the one that waits
- * longest first, so that the loop looks at the heads alone.  Peers that are gone without
- * a word are found by TCP keepalive.
+ * longest first, so that the loop looks at the heads alone.  A call that waits beside
+ * others that go on is reset (grpc_tick()).
+ *
+ * A client of which nothing was heard for --keepalive is asked whether it is there, by a
+ * PING, and given up if it says nothing for --request-timeout.  So those are found that
+ * are gone without a word, and those whose host is there but that have stopped; TCP's
+ * keepalive would find the first alone, and only while nothing is sent to them.  These are
+ * two queues more, of who was heard and of who was asked.
  */
 #ifndef WEIR_SERVE_CONNECTION_H
 #define WEIR_SERVE_CONNECTION_H
@@ -51,7 +57,10 @@ struct grpc_room {
 	struct grpc_listener *listeners;
 	struct connection_queue busy;
 	struct connection_queue quiet;
+	struct connection_queue heard;
+	struct connection_queue asked;
 	struct grpc_stream_queue streaming;     /* calls that answer more than once */
+	struct grpc_stream_queue waiting;       /* calls that wait for their clients */
 	struct event patience;          /* how long the drain waits for clients to hear of it */
 	size_t call_count;              /* of all connections, under way */
 	size_t buffered_bytes;          /* on the heap, of requests and answers */
@@ -71,8 +80,12 @@ struct connection {
 	bool handshaking;
 	bool reading;                   /* readable is pending */
 	bool is_busy;                   /* in room->busy */
-	bool progress;                  /* a call owes no more, or bytes left */
+	bool progress;                  /* a call waits no more, or all that was unsent has left */
 	uint64_t since_s;               /* loop->seconds when it came into its queue */
+
+	TAILQ_ENTRY(connection) heard_entry;    /* in room->heard or room->asked */
+	bool is_asked;                  /* in room->asked */
+	uint64_t heard_s;               /* loop->seconds when bytes came last, or it was asked */
 
 	unsigned char *unsent;          /* what the socket did not take, or NULL */
 	size_t unsent_length;
@@ -84,7 +97,7 @@ struct connection {
 	bool going;                     /* the last GOAWAY was sent */
 	struct grpc_call_queue call_queue;      /* under way */
 	size_t calls;                   /* as many */
-	size_t owing;                   /* calls whose client is in the middle of something */
+	size_t owing;                   /* calls that wait for their client */
 };
 
 /* Take over FD, which does not block.  SSL: NULL, or made for it; owned from here on.

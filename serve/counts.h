@@ -18,6 +18,7 @@ enum count {
 	COUNT_CALLS,                    /* of gRPC, begun */
 	COUNT_CALLS_REFUSED,            /* too many were under way */
 	COUNT_CALLS_FAILED,             /* ended with another status than OK */
+	COUNT_CALLS_TIMED_OUT,          /* of clients that did not go on, beside others that did */
 	COUNT_COUNT
 };
 

@@ -55,20 +55,54 @@ struct grpc_call *grpc_begin(struct connection *connection, int32_t stream_id)
 	TAILQ_INSERT_TAIL(&connection->call_queue, call, entry);
 	connection->calls++;
 	connection->room->call_count++;
-	grpc_owe(call, true);
+	grpc_wait(call, GRPC_WAIT_REQUEST);
 	return call;
 }
 
-void grpc_owe(struct grpc_call *call, bool owes)
+void grpc_wait(struct grpc_call *call, enum grpc_wait what)
 {
-	if (call->owes == owes)
+	struct connection *connection = call->connection;
+
+	if (call->waits == 0) {
+		connection->owing++;
+		call->waits_since_s = connection->room->loop->seconds;
+		TAILQ_INSERT_TAIL(&connection->room->waiting, call, wait_entry);
+	}
+	call->waits |= what;
+}
+
+static void wait_no_more(struct grpc_call *call)
+{
+	call->waits = 0;
+	call->connection->owing--;
+	TAILQ_REMOVE(&call->connection->room->waiting, call, wait_entry);
+}
+
+void grpc_go_on(struct grpc_call *call, enum grpc_wait what)
+{
+	if (!(call->waits & what))
 		return;
-	call->owes = owes;
-	if (owes) {
-		call->connection->owing++;
-	} else {
-		call->connection->owing--;
-		call->connection->progress = true;
+	if (call->waits != (unsigned)what) {
+		call->waits &= ~(unsigned)what;
+		return;
+	}
+	wait_no_more(call);
+	call->connection->progress = true;
+}
+
+void grpc_tick(struct grpc_room *room)
+{
+	const struct options *options = room->loop->server->options;
+	struct grpc_call *call;
+
+	while ((call = TAILQ_FIRST(&room->waiting)) &&
+	       room->loop->seconds - call->waits_since_s > options->request_timeout_s) {
+		count_up(&room->loop->counts, COUNT_CALLS_TIMED_OUT);
+		/* It is there until the reset leaves, which the socket may not take now. */
+		wait_no_more(call);
+		call->finished = true;
+		http2_reset(call);
+		connection_flush(call->connection);
 	}
 }
 
@@ -85,8 +119,8 @@ void grpc_free(struct grpc_call *call)
 		TAILQ_REMOVE(&room->streaming, call, stream_entry);
 	TAILQ_REMOVE(&connection->call_queue, call, entry);
 	connection->calls--;
-	if (call->owes)
-		connection->owing--;
+	if (call->waits)
+		wait_no_more(call);
 	room->call_count--;
 	room->buffered_bytes -= buffer_heap_bytes(&call->request) +
 				buffer_heap_bytes(&call->answer);
@@ -293,6 +327,7 @@ static void take_message(struct grpc_call *call, size_t length)
 					    buffer_bytes(&call->request) + PREFIX_BYTES);
 	buffer_take(&call->request, PREFIX_BYTES + length);
 	call->taken = true;
+	grpc_go_on(call, GRPC_WAIT_REQUEST);
 	if (message)
 		call->method->message(call, message);
 	else
@@ -317,41 +352,43 @@ static void take_messages(struct grpc_call *call)
 	}
 }
 
-bool grpc_count(struct grpc_call *call, const struct buffer *buffer, size_t before)
+unsigned char *grpc_reserve(struct grpc_call *call, struct buffer *buffer, size_t length)
 {
 	struct grpc_room *room = call->connection->room;
 	uint64_t most = 4 * grpc_server(call)->options->message_max_bytes;
+	size_t before = buffer_heap_bytes(buffer);
+	size_t grown = buffer_heap_bytes_with(buffer, length) - before;
+	unsigned char *place;
 
 	if (most < BUFFERED_MAX_BYTES)
 		most = BUFFERED_MAX_BYTES;
+	if (grown > 0 && (grown > most || room->buffered_bytes > most - grown))
+		return NULL;
+	place = buffer_reserve(buffer, length);
 	room->buffered_bytes += buffer_heap_bytes(buffer) - before;
-	return room->buffered_bytes <= most;
+	return place;
 }
 
 void grpc_data(struct grpc_call *call, const unsigned char *bytes, size_t length)
 {
-	size_t before = buffer_heap_bytes(&call->request);
 	unsigned char *place;
 	size_t expected;
 
 	/* An answer was given already: what still comes is dropped. */
 	if (call->finished)
 		return;
-	place = buffer_reserve(&call->request, length);
+	place = grpc_reserve(call, &call->request, length);
 	if (!place) {
-		grpc_fail(call, GRPC_RESOURCE_EXHAUSTED, "no memory for the message");
+		grpc_fail(call, GRPC_RESOURCE_EXHAUSTED, "no room for the message: too many large "
+			  "ones come in at once; send it again, later");
 		return;
 	}
 	memcpy(place, bytes, length);
 	call->request.length += length;
-	if (!grpc_count(call, &call->request, before)) {
-		grpc_fail(call, GRPC_RESOURCE_EXHAUSTED, "too many large messages come in at once; "
-			  "send this one again, later");
-		return;
-	}
 	if (call->method->client_streams) {
 		take_messages(call);
-		grpc_owe(call, !call->taken || buffer_length(&call->request) > 0);
+		if (buffer_length(&call->request) > 0)
+			grpc_wait(call, GRPC_WAIT_REQUEST);
 		return;
 	}
 	/* One message: what is too large, or too much, need not come whole. */

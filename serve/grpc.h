@@ -73,11 +73,20 @@ extern const size_t grpc_service_count;
 /* The service NAME (LENGTH bytes), or NULL. */
 const struct grpc_service *grpc_service_find(const char *name, size_t length);
 
+/* What a call can wait for that its client has to do. */
+enum grpc_wait {
+	GRPC_WAIT_REQUEST = 1,          /* send the rest of a request that it has begun */
+	GRPC_WAIT_ROOM = 2,             /* take what was answered: open its window */
+};
+
 struct grpc_call {
 	struct connection *connection;
 	int32_t stream_id;
 	TAILQ_ENTRY(grpc_call) entry;           /* in connection->call_queue */
 	TAILQ_ENTRY(grpc_call) stream_entry;    /* in room->streaming */
+	TAILQ_ENTRY(grpc_call) wait_entry;      /* in room->waiting, if it waits */
+	unsigned waits;                 /* for its client: a set of enum grpc_wait */
+	uint64_t waits_since_s;         /* loop->seconds when it began to */
 	const struct grpc_method *method;       /* NULL: there is none */
 	void *state;                    /* the method's own */
 	struct event *deadline;         /* of a call that answers later, or NULL */
@@ -91,7 +100,6 @@ struct grpc_call {
 	bool is_timeout_malformed;
 
 	bool whole;                     /* the request was received to its end */
-	bool owes;                      /* the client is in the middle of something */
 	bool taken;                     /* message() was called */
 	bool streaming;                 /* in room->streaming */
 	bool responding;                /* headers were submitted */
@@ -115,10 +123,10 @@ void grpc_reply(struct grpc_call *call, const ProtobufCMessage *message);
 void grpc_fail(struct grpc_call *call, enum grpc_status status, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
-/* Count what a buffer of the call has grown since it had BEFORE bytes on the heap.  Returns
- * false if the loop holds too much: messages that are not whole, answers that were not
- * read. */
-bool grpc_count(struct grpc_call *call, const struct buffer *buffer, size_t before);
+/* Room for LENGTH bytes more in a buffer of the call; NULL: no memory, or the loop would
+ * hold too much of messages that are not whole and answers that were not read.  What is
+ * short always has room. */
+unsigned char *grpc_reserve(struct grpc_call *call, struct buffer *buffer, size_t length);
 
 /* Bytes that the client has not taken yet. */
 size_t grpc_unsent(const struct grpc_call *call);
@@ -133,9 +141,11 @@ struct grpc_call *grpc_begin(struct connection *connection, int32_t stream_id);
 void grpc_header(struct grpc_call *call, const char *name, size_t name_length, const char *value,
 		 size_t value_length);
 
-/* Is the client in the middle of a request, which must go on?  It is from the beginning;
- * not once all has come, nor between two messages of a call that takes many. */
-void grpc_owe(struct grpc_call *call, bool owes);
+/* The client has to do what WHAT says, or has done it.  It is in the middle of a request
+ * from the beginning; not once all has come, nor between two messages of a call that takes
+ * many.  A call that waits for too long is ended: grpc_tick(). */
+void grpc_wait(struct grpc_call *call, enum grpc_wait what);
+void grpc_go_on(struct grpc_call *call, enum grpc_wait what);
 
 /* The headers are whole, and (grpc_end) the request: call->whole is set before either. */
 void grpc_headers_end(struct grpc_call *call);
@@ -149,6 +159,9 @@ void grpc_free(struct grpc_call *call);
 void grpc_end_all(struct connection *connection);
 
 /* ---- For the room ------------------------------------------------------ */
+
+/* End calls that have waited for their clients too long.  Once a second. */
+void grpc_tick(struct grpc_room *room);
 
 void grpc_drain(struct grpc_room *room);
 

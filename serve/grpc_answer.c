@@ -101,20 +101,15 @@ void grpc_refuse(struct grpc_call *call, const char *code)
 void grpc_send(struct grpc_call *call, const ProtobufCMessage *message)
 {
 	size_t length = protobuf_c_message_get_packed_size(message);
-	size_t before = buffer_heap_bytes(&call->answer);
 	unsigned char *bytes;
 
 	if (call->finished)
 		return;
-	bytes = length > UINT32_MAX ? NULL : buffer_reserve(&call->answer, PREFIX_BYTES + length);
+	bytes = length > UINT32_MAX ? NULL :
+				      grpc_reserve(call, &call->answer, PREFIX_BYTES + length);
 	if (!bytes) {
-		grpc_fail(call, GRPC_RESOURCE_EXHAUSTED, "no memory for an answer of %zu bytes",
-			  length);
-		return;
-	}
-	if (!grpc_count(call, &call->answer, before)) {
-		grpc_fail(call, GRPC_RESOURCE_EXHAUSTED, "too many answers wait for clients that do "
-			  "not read; ask again later");
+		grpc_fail(call, GRPC_RESOURCE_EXHAUSTED, "no room for an answer of %zu bytes: too "
+			  "many wait for clients that do not read; ask again later", length);
 		return;
 	}
 	bytes[0] = 0;
@@ -124,6 +119,7 @@ void grpc_send(struct grpc_call *call, const ProtobufCMessage *message)
 	bytes[4] = (unsigned char)length;
 	protobuf_c_message_pack(message, bytes + PREFIX_BYTES);
 	call->answer.length += PREFIX_BYTES + length;
+	grpc_wait(call, GRPC_WAIT_ROOM);
 	if (call->responding)
 		http2_resume(call);
 	else
@@ -134,10 +130,13 @@ void grpc_send(struct grpc_call *call, const ProtobufCMessage *message)
 static void finish(struct grpc_call *call)
 {
 	call->finished = true;
-	if (!call->responding)
+	if (!call->responding) {
 		respond_with_status(call);
-	else
-		http2_resume(call);
+		return;
+	}
+	/* Trailers, too, wait for room. */
+	grpc_wait(call, GRPC_WAIT_ROOM);
+	http2_resume(call);
 }
 
 void grpc_finish(struct grpc_call *call)
@@ -187,6 +186,8 @@ size_t grpc_read(struct grpc_call *call, unsigned char *bytes, size_t size, bool
 		length = size;
 	memcpy(bytes, buffer_bytes(&call->answer), length);
 	buffer_take(&call->answer, length);
+	if (buffer_length(&call->answer) == 0)
+		grpc_go_on(call, GRPC_WAIT_ROOM);
 	*over = call->finished && buffer_length(&call->answer) == 0;
 	if (*over && !call->ended) {
 		call->ended = true;

@@ -20,11 +20,6 @@
  * at their connection only when they call. */
 #define DRAIN_PATIENCE_MS 500
 
-/* A peer that is silent is asked after this many seconds, and is gone after as many more. */
-#define KEEPALIVE_S 60
-#define KEEPALIVE_PROBE_S 15
-#define KEEPALIVE_PROBES 4
-
 struct grpc_listener {
 	struct grpc_listener *next;
 	struct grpc_room *room;
@@ -34,25 +29,12 @@ struct grpc_listener {
 	bool paused;                    /* no descriptor was left: tick() tries again */
 };
 
-static void set_socket_options(evutil_socket_t fd)
-{
-	static const int on = 1, idle_s = KEEPALIVE_S, probe_s = KEEPALIVE_PROBE_S,
-			 probes = KEEPALIVE_PROBES;
-
-	/* A unix socket has none of these, and needs none. */
-	if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) < 0)
-		return;
-	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
-	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s));
-	setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &probe_s, sizeof(probe_s));
-	setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));
-}
-
 static void begin(struct grpc_listener *listener, evutil_socket_t fd)
 {
 	struct loop *loop = listener->room->loop;
 	struct server *server = loop->server;
 	struct ssl_st *ssl = NULL;
+	const int on = 1;
 	bool taken = atomic_load(&server->connections) < server->options->connections_max;
 
 	if (taken && listener->tls) {
@@ -60,7 +42,8 @@ static void begin(struct grpc_listener *listener, evutil_socket_t fd)
 		taken = ssl != NULL;
 	}
 	if (taken) {
-		set_socket_options(fd);
+		/* A unix socket has no such option, and needs none. */
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 		taken = connection_open(listener->room, fd, ssl);
 	} else {
 		close(fd);
@@ -123,7 +106,10 @@ static int room_open(struct loop *loop, struct weir_error *error)
 	room->loop = loop;
 	TAILQ_INIT(&room->busy);
 	TAILQ_INIT(&room->quiet);
+	TAILQ_INIT(&room->heard);
+	TAILQ_INIT(&room->asked);
 	TAILQ_INIT(&room->streaming);
+	TAILQ_INIT(&room->waiting);
 	evtimer_assign(&room->patience, loop->base, on_patience, room);
 	loop->rooms[ROOM_GRPC] = room;
 	return WEIR_OK;
@@ -153,6 +139,7 @@ static void room_tick(struct loop *loop)
 	struct grpc_room *room = loop->rooms[ROOM_GRPC];
 
 	connection_tick(room);
+	grpc_tick(room);
 	for (struct grpc_listener *listener = room->listeners; listener; listener = listener->next) {
 		if (listener->paused) {
 			listener->paused = false;

@@ -13,6 +13,9 @@
 /* More than nghttp2 hands out at a time: a frame of 16384 bytes, its header and padding. */
 #define FRAME_BYTES (16384u + 512u)
 
+/* What tells the answer to http2_drain() from that to http2_ask(). */
+static const uint8_t drain_ping[8] = "draining";
+
 static struct connection *connection_of(void *context)
 {
 	return context;
@@ -73,8 +76,8 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
 		connection->greeted = true;
 		return 0;
 	case NGHTTP2_PING:
-		/* The only one that we send is http2_drain()'s. */
-		if (frame->hd.flags & NGHTTP2_FLAG_ACK)
+		if ((frame->hd.flags & NGHTTP2_FLAG_ACK) &&
+		    memcmp(frame->ping.opaque_data, drain_ping, sizeof(drain_ping)) == 0)
 			http2_go(connection);
 		return 0;
 	case NGHTTP2_HEADERS:
@@ -88,7 +91,7 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
 		return 0;
 	if (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) {
 		call->whole = true;
-		grpc_owe(call, false);
+		grpc_go_on(call, GRPC_WAIT_REQUEST);
 	}
 	if (frame->hd.type == NGHTTP2_HEADERS && frame->headers.cat == NGHTTP2_HCAT_REQUEST)
 		grpc_headers_end(call);
@@ -206,6 +209,12 @@ void http2_resume(struct grpc_call *call)
 	nghttp2_session_resume_data(call->connection->session, call->stream_id);
 }
 
+void http2_reset(struct grpc_call *call)
+{
+	nghttp2_submit_rst_stream(call->connection->session, NGHTTP2_FLAG_NONE, call->stream_id,
+				  NGHTTP2_CANCEL);
+}
+
 /* ---- Beginning and end ------------------------------------------------- */
 
 bool http2_room_open(struct grpc_room *room)
@@ -261,6 +270,11 @@ void http2_drain(struct connection *connection)
 {
 	nghttp2_submit_shutdown_notice(connection->session);
 	/* The answer comes after all that the client sent before it heard the notice. */
+	nghttp2_submit_ping(connection->session, NGHTTP2_FLAG_NONE, drain_ping);
+}
+
+void http2_ask(struct connection *connection)
+{
 	nghttp2_submit_ping(connection->session, NGHTTP2_FLAG_NONE, NULL);
 }
 

@@ -42,6 +42,9 @@ bool http2_is_over(const struct connection *connection);
  * when it must have heard that, which calls are still answered. */
 void http2_drain(struct connection *connection);
 
+/* Ask whether the client is there: it has to answer. */
+void http2_ask(struct connection *connection);
+
 /* Tell the client to go at once; calls under way are answered. */
 void http2_go(struct connection *connection);
 
@@ -61,5 +64,8 @@ void http2_trailers(struct grpc_call *call, const nghttp2_nv *trailers, size_t c
 
 /* grpc_read() has something to give again. */
 void http2_resume(struct grpc_call *call);
+
+/* Give the call up: it ends when that has left. */
+void http2_reset(struct grpc_call *call);
 
 #endif

@@ -137,6 +137,8 @@ static void write_service(struct server *server, FILE *file)
 					  "Calls of gRPC that were one too many." },
 		[COUNT_CALLS_FAILED] = { "weir_service_calls_failed_total",
 					 "Calls of gRPC that ended with another status than OK." },
+		[COUNT_CALLS_TIMED_OUT] = { "weir_service_calls_timed_out_total",
+					    "Calls of gRPC whose client did not go on." },
 	};
 
 	for (unsigned i = 0; i < COUNT_COUNT; i++) {

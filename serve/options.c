@@ -138,6 +138,7 @@ static void set_defaults(struct options *options)
 		.streams_max = 1000,
 		.message_max_bytes = 4 << 20,
 		.request_timeout_s = 30,
+		.keepalive_s = 60,
 		.idle_timeout_s = 3600,
 		.drain_timeout_s = 30,
 	};
@@ -203,6 +204,8 @@ void options_parse(struct cli *cli, int argc, char **argv, struct options *optio
 		  &options->message_max_bytes, 1024, 64 << 20 },
 		{ "request-timeout", "S", "for a request to come, an answer to leave (default 30)",
 		  CLI_NUMBER, &options->request_timeout_s, 1, 3600 },
+		{ "keepalive", "S", "then a silent client is asked if it is there (default 60)",
+		  CLI_NUMBER, &options->keepalive_s, 1, 1000000 },
 		{ "idle-timeout", "S", "of a connection without calls (default 3600; 0: never)",
 		  CLI_NUMBER, &options->idle_timeout_s, 0, 1000000 },
 		{ "drain-timeout", "S", "for calls under way on SIGTERM (default 30)", CLI_NUMBER,

@@ -50,6 +50,7 @@ struct options {
 	uint64_t streams_max;           /* calls under way on one connection */
 	uint64_t message_max_bytes;
 	uint64_t request_timeout_s;     /* for a request to come whole, an answer to leave */
+	uint64_t keepalive_s;           /* then a silent client is asked whether it is there */
 	uint64_t idle_timeout_s;        /* of a connection without a call; 0: none */
 	uint64_t drain_timeout_s;       /* for calls under way, when the service ends */
 

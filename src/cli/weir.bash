@@ -24,8 +24,8 @@ _weir_scan()
 		--deal | --demand | --seconds | --grpc | --grpc-tls | --http | --http-tls | \
 		--headers | --top-keys | --tls-certificate | --tls-key | --tls-client-ca | \
 		--threads | --max-connections | --max-streams | --max-message | \
-		--socket-mode | --compat | --rules | --request-timeout | --idle-timeout | \
-		--drain-timeout)
+		--socket-mode | --compat | --rules | --request-timeout | --keepalive | \
+		--idle-timeout | --drain-timeout)
 			# bash makes "--option=value" three words.
 			[[ ${COMP_WORDS[i + 1]} == = ]] && ((i++))
 			((i++))

@@ -24,6 +24,7 @@ static struct options options = {
 	.streams_max = 100,
 	.message_max_bytes = 65536,
 	.request_timeout_s = 30,
+	.keepalive_s = 60,
 };
 static struct server server;
 static struct loop loop;
@@ -202,6 +203,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	must(room->call_count == 0);
 	must(room->buffered_bytes == 0);
 	must(TAILQ_EMPTY(&room->streaming));
+	must(TAILQ_EMPTY(&room->waiting));
+	must(TAILQ_EMPTY(&room->heard) && TAILQ_EMPTY(&room->asked));
 	must(loop.arena.used_bytes == 0);
 	return 0;
 }

@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import re
+import select
 import signal
 import socket
 import threading
@@ -327,6 +328,25 @@ class Bounds(HttpTest):
         finally:
             ended.set()
             dripping.join()
+        self.assertEqual(self.ask("GET", "/healthz", client=self.connect()).status, 200)
+
+    def test_who_does_not_read(self):
+        """Answers to many requests have nowhere to go: it is cut off."""
+        host, port = self.service.address.rsplit(":", 1)
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect((host, int(port)))
+            client.setblocking(False)
+            asked = b"GET /top HTTP/1.1\r\nHost: x\r\n\r\n" * 100
+            end = select.poll()
+            end.register(client, 0)
+            while not end.poll(50):
+                try:
+                    client.send(asked)
+                except BlockingIOError:
+                    pass
+                except ConnectionError:
+                    break
         self.assertEqual(self.ask("GET", "/healthz", client=self.connect()).status, 200)
 
     def test_nonsense(self):

@@ -76,9 +76,11 @@ START_TEST(buffer_keeps_the_order)
 	buffer_init(&buffer);
 	for (size_t turn = 0; turn < 2000; turn++) {
 		size_t put = turn * 7 % 113, take = turn * 11 % 127;
+		size_t told = buffer_heap_bytes_with(&buffer, put);
 		unsigned char *place = buffer_reserve(&buffer, put);
 
 		ck_assert_ptr_nonnull(place);
+		ck_assert_uint_eq(buffer_heap_bytes(&buffer), told);
 		for (size_t i = 0; i < put; i++)
 			place[i] = in++;
 		buffer.length += put;
@@ -103,6 +105,7 @@ START_TEST(buffer_uses_the_heap_for_what_is_long)
 	ck_assert_uint_eq(buffer_heap_bytes(&buffer), 0);
 	ck_assert_ptr_nonnull(buffer_reserve(&buffer, BUFFER_SMALL_BYTES + 1));
 	ck_assert_uint_ge(buffer_heap_bytes(&buffer), BUFFER_SMALL_BYTES + 1);
+	ck_assert_uint_eq(buffer_heap_bytes_with(&buffer, SIZE_MAX), SIZE_MAX);
 	ck_assert_ptr_null(buffer_reserve(&buffer, SIZE_MAX / 2 + 1));
 	ck_assert_ptr_null(buffer_reserve(&buffer, SIZE_MAX));
 	buffer_free(&buffer);
