@@ -14,6 +14,7 @@
 #include "serve/grpc_room.h"
 #include "serve/server.h"
 #include "tests/fuzz/fuzz.h"
+#include "tests/fuzz/rules.h"
 #include "weir.h"
 
 #define PIECE_BYTES 4096u       /* less than a socket holds */
@@ -69,6 +70,7 @@ static void begin(void)
 	must(weir_remove(name, &error) == WEIR_OK);
 	must(weir_policy_set(server.weir, &policy, 1, &error) == WEIR_OK);
 	server.options = &options;
+	server.rules = fuzz_rules_start(server.weir);
 	must(loop_open(&loop, &server, &error) == WEIR_OK);
 	must(grpc_room.open(&loop, &error) == WEIR_OK);
 }

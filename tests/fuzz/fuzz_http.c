@@ -4,28 +4,19 @@
  * are, as a path with its query, or as the body of a request to one of the pages.  The
  * service must survive, and when the client has gone nothing may be left of it.
  */
-#include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "serve/http.h"
 #include "serve/http_room.h"
-#include "serve/rules.h"
 #include "serve/server.h"
 #include "tests/fuzz/fuzz.h"
+#include "tests/fuzz/rules.h"
 #include "weir.h"
 
 #define PIECE_BYTES 4096u       /* less than a socket holds */
-
-static const char rules_text[] =
-	"domain: d\n"
-	"descriptors:\n"
-	"- {key: k, rate_limit: {unit: minute, requests_per_unit: 5}}\n"
-	"- {key: w, value: \"a*\", rate_limit: {unit: day, requests_per_unit: 9},\n"
-	"   descriptors: [{key: m, rate_limit: {unlimited: true}, metadata: {a: [1, {b: c}]}}]}\n";
 
 static struct options options = {
 	.loops = 1,
@@ -44,38 +35,11 @@ static const struct weir_policy policies[] = {
 	  .limits = { { .limit = 2, .algorithm = WEIR_CONCURRENCY } } },
 };
 
-static void say_nothing(const char *what, const char *error)
-{
-	(void)what;
-	(void)error;
-}
-
-static void write_rules(const char *directory)
-{
-	char path[128];
-	int fd;
-
-	snprintf(path, sizeof(path), "%s/d.yaml", directory);
-	fd = open(path, O_WRONLY | O_CREAT | O_EXCL, 0600);
-	must(fd >= 0 && write(fd, rules_text, sizeof(rules_text) - 1) > 0 && close(fd) == 0);
-}
-
-static void start_rules(const char *directory)
-{
-	struct rules_options rules = { .enabled = true, .tell = say_nothing };
-	struct weir_error error;
-
-	envoy_options_init(&rules.envoy);
-	rules.envoy.headers = rules.envoy.dynamic_metadata = true;
-	rules.directory = (struct watch_options){ directory, "", "", false, false };
-	must(rules_start(&rules, server.weir, &server.rules, &error) == WEIR_OK);
-}
-
-static int listen_in(const char *directory)
+static int listen_there(void)
 {
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
-	snprintf(address.sun_path, sizeof(address.sun_path), "%s/socket", directory);
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s/socket", fuzz_directory());
 	must(fd >= 0 && bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0);
 	must(listen(fd, 16) == 0);
 	return fd;
@@ -83,15 +47,13 @@ static int listen_in(const char *directory)
 
 static void begin(void)
 {
-	static char directory[] = "/tmp/weir-fuzz-http-XXXXXX";
 	struct weir_options segment;
 	struct weir_error error;
 	char name[128];
 
 	if (loop.base)
 		return;
-	must(mkdtemp(directory));
-	snprintf(name, sizeof(name), "%s/segment", directory);
+	snprintf(name, sizeof(name), "%s/segment", fuzz_directory());
 	weir_options_init(&segment);
 	segment.slots = 64;
 	must(weir_create(name, &segment, &error) == WEIR_OK);
@@ -99,12 +61,11 @@ static void begin(void)
 	must(weir_remove(name, &error) == WEIR_OK);
 	must(weir_policy_set(server.weir, policies, 2, &error) == WEIR_OK);
 	server.options = &options;
-	write_rules(directory);
-	start_rules(directory);
+	server.rules = fuzz_rules_start(server.weir);
 	must(survey_start(&server, 5, &server.survey, &error) == WEIR_OK);
 	must(loop_open(&loop, &server, &error) == WEIR_OK);
 	must(http_room.open(&loop, &error) == WEIR_OK);
-	must(http_room.listen(&loop, listen_in(directory), false, &error) == WEIR_OK);
+	must(http_room.listen(&loop, listen_there(), false, &error) == WEIR_OK);
 }
 
 /* Let the service do what there is to do, and read what it says. */
