@@ -9,8 +9,9 @@ static void close_all(struct server *server)
 {
 	for (size_t i = 0; i < server->loop_count; i++)
 		loop_close(&server->loops[i]);
-	free(server->loops);
+	/* Each uses the other until it has ended: the survey reads what loops have counted. */
 	survey_stop(server->survey);
+	free(server->loops);
 	http_tls_delete(server->http_tls);
 	tls_delete(server->tls);
 	for (size_t i = 0; i < server->listener_count; i++)
