@@ -94,7 +94,7 @@ struct connection {
 	/* http2.c's */
 	nghttp2_session *session;
 	bool greeted;                   /* the preface and SETTINGS came */
-	bool going;                     /* the last GOAWAY was sent */
+	bool going;                     /* the last GOAWAY was said: no more calls */
 	struct grpc_call_queue call_queue;      /* under way */
 	size_t calls;                   /* as many */
 	size_t owing;                   /* calls that wait for their client */

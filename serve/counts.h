@@ -16,7 +16,7 @@ enum count {
 	COUNT_CONNECTIONS_REFUSED,      /* beyond --max-connections, or no memory */
 	COUNT_CONNECTIONS_TIMED_OUT,    /* of clients that did not go on, or did not read */
 	COUNT_CALLS,                    /* of gRPC, begun */
-	COUNT_CALLS_REFUSED,            /* too many were under way */
+	COUNT_CALLS_REFUSED,            /* too many were under way, or the last word was said */
 	COUNT_CALLS_FAILED,             /* ended with another status than OK */
 	COUNT_CALLS_TIMED_OUT,          /* of clients that did not go on, beside others that did */
 	COUNT_COUNT

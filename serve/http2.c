@@ -31,7 +31,9 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
 	/* Trailers of a request tell nothing. */
 	if (frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat != NGHTTP2_HCAT_REQUEST)
 		return 0;
-	if (connection->room->call_count >= CALLS_MAX)
+	/* What the last GOAWAY leaves out its client may repeat elsewhere, and that word may
+	 * still wait to be sent: nghttp2 lets such streams begin until then. */
+	if (connection->going || connection->room->call_count >= CALLS_MAX)
 		call = NULL;
 	else
 		call = grpc_begin(connection, frame->hd.stream_id);

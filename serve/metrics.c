@@ -134,7 +134,7 @@ static void write_service(struct server *server, FILE *file)
 						  "Connections of clients that did not go on." },
 		[COUNT_CALLS] = { "weir_service_calls_total", "Calls of gRPC." },
 		[COUNT_CALLS_REFUSED] = { "weir_service_calls_refused_total",
-					  "Calls of gRPC that were one too many." },
+					  "Calls of gRPC that were one too many, or too late." },
 		[COUNT_CALLS_FAILED] = { "weir_service_calls_failed_total",
 					 "Calls of gRPC that ended with another status than OK." },
 		[COUNT_CALLS_TIMED_OUT] = { "weir_service_calls_timed_out_total",

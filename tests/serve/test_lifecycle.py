@@ -9,6 +9,7 @@ import threading
 
 import grpc
 
+import http2
 from support import PATIENCE_S, PROGRAM, SERVICE, Limiter, Service, ServeTest, limiter, main
 
 
@@ -82,6 +83,28 @@ class Draining(ServeTest):
         self.wait_until_refused()
         self.assertIn("cut off", self.service.end())
         slow.goes_on.set()
+
+    def test_what_is_left_to_others_is_not_charged(self):
+        """A call that begins when the last word is said: its client may repeat it elsewhere, if
+        that word leaves it out, so it must not be charged here then."""
+        service = Service(self, "--threads", "1")
+        asked = limiter.AllowRequest(policy="api", key=b"k").SerializeToString()
+        with http2.Client(service.address) as client:
+            self.assertTrue(client.call(asked))
+            service.process.send_signal(signal.SIGTERM)
+            ping = client.until(http2.PING)
+            late = client.next_stream
+            client.send(http2.frame(http2.PING, http2.ACK, 0, ping[3]) +
+                        http2.frame(http2.HEADERS, http2.END_HEADERS, late,
+                                    http2.request_headers()) +
+                        http2.frame(http2.DATA, http2.END_STREAM, late, http2.message(asked)))
+            last = None
+            while found := client.frame():
+                if found[0] == http2.GOAWAY:
+                    last = int.from_bytes(found[3][:4], "big")
+        self.assertEqual(service.process.wait(PATIENCE_S), 0)
+        remaining = Service(self).limiter().GetStatus(policy="api", key=b"k").decision.remaining
+        self.assertEqual(10 - remaining, 2 if late <= last else 1)
 
     def test_an_idle_client_does_not_keep_it(self):
         service = Service(self, "--drain-timeout", "3600")
