@@ -194,7 +194,8 @@ MUTANTS = {
         "holds.c": [(
             "\tplan_refresh(collector, sync);\n\tpack(collector, round, item);",
             "\tplan_refresh(collector, sync);\n"
-            "\tround_renew_credit(segment, slot, held_word(item), collector->term);\n"
+            "\tround_renew_credit(segment, slot, round_merged_word(item, collector->term),\n"
+            "\t\t\t   collector->term);\n"
             "\tpack(collector, round, item);",
         )],
     },
