@@ -94,6 +94,24 @@ static void run_miss_alone(struct state *state, unsigned operations)
 	}
 }
 
+/* The misses of a batch at once, and one clock reading for all of it. */
+static void run_miss_batch(struct state *state, unsigned operations)
+{
+	struct line *lines[BATCH];
+
+	for (unsigned i = 0; i < operations; i += BATCH) {
+		uint64_t now;
+
+		for (unsigned j = 0; j < BATCH; j++) {
+			lines[j] = &state->lines[below(&state->random, 2 * state->keys)];
+			__builtin_prefetch(lines[j], 1);
+		}
+		now = now_ns();
+		for (unsigned j = 0; j < BATCH; j++)
+			touch(lines[j], now);
+	}
+}
+
 /* ---- Decisions ----------------------------------------------------------- */
 
 static void run_hot(struct state *state, unsigned operations)
@@ -397,6 +415,7 @@ struct kernel kernels[] = {
 	{ "miss", NULL, "the limit, out of cache: one miss, clock, compare-and-swap", run_miss,
 	  COLD },
 	{ "keys", "miss", "allow one of many keys", run_keys, COLD },
+	{ "miss_batch", "miss", "the limit in batches of 16", run_miss_batch, COLD },
 	{ "miss_alone", NULL, "as miss, each waiting for the one before it", run_miss_alone, COLD },
 	{ "keys_alone", "miss_alone", "as keys, each waiting for the one before it",
 	  run_keys_alone, COLD },
