@@ -426,6 +426,51 @@ int weir_release(struct weir *weir, struct weir_hold *hold)
 	return status;
 }
 
+/* Start loading where else in its window a bucket most likely is, if it is not in its first
+ * slot: the misses of all keys of a batch that are not overlap, too. */
+QUICK_INLINE void look_elsewhere(const struct quick *quick, const struct segment *segment)
+{
+	static const unsigned char likely[] = { 1, 2, GROUP_SLOTS, GROUP_SLOTS + 1 };
+	uint64_t generation;
+
+	if (quick_is_there(quick, &generation))
+		return;
+	for (size_t i = 0; i < sizeof(likely); i++)
+		__builtin_prefetch(table_slot(&segment->table, quick->fingerprint, likely[i]), 1);
+}
+
+/* quick_spend(), as short as plain.h has it: one token of a plain limit whose bucket is
+ * there.  QUICK_NOT, and nothing stored, if it is not so. */
+QUICK_INLINE enum quick_result spend_plain(const struct quick *quick,
+					   const struct segment *segment,
+					   const struct weir_request *request, uint64_t now_ns,
+					   struct weir_decision *decision)
+{
+	struct bucket_ref ref = { .slot = quick->slot };
+	enum quick_result result;
+	uint64_t debt_ns;
+
+	if (request->cost != 1 || quick->shard ||
+	    policy_word(&quick->limit->plain_id) != request->policy)
+		return QUICK_NOT;
+	if (!quick_is_there(quick, &ref.generation) &&
+	    !quick_find(segment, quick->fingerprint, &ref))
+		return QUICK_NOT;
+	plain_read(quick->limit, decision);
+	result = plain_attempt(ref.slot, ref.generation, &segment->header->policy.version,
+			       quick->version, quick->limit, now_ns, &debt_ns);
+	if (result != QUICK_ALLOWED && result != QUICK_DENIED)
+		return QUICK_NOT;
+	plain_describe(decision, result == QUICK_ALLOWED, debt_ns);
+	if (result == QUICK_ALLOWED) {
+		counter_add(segment, quick->policy_index, COUNTER_ALLOWED, 1);
+		return result;
+	}
+	counter_add(segment, quick->policy_index, COUNTER_DENIED, 1);
+	note_denial(segment, ref.slot, ref.generation);
+	return result;
+}
+
 /* Prepare all of them, so that their misses overlap, then decide. */
 HASH_TARGET static size_t decide_some(const struct segment *segment, const struct weir_request *requests,
 			  struct weir_decision *decisions, size_t count, uint64_t now_ns)
@@ -442,14 +487,20 @@ HASH_TARGET static size_t decide_some(const struct segment *segment, const struc
 					    request->key_length);
 	}
 	for (size_t i = 0; i < count; i++) {
+		if (is_quick[i])
+			look_elsewhere(&quick[i], segment);
+	}
+	for (size_t i = 0; i < count; i++) {
 		const struct weir_request *request = &requests[i];
 		enum quick_result result = QUICK_NOT;
+		uint64_t at_ns = request->now_ns ? request->now_ns : now_ns;
 
 		if (is_quick[i])
-			result = quick_spend(&quick[i], segment,
-					     request->now_ns ? request->now_ns : now_ns,
-					     request->cost, &decisions[i]);
-		else if (request->now_ns == 0 && request->cost != 0)
+			result = spend_plain(&quick[i], segment, request, at_ns, &decisions[i]);
+		if (is_quick[i] && result == QUICK_NOT)
+			result = quick_spend(&quick[i], segment, at_ns, request->cost,
+					     &decisions[i]);
+		else if (!is_quick[i] && request->now_ns == 0 && request->cost != 0)
 			result = purse_decide(segment, request->policy, request->key,
 					      request->key_length, request->cost, &decisions[i]);
 		if (result == QUICK_NOT)
