@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Any bytes as what a client of the service sends.  The first byte says how they are sent:
- * as they are, behind a proper beginning, as the body of a call, or as a message.  The
- * service must survive, and when the client has gone nothing may be left of it.
+ * as they are, behind a proper beginning, as the body of a call, or as a message; whether
+ * the service drains before that, and whether all timeouts pass after it.  The service
+ * must survive, and when the client has gone nothing may be left of it.
  */
 #include <fcntl.h>
 #include <string.h>
@@ -12,12 +13,17 @@
 #include "serve/connection.h"
 #include "serve/grpc.h"
 #include "serve/grpc_room.h"
+#include "serve/http2.h"
 #include "serve/server.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/rules.h"
 #include "weir.h"
 
 #define PIECE_BYTES 4096u       /* less than a socket holds */
+
+/* In the first byte, beside two bits for how. */
+#define DRAINS 0x40
+#define TIME_PASSES 0x80
 
 static struct options options = {
 	.loops = 1,
@@ -171,8 +177,19 @@ static void put_call(const uint8_t *data, size_t size, bool prefixed)
 	put_frame(NGHTTP2_DATA, NGHTTP2_FLAG_END_STREAM, data, size);
 }
 
+/* Longer than anything may last, in steps: who is silent is asked first. */
+static void pass_time(void)
+{
+	for (int i = 0; i < 3; i++) {
+		loop.seconds += options.keepalive_s + 1;
+		grpc_room.tick(&loop);
+		turn();
+	}
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+	const uint8_t how = size > 0 ? data[0] : 0;
 	struct grpc_room *room;
 	int pair[2];
 
@@ -181,7 +198,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	must(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair) == 0);
 	client = pair[1];
 	must(connection_open(room, pair[0], NULL));
-	switch (size > 0 ? data[0] % 4 : 0) {
+	if (how & DRAINS)
+		connection_each(room, http2_drain);
+	switch (how % 4) {
 	case 0:
 		put(data, size);
 		break;
@@ -197,6 +216,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		break;
 	}
 	turn();
+	if (how & TIME_PASSES) {
+		pass_time();
+		must(server_connections(&server) == 0);
+	}
 	close(client);
 	client = -1;
 	for (int i = 0; i < 100 && server_connections(&server) > 0; i++)

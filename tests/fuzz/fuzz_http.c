@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Any bytes as what a client of HTTP sends.  The first byte says how they are sent: as they
- * are, as a path with its query, or as the body of a request to one of the pages.  The
- * service must survive, and when the client has gone nothing may be left of it.
+ * are, as a path with its query, or as the body of a request to one of the pages; and
+ * whether all timeouts pass then.  The service must survive, and when the client has gone
+ * nothing may be left of it.
  */
 #include <string.h>
 #include <sys/socket.h>
@@ -17,6 +18,7 @@
 #include "weir.h"
 
 #define PIECE_BYTES 4096u       /* less than a socket holds */
+#define TIME_PASSES 0x80        /* in the first byte, beside two bits for how */
 
 static struct options options = {
 	.loops = 1,
@@ -127,10 +129,12 @@ static void put_body(const uint8_t *data, size_t size)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+	const uint8_t how = size > 0 ? data[0] : 0;
+
 	begin();
 	client = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
 	must(client >= 0 && connect(client, (struct sockaddr *)&address, sizeof(address)) == 0);
-	switch (size > 0 ? data[0] % 4 : 0) {
+	switch (how % 4) {
 	case 0:
 		put(data, size);
 		break;
@@ -149,6 +153,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		break;
 	}
 	turn();
+	if (how & TIME_PASSES) {
+		loop.seconds += options.request_timeout_s + 1;
+		http_room.tick(&loop);
+		for (int i = 0; i < 100 && server_connections(&server) > 0; i++)
+			turn();
+		must(server_connections(&server) == 0);
+	}
 	close(client);
 	client = -1;
 	for (int i = 0; i < 100 && server_connections(&server) > 0; i++)
