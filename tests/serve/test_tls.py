@@ -2,6 +2,7 @@
 """TLS: certificates of servers and clients, made by openssl here and now."""
 
 import os
+import select
 import shutil
 import signal
 import socket
@@ -13,6 +14,10 @@ import grpc
 
 from certificates import Certificates
 from support import PATIENCE_S, Service, Limiter, main
+
+
+# A ClientHello that announces 512 bytes, and the first 200 of them: zeros are no error yet.
+HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(194)
 
 
 class Tls(Certificates):
@@ -50,6 +55,37 @@ class Tls(Certificates):
         with socket.create_connection((host, int(port)), timeout=PATIENCE_S) as plain:
             with context.wrap_socket(plain, server_hostname=host) as client:
                 return client.getpeercert(True), client.selected_alpn_protocol()
+
+    def test_slow_handshakes(self):
+        """Silent, half of a hello, and byte by byte: each is cut off, over gRPC and HTTP."""
+        service = Service(self, "--tls-certificate", self.path("server.pem"), "--tls-key",
+                          self.path("server.key"), "--request-timeout", "1", "--threads", "1",
+                          addresses=("--grpc-tls", "127.0.0.1:0", "--http-tls", "127.0.0.1:0"))
+        clients = []
+        for address in service.addresses:
+            host, port = address.rsplit(":", 1)
+            for sent in (b"", HELLO, b""):
+                client = socket.create_connection((host, int(port)), PATIENCE_S)
+                self.addCleanup(client.close)
+                client.sendall(sent)
+                clients.append(client)
+        dripping = {client: iter(HELLO) for client in clients[2::3]}
+        while clients:
+            for client in select.select(clients, [], [], 0.05)[0]:
+                try:
+                    # An alert may come first.
+                    if client.recv(4096):
+                        continue
+                except ConnectionError:
+                    pass
+                clients.remove(client)
+                dripping.pop(client, None)
+            for client, rest in dripping.items():
+                try:
+                    client.sendall(bytes([next(rest)]))
+                except ConnectionError:
+                    pass
+        self.assertEqual(self.allow(self.asked(service)), 999)
 
     def test_tls_beside_plain(self):
         service = self.serve()
