@@ -299,6 +299,42 @@ void connection_flush(struct connection *connection)
 	settle(connection, write_output(connection));
 }
 
+/* ---- Age --------------------------------------------------------------- */
+
+static void wait_for_age(struct connection *connection, uint64_t wait_ns)
+{
+	const struct timeval wait = { .tv_sec = (time_t)(wait_ns / 1000000000),
+				      .tv_usec = (suseconds_t)(wait_ns % 1000000000 / 1000) };
+
+	if (wait_ns > 0)
+		event_add(&connection->age, &wait);
+}
+
+/* Clients that came together are not told together: a tenth of the age more or less. */
+static uint64_t spread_ns(struct grpc_room *room, uint64_t age_ns)
+{
+	/* Knuth's multiplier, of the connections so far: even, and no two alike in a row. */
+	uint64_t turn = count_read(&room->loop->counts, COUNT_CONNECTIONS) * 2654435761u % 1024;
+
+	return age_ns - age_ns / 10 + age_ns / 5 / 1024 * turn;
+}
+
+static void on_age(evutil_socket_t fd, short what, void *context)
+{
+	struct connection *connection = context;
+
+	(void)fd;
+	(void)what;
+	if (connection->leaving) {
+		connection_close(connection);
+		return;
+	}
+	connection->leaving = true;
+	wait_for_age(connection, connection->room->loop->server->options->connection_grace_ns);
+	http2_drain(connection);
+	connection_flush(connection);
+}
+
 /* ---- Beginning and end ------------------------------------------------- */
 
 bool connection_open(struct grpc_room *room, evutil_socket_t fd, struct ssl_st *ssl)
@@ -324,6 +360,8 @@ bool connection_open(struct grpc_room *room, evutil_socket_t fd, struct ssl_st *
 	event_assign(&connection->readable, room->loop->base, fd, EV_READ | EV_PERSIST, on_event,
 		     connection);
 	event_assign(&connection->writable, room->loop->base, fd, EV_WRITE, on_event, connection);
+	evtimer_assign(&connection->age, room->loop->base, on_age, connection);
+	wait_for_age(connection, spread_ns(room, room->loop->server->options->connection_age_ns));
 	atomic_fetch_add(&room->loop->server->connections, 1);
 	/* Our SETTINGS need not wait for the client's. */
 	connection_flush(connection);
@@ -340,6 +378,7 @@ void connection_close(struct connection *connection)
 	TAILQ_REMOVE(connection->is_asked ? &room->asked : &room->heard, connection, heard_entry);
 	event_del(&connection->readable);
 	event_del(&connection->writable);
+	event_del(&connection->age);
 	http2_close(connection);
 	tls_free(connection->ssl);
 	close(connection->fd);

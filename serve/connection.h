@@ -62,6 +62,7 @@ struct grpc_room {
 	struct grpc_stream_queue streaming;     /* calls that answer more than once */
 	struct grpc_stream_queue waiting;       /* calls that wait for their clients */
 	struct event patience;          /* how long the drain waits for clients to hear of it */
+	bool rules_healthy;             /* as calls were told last */
 	size_t call_count;              /* of all connections, under way */
 	size_t buffered_bytes;          /* on the heap, of requests and answers */
 	nghttp2_session_callbacks *callbacks;
@@ -75,11 +76,13 @@ struct connection {
 	struct grpc_room *room;
 	struct event readable;
 	struct event writable;
+	struct event age;               /* --max-connection-age, and then the grace */
 	evutil_socket_t fd;
 	struct ssl_st *ssl;             /* NULL: plain */
 	bool handshaking;
 	bool reading;                   /* readable is pending */
 	bool is_busy;                   /* in room->busy */
+	bool leaving;                   /* it was old, and its client told to go */
 	bool progress;                  /* a call waits no more, or all that was unsent has left */
 	uint64_t since_s;               /* loop->seconds when it came into its queue */
 

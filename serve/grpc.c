@@ -149,6 +149,16 @@ void grpc_drain(struct grpc_room *room)
 	}
 }
 
+void grpc_health(struct grpc_room *room)
+{
+	struct grpc_call *call;
+
+	TAILQ_FOREACH(call, &room->streaming, stream_entry) {
+		if (!call->finished && call->method->health)
+			call->method->health(call);
+	}
+}
+
 /* ---- Headers ----------------------------------------------------------- */
 
 static bool equal(const char *text, size_t length, const char *word)

@@ -56,6 +56,8 @@ struct grpc_method {
 	/* The service is about to end, and the call is still open.  NULL: it is left to end
 	 * by itself, within the drain timeout. */
 	void (*drain)(struct grpc_call *call);
+	/* Whether Envoy's rules are there is another matter than before.  May be NULL. */
+	void (*health)(struct grpc_call *call);
 	/* The call is over: free call->state. */
 	void (*end)(struct grpc_call *call);
 };
@@ -164,5 +166,8 @@ void grpc_end_all(struct connection *connection);
 void grpc_tick(struct grpc_room *room);
 
 void grpc_drain(struct grpc_room *room);
+
+/* Tell calls that stay open of another health than they were told; the room sends it. */
+void grpc_health(struct grpc_room *room);
 
 #endif

@@ -111,6 +111,7 @@ static int room_open(struct loop *loop, struct weir_error *error)
 	TAILQ_INIT(&room->streaming);
 	TAILQ_INIT(&room->waiting);
 	evtimer_assign(&room->patience, loop->base, on_patience, room);
+	room->rules_healthy = server_rules_healthy(loop->server);
 	loop->rooms[ROOM_GRPC] = room;
 	return WEIR_OK;
 }
@@ -134,12 +135,30 @@ static int room_listen(struct loop *loop, evutil_socket_t fd, bool tls, struct w
 	return WEIR_OK;
 }
 
+static void say_nothing(struct connection *connection)
+{
+	(void)connection;
+}
+
+/* Who watches the health hears of it within a second. */
+static void look_at_health(struct grpc_room *room)
+{
+	bool healthy = server_rules_healthy(room->loop->server);
+
+	if (room->rules_healthy == healthy)
+		return;
+	room->rules_healthy = healthy;
+	grpc_health(room);
+	connection_each(room, say_nothing);     /* but send what the calls said */
+}
+
 static void room_tick(struct loop *loop)
 {
 	struct grpc_room *room = loop->rooms[ROOM_GRPC];
 
 	connection_tick(room);
 	grpc_tick(room);
+	look_at_health(room);
 	for (struct grpc_listener *listener = room->listeners; listener; listener = listener->next) {
 		if (listener->paused) {
 			listener->paused = false;

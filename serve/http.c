@@ -7,8 +7,10 @@
 
 #include "serve/server.h"
 
-const struct http_page *http_page(const char *path)
+const struct http_page *http_page(const struct options *options, const char *path)
 {
+	if (options->metrics_path && strcmp(path, options->metrics_path) == 0)
+		path = "/metrics";
 	for (const struct http_page *page = http_pages; page->path; page++) {
 		if (strcmp(page->path, path) == 0)
 			return page;

@@ -81,7 +81,7 @@ void http_fail(struct http_request *request, unsigned status, const char *format
 
 /* The rooms' own. */
 void http_answer(struct http_request *request);
-const struct http_page *http_page(const char *path);
+const struct http_page *http_page(const struct options *options, const char *path);
 
 /* All pages, in http_pages.c: an entry without path ends the table. */
 extern const struct http_page http_pages[];

@@ -28,8 +28,13 @@ static void healthz(struct http_request *request)
 /* Should requests be sent here? */
 static void readyz(struct http_request *request)
 {
-	if (atomic_load(&request->loop->server->draining))
+	const struct server *server = request->loop->server;
+
+	if (atomic_load(&server->draining))
 		reply_text(request, MHD_HTTP_SERVICE_UNAVAILABLE, "draining\n");
+	else if (!server_rules_healthy(server))
+		reply_text(request, MHD_HTTP_SERVICE_UNAVAILABLE, "no configuration with a domain "
+			   "was loaded\n");
 	else
 		reply_text(request, MHD_HTTP_OK, "OK\n");
 }
@@ -37,7 +42,9 @@ static void readyz(struct http_request *request)
 /* As envoyproxy/ratelimit tells the same. */
 static void healthcheck(struct http_request *request)
 {
-	if (atomic_load(&request->loop->server->draining))
+	const struct server *server = request->loop->server;
+
+	if (atomic_load(&server->draining) || !server_rules_healthy(server))
 		reply_text(request, MHD_HTTP_INTERNAL_SERVER_ERROR, "");
 	else
 		reply_text(request, MHD_HTTP_OK, "OK");

@@ -69,7 +69,7 @@ static struct http_request *request_begin(struct http_listener *listener,
 		return NULL;
 	request->loop = listener->room->loop;
 	request->connection = connection;
-	request->page = http_page(path);
+	request->page = http_page(listener->room->loop->server->options, path);
 	request->method = method_of(method);
 	request->result = MHD_YES;
 	return request;

@@ -187,5 +187,7 @@ bool http_tls_verified(struct server *server, struct MHD_Connection *connection)
 		return true;
 	info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_GNUTLS_SESSION);
 	return info && info->tls_session &&
-	       gnutls_certificate_verify_peers2(info->tls_session, &status) >= 0 && status == 0;
+	       gnutls_certificate_verify_peers3(info->tls_session,
+						server->http_tls->options->tls_client_name,
+						&status) >= 0 && status == 0;
 }

@@ -16,8 +16,16 @@
 #include "serve/server.h"
 
 #define DRAIN_LOOK_MS 20
+#define FULL_TELL_S 60                  /* how often it is told that the segment is full */
 #define RULES_POLICIES 1024             /* room for one for each limit of Envoy's rules */
 #define CONNECTIONS_DEFAULT 20000       /* or what descriptors permit */
+
+/* What is known, or was told, of a segment that is full. */
+struct fullness {
+	uint64_t no_room;               /* requests, of all processes, so far */
+	uint64_t evicted;               /* keys with debt, likewise */
+	time_t when_s;                  /* it was told, by CLOCK_MONOTONIC; 0: never */
+};
 
 static const struct cli_command command = {
 	"serve", "[OPTION]...",
@@ -124,10 +132,24 @@ static void tell_rules(const char *what, const char *error)
 	cli_warn("%s%s", what, error);
 }
 
+/* That all is well is of less weight than what is not. */
+static void tell_bad_rules(const char *what, const char *error)
+{
+	if (*error)
+		tell_rules(what, error);
+}
+
+static void tell_statsd(const char *sentence)
+{
+	cli_warn("%s", sentence);
+}
+
 static void tell_listeners(const struct server *server)
 {
 	char name[LISTEN_NAME_MAX];
 
+	if (server->options->log_level == LOG_ERRORS)
+		return;
 	for (size_t i = 0; i < server->listener_count; i++) {
 		const struct listener *listener = server->listeners[i];
 
@@ -138,16 +160,67 @@ static void tell_listeners(const struct server *server)
 	}
 }
 
+static uint64_t count_of(struct weir *weir, const char *name)
+{
+	const struct weir_counter *counter;
+
+	for (unsigned i = 0; (counter = weir_counter(i)); i++) {
+		if (strcmp(counter->name, name) == 0)
+			return weir_counter_read(weir, i, NULL);
+	}
+	return 0;
+}
+
+static struct fullness look_at_table(struct weir *weir)
+{
+	return (struct fullness){
+		.no_room = count_of(weir, "table_full"),
+		.evicted = count_of(weir, "evicted_live"),
+	};
+}
+
+/* Such an answer looks like any other to who gets it: somebody must be told. */
+static void tell_fullness(struct server *server, struct fullness *told)
+{
+	struct fullness now = look_at_table(server->weir);
+	struct timespec time;
+	struct weir_info info;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	if ((now.no_room == told->no_room && now.evicted == told->evicted) ||
+	    (told->when_s && time.tv_sec - told->when_s < FULL_TELL_S))
+		return;
+	weir_info(server->weir, &info);
+	cli_warn("the segment's %" PRIu64 " slots are too few: %" PRIu64 " requests found no room "
+		 "for their key, and were answered by the fail mode; %" PRIu64 " keys lost what they "
+		 "had counted to others.  Make the segment anew with more --slots, 1.3 for each key "
+		 "that is counted at a time", info.slots, now.no_room - told->no_room,
+		 now.evicted - told->evicted);
+	*told = now;
+	told->when_s = time.tv_sec;
+}
+
+static void wait_for_end(struct server *server, const sigset_t *signals)
+{
+	struct fullness told = look_at_table(server->weir);
+	const struct timespec second = { .tv_sec = 1 };
+	int signal;
+
+	do {
+		signal = sigtimedwait(signals, NULL, &second);
+		if (signal == SIGHUP)
+			reload(server);
+		tell_fullness(server, &told);
+	} while (signal < 0 || signal == SIGHUP);
+}
+
 static void serve(struct server *server, const sigset_t *signals)
 {
 	struct timespec look = { .tv_nsec = DRAIN_LOOK_MS * 1000000l };
 	uint64_t looks;
 	int signal;
 
-	while ((signal = sigwaitinfo(signals, NULL)) < 0 || signal == SIGHUP) {
-		if (signal == SIGHUP)
-			reload(server);
-	}
+	wait_for_end(server, signals);
 	notify("STOPPING=1");
 	server_drain(server);
 	looks = server->options->drain_timeout_s * (1000 / DRAIN_LOOK_MS);
@@ -158,6 +231,19 @@ static void serve(struct server *server, const sigset_t *signals)
 	if (server_connections(server) > 0)
 		cli_warn("%zu connections are cut off, with what they were doing",
 			 server_connections(server));
+}
+
+static void start_rules(struct cli *cli, struct options *options)
+{
+	struct rules_options *rules = &options->rules;
+	struct weir_error error;
+
+	rules->tell = options->log_level == LOG_ALL ? tell_rules : tell_bad_rules;
+	if (rules_start(rules, cli->weir, &rules->running, &error) < 0 ||
+	    (options->statsd.enabled &&
+	     statsd_start(&options->statsd, rules_service(rules->running), tell_statsd,
+			  &options->statsd.running, &error) < 0))
+		cli_die(cli, "%s", error.message);
 }
 
 int main(int argc, char **argv)
@@ -185,16 +271,16 @@ int main(int argc, char **argv)
 		cli_die(&cli, "%s", error.message);
 	if (options.redis && weir_sync_start(cli.weir, &options.sync, &error) < 0)
 		cli_die(&cli, "%s", error.message);
-	options.rules.tell = tell_rules;
-	if (options.rules.enabled &&
-	    rules_start(&options.rules, cli.weir, &options.rules.running, &error) < 0)
-		cli_die(&cli, "%s", error.message);
+	if (options.rules.enabled)
+		start_rules(&cli, &options);
 	if (server_start(&server, cli.weir, &options, &error) < 0)
 		cli_die(&cli, "%s", error.message);
 	tell_listeners(&server);
 	notify("READY=1");
 	serve(&server, &signals);
 	server_stop(&server);
+	if (options.statsd.running)
+		statsd_stop(options.statsd.running);
 	if (options.rules.running)
 		rules_stop(options.rules.running);
 	if (options.redis)

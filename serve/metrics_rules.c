@@ -93,6 +93,7 @@ static void write_counter(FILE *file, const struct envoy_service *service,
 
 void metrics_write_rules(struct server *server, FILE *file)
 {
+	const struct statsd *statsd = server->options->statsd.running;
 	const struct envoy_service *service;
 	struct writing writing = { .file = file };
 	char name[96];
@@ -113,4 +114,9 @@ void metrics_write_rules(struct server *server, FILE *file)
 			   "Metric keys of requests for which there was no room.");
 	fprintf(file, "weir_rules_unnamed_total %" PRIu64 "\n",
 		stats_refused(envoy_service_stats(service)));
+	if (!statsd)
+		return;
+	metrics_write_head(file, "weir_statsd_errors_total", "counter",
+			   "Packets to statsd that were not sent.  What they told is sent later.");
+	fprintf(file, "weir_statsd_errors_total %" PRIu64 "\n", statsd_errors(statsd));
 }

@@ -11,6 +11,7 @@
 #include <sys/types.h>
 
 #include "serve/rules.h"
+#include "serve/statsd.h"
 #include "src/cli/cli.h"
 #include "weir.h"
 
@@ -22,6 +23,13 @@ enum room_kind {
 	ROOM_GRPC,
 	ROOM_HTTP,
 	ROOM_COUNT
+};
+
+/* What is told on standard error. */
+enum log_level {
+	LOG_ALL,
+	LOG_WARNINGS,                   /* not that rules were loaded */
+	LOG_ERRORS,                     /* nor what is served where */
 };
 
 /* An address as it was given: see listen.h for its forms. */
@@ -42,6 +50,9 @@ struct options {
 	const char *secret_file;        /* likewise, or NULL */
 	const char *policies;           /* file to load, or NULL */
 
+	enum log_level log_level;
+	struct statsd_options statsd;
+	const char *metrics_path;       /* beside /metrics, or NULL */
 	unsigned headers;               /* enum header_style, of HTTP answers */
 	uint64_t top_keys;              /* that /metrics and /top tell of */
 
@@ -52,11 +63,14 @@ struct options {
 	uint64_t request_timeout_s;     /* for a request to come whole, an answer to leave */
 	uint64_t keepalive_s;           /* then a silent client is asked whether it is there */
 	uint64_t idle_timeout_s;        /* of a connection without a call; 0: none */
+	uint64_t connection_age_ns;     /* of gRPC, until its client is told to go; 0: none */
+	uint64_t connection_grace_ns;   /* from then until it is closed; 0: none */
 	uint64_t drain_timeout_s;       /* for calls under way, when the service ends */
 
 	const char *tls_certificate;    /* PEM files, or NULL */
 	const char *tls_key;
 	const char *tls_client_ca;
+	const char *tls_client_name;    /* a DNS name that clients' certificates must have */
 
 	struct rules_options rules;     /* Envoy's, if there are any */
 

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -22,9 +23,23 @@ struct rules {
 	struct envoy_service *service;
 	struct watch *watch;
 	void (*tell)(const char *what, const char *error);
+	bool healthy_when_loaded;
+	atomic_bool healthy;
 	int stop_fd;                    /* eventfd: the thread is to end */
 	pthread_t thread;
 };
+
+/* As there: not with a configuration that has no domain. */
+static void judge_health(struct rules *rules)
+{
+	struct envoy_reader *reader = rules_reader(rules);
+	size_t domains = 0;
+
+	if (reader && rules->healthy_when_loaded) {
+		envoy_service_loaded(reader, &domains);
+		atomic_store(&rules->healthy, domains > 0);
+	}
+}
 
 static void load(struct rules *rules)
 {
@@ -35,6 +50,7 @@ static void load(struct rules *rules)
 		rules->tell("Error loading new configuration: ", error.message);
 	else if (loaded)
 		rules->tell("Successfully loaded new configuration", "");
+	judge_health(rules);
 }
 
 /* Wait for TIMEOUT_MS, or for ever (-1).  *STOP: the thread is to end. */
@@ -95,6 +111,8 @@ int rules_start(const struct rules_options *options, struct weir *weir, struct r
 	if (!rules)
 		return fail(error, WEIR_ENOMEM, "no memory for the rules; free some and try again");
 	rules->tell = options->tell;
+	rules->healthy_when_loaded = options->healthy_when_loaded;
+	atomic_init(&rules->healthy, !options->healthy_when_loaded);
 	engine_weir_init(&rules->engine, weir, options->consistency, options->fail_mode);
 	status = envoy_service_new(&options->envoy, &rules->engine.engine, &rules->service, error);
 	if (status == WEIR_OK)
@@ -124,6 +142,11 @@ void rules_stop(struct rules *rules)
 	watch_free(rules->watch);
 	envoy_service_free(rules->service);
 	free(rules);
+}
+
+bool rules_healthy(const struct rules *rules)
+{
+	return atomic_load(&rules->healthy);
 }
 
 struct envoy_service *rules_service(struct rules *rules)

@@ -21,6 +21,7 @@ struct rules_options {
 	struct watch_options directory;
 	enum weir_consistency consistency;      /* of the policies that are made */
 	enum weir_fail_mode fail_mode;
+	bool healthy_when_loaded;       /* not before a configuration with a domain is */
 	void (*tell)(const char *what, const char *error);      /* error: "" if it is good */
 	struct rules *running;          /* once rules_start() was called */
 };
@@ -32,6 +33,9 @@ int rules_start(const struct rules_options *options, struct weir *weir, struct r
 
 /* Stop watching and free everything; no loop asks any more. */
 void rules_stop(struct rules *rules);
+
+/* Is the service healthy, as far as the rules are concerned?  From any thread. */
+bool rules_healthy(const struct rules *rules);
 
 struct envoy_service *rules_service(struct rules *rules);
 

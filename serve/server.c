@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "serve/fail.h"
+#include "serve/rules.h"
 
 static void close_all(struct server *server)
 {
@@ -82,6 +83,11 @@ void server_drain(struct server *server)
 size_t server_connections(struct server *server)
 {
 	return atomic_load(&server->connections);
+}
+
+bool server_rules_healthy(const struct server *server)
+{
+	return !server->rules || rules_healthy(server->rules);
 }
 
 uint64_t server_count(const struct server *server, enum count which)

@@ -45,6 +45,9 @@ void server_drain(struct server *server);
 
 size_t server_connections(struct server *server);
 
+/* False: Envoy's rules are waited for.  From any thread. */
+bool server_rules_healthy(const struct server *server);
+
 /* What all loops have counted.  From any thread. */
 uint64_t server_count(const struct server *server, enum count which);
 

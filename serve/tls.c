@@ -8,6 +8,7 @@
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
+#include <openssl/x509v3.h>
 
 #include "serve/fail.h"
 
@@ -15,6 +16,7 @@ struct tls {
 	const char *certificate;
 	const char *key;
 	const char *client_ca;
+	const char *client_name;
 	pthread_mutex_t lock;           /* of context: it is replaced while loops accept */
 	SSL_CTX *context;
 };
@@ -64,6 +66,18 @@ static int load_client_ca(SSL_CTX *context, const char *path, struct weir_error 
 	return WEIR_OK;
 }
 
+/* One of the names that a client's certificate is for; the subject is none. */
+static int demand_name(SSL_CTX *context, const char *name, struct weir_error *error)
+{
+	X509_VERIFY_PARAM *demands = SSL_CTX_get0_param(context);
+
+	X509_VERIFY_PARAM_set_hostflags(demands, X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
+	if (X509_VERIFY_PARAM_set1_host(demands, name, 0) != 1)
+		return fail(error, WEIR_EINVAL, "\"%s\" is no name that clients' certificates can "
+			    "have; give a DNS name", name);
+	return WEIR_OK;
+}
+
 static int load_files(const struct tls *tls, SSL_CTX *context, struct weir_error *error)
 {
 	if (SSL_CTX_use_certificate_chain_file(context, tls->certificate) != 1)
@@ -76,7 +90,9 @@ static int load_files(const struct tls *tls, SSL_CTX *context, struct weir_error
 			    "\"%s\"; give the two that were made together", tls->key,
 			    tls->certificate);
 	}
-	return tls->client_ca ? load_client_ca(context, tls->client_ca, error) : WEIR_OK;
+	if (tls->client_ca && load_client_ca(context, tls->client_ca, error) < 0)
+		return error->status;
+	return tls->client_name ? demand_name(context, tls->client_name, error) : WEIR_OK;
 }
 
 int tls_load(struct tls *tls, struct weir_error *error)
@@ -116,6 +132,7 @@ int tls_new(const struct options *options, struct tls **tls, struct weir_error *
 	new->certificate = options->tls_certificate;
 	new->key = options->tls_key;
 	new->client_ca = options->tls_client_ca;
+	new->client_name = options->tls_client_name;
 	pthread_mutex_init(&new->lock, NULL);
 	if (tls_load(new, error) < 0) {
 		tls_delete(new);

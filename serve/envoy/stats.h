@@ -29,6 +29,7 @@ struct stats {
 	struct stats *next;     /* of the same bucket */
 	uint64_t hash;
 	uint64_t counters[STAT_COUNT];
+	uint64_t told[STAT_COUNT];      /* what statsd knows of them; one thread's alone */
 	size_t key_length;
 	char key[];             /* as it was given; and a zero byte */
 };

@@ -197,15 +197,16 @@ class Buckets:
 
 
 class Run:
-    """Both services, with one set of variables."""
+    """Both services, with one set of variables, but for those OF_OURS."""
 
-    def __init__(self, program, directory, settings, counts):
+    def __init__(self, program, directory, settings, counts, **of_ours):
         self.directory = pathlib.Path(directory)
         for name in ("peer", "weir"):
             (self.directory / name).mkdir()
         self.peer = peer.Ratelimit(program, self.directory / "peer", **settings)
         self.release = self.find_release()
-        self.weir = Weir(self.directory / "weir", draw.MONTHS[self.release], settings)
+        self.weir = Weir(self.directory / "weir", draw.MONTHS[self.release],
+                         {"USE_STATSD": "false", **settings, **of_ours})
         self.theirs = Client(self.peer.port, self.peer.http_port)
         self.ours = Client(self.weir.port, self.weir.http_port)
         self.settings = settings

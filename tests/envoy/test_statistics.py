@@ -4,8 +4,8 @@
     test_statistics.py [--runs N] [--seed N]
 
 As test_differential.py, but with windows that do not end meanwhile and without limits of
-requests, so that nothing need be left out; then all counters are compared, those that the one
-sends to statsd with those of /metrics of the other.
+requests, so that nothing need be left out; then all counters are compared: those that the one
+sends to statsd, those that the other sends there, and those of its /metrics.
 """
 
 import argparse
@@ -73,12 +73,13 @@ def draw_requests(generator, root):
 
 def compare(program, seed):
     """Both count the same; a list of what differs."""
-    statsd = Statsd()
+    statsd, ours_statsd = Statsd(), Statsd()
     settings = {**draw.settings(random.Random(seed)), "USE_STATSD": "true",
                 "STATSD_HOST": "127.0.0.1", "STATSD_PORT": str(statsd.port),
                 "STATSD_PROTOCOL": "tcp", "STATS_FLUSH_INTERVAL": "100ms"}
     with tempfile.TemporaryDirectory() as directory:
-        run = differential.Run(program, directory, settings, collections.Counter())
+        run = differential.Run(program, directory, settings, collections.Counter(),
+                               STATSD_PORT=str(ours_statsd.port))
         try:
             for i in range(CONFIGS):
                 generator = random.Random(seed * CONFIGS + i)
@@ -88,7 +89,8 @@ def compare(program, seed):
                     return [difference]
             until = time.monotonic() + PATIENCE_S
             ours = metrics(run.weir.http_port)
-            while ours != statsd.counters and time.monotonic() < until:
+            while (ours != statsd.counters or ours != ours_statsd.counters) and \
+                    time.monotonic() < until:
                 time.sleep(0.05)
                 ours = metrics(run.weir.http_port)
         finally:
@@ -96,9 +98,10 @@ def compare(program, seed):
     if not ours:
         return ["nothing was counted"]
     print(f"seed {seed}: {len(ours)} counters")
-    theirs = dict(statsd.counters)
-    return [(key, theirs.get(key), ours.get(key)) for key in sorted({*ours, *theirs})
-            if theirs.get(key) != ours.get(key)]
+    all_three = [dict(statsd.counters), ours, dict(ours_statsd.counters)]
+    return [(key, *(counters.get(key) for counters in all_three))
+            for key in sorted({*all_three[0], *all_three[1], *all_three[2]})
+            if len({counters.get(key) for counters in all_three}) > 1]
 
 
 def main():
@@ -116,7 +119,7 @@ def main():
     for i in range(options.runs):
         different += compare(program, options.seed + i)
     for each in different:
-        print("key, envoyproxy/ratelimit, weir:", each)
+        print("key, envoyproxy/ratelimit, weir's metrics, what it sends:", each)
     sys.exit(1 if different else 0)
 
 

@@ -223,6 +223,7 @@ class Starting(ServeTest):
             (("--grpc", "unix:" + file), "is a file, and no socket"),
             (("--grpc-tls", "127.0.0.1:0"), "needs a certificate"),
             (("--tls-certificate", "x", "--tls-key", "y"), "without an address"),
+            (("--tls-client-name", "x"), "nothing says who may sign"),
             (("--grpc-tls", "127.0.0.1:0", "--tls-certificate", file, "--tls-key", file),
              "--tls-certificate"),
             (("--threads", "0"), "--threads is 0"),
@@ -280,6 +281,24 @@ class Starting(ServeTest):
             decision = service.limiter().Allow(policy="web", key=b"k").decision
             self.assertEqual((decision.limit, decision.remaining), (7, remaining))
             service.end()
+
+    def test_a_full_segment_is_told(self):
+        segment = os.path.join(self.directory, "small")
+        policies = os.path.join(self.directory, "policies.yaml")
+        with open(policies, "w", encoding="utf-8") as file:
+            file.write("policies:\n  - name: web\n    limits: [7/1h]\n")
+        service = Service(self, "--create", "--slots", "16", "--policies", policies,
+                          segment=segment)
+        asked = service.limiter()
+        for i in range(100):
+            asked.AllowN(policy="web", key=b"%d" % i, cost=7)
+        said = service.process.stderr.readline()
+        self.assertRegex(said, "the segment's 16 slots are too few: [0-9]+ requests found no room")
+        self.assertIn("more --slots", said)
+        # Once a minute, and not for each request.
+        for i in range(100, 200):
+            asked.AllowN(policy="web", key=b"%d" % i, cost=7)
+        self.assertEqual(service.end(), "")
 
     def test_policies_are_loaded_again(self):
         policies = os.path.join(self.directory, "policies.yaml")

@@ -242,11 +242,18 @@ class Environment(RlsTest):
                 environment = {"REDIS_SOCKET_TYPE": "tcp", "REDIS_URL": "127.0.0.1:1", name: value}
                 said = self.refused("--compat", "envoy", "--rules", self.rules, **environment)
                 self.assertIn(sentence, said)
-        for url, kind in (("mymaster,127.0.0.1:1,127.0.0.1:2", "SENTINEL"),
-                          ("/run/nowhere.sock", ""), ("redis://127.0.0.1:1", "")):
+        for url, kind, more in (
+                ("mymaster,127.0.0.1:1,127.0.0.1:2", "SENTINEL", {"REDIS_SENTINEL_AUTH": "a&b=c#"}),
+                ("mymaster,127.0.0.1:1", "SENTINEL", {"REDIS_TLS": "true", "REDIS_TLS_CACERT":
+                                                      "/ca", "REDIS_AUTH": "user:p@ss:w/rd#1?%"}),
+                ("127.0.0.1:1,127.0.0.1:2", "CLUSTER", {"REDIS_TLS": "true"}),
+                ("127.0.0.1:1", "", {"REDIS_TLS": "true", "REDIS_TLS_CLIENT_CERT": "/c",
+                                     "REDIS_TLS_CLIENT_KEY": "/k"}),
+                ("/run/nowhere.sock", "", {"REDIS_AUTH": "p@ss:"}),
+                ("redis://127.0.0.1:1", "", {})):
             with self.subTest(url):
                 said = self.refused("--compat", "envoy", "--rules", self.rules, REDIS_URL=url,
-                                    REDIS_TYPE=kind or "SINGLE")
+                                    REDIS_TYPE=kind or "SINGLE", **more)
                 self.assertIn("no room for sync", said)
         self.assertIn("give --compat", self.refused("--rules", self.rules))
 

@@ -121,6 +121,16 @@ class Tls(Certificates):
         self.assert_no_connection(self.asked(service))
         self.assertEqual(self.allow(self.asked(service, client="friend")), 998)
 
+    def test_names_of_clients(self):
+        """The name is one of those that the certificate is for, and not its subject."""
+        self.issue("friend", "ca", "DNS:other,DNS:envoy.example")
+        self.issue("envoy.example", "ca", "DNS:other.example")
+        service = self.serve("--tls-client-ca", self.path("ca.pem"), "--tls-client-name",
+                             "envoy.example")
+        self.assertEqual(self.allow(self.asked(service, client="friend")), 999)
+        self.assert_no_connection(self.asked(service, client="envoy.example"))
+        self.assert_no_connection(self.asked(service))
+
     def test_certificates_are_read_again(self):
         service = self.serve()
         asked = self.asked(service)
