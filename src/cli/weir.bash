@@ -23,9 +23,9 @@ _weir_scan()
 		--interval-ms | --max-staleness-ms | --expected-hosts | --overshoot | --hosts | \
 		--deal | --demand | --seconds | --grpc | --grpc-tls | --http | --http-tls | \
 		--headers | --top-keys | --tls-certificate | --tls-key | --tls-client-ca | \
-		--threads | --max-connections | --max-streams | --max-message | \
+		--tls-client-name | --threads | --max-connections | --max-streams | --max-message | \
 		--socket-mode | --compat | --rules | --request-timeout | --keepalive | \
-		--idle-timeout | --drain-timeout)
+		--idle-timeout | --max-connection-age | --max-connection-grace | --drain-timeout)
 			# bash makes "--option=value" three words.
 			[[ ${COMP_WORDS[i + 1]} == = ]] && ((i++))
 			((i++))

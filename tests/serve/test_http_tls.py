@@ -49,6 +49,14 @@ class HttpTls(Certificates):
         self.assertEqual(self.ask(service), 403)
         self.assertEqual(self.ask(service, client="other"), 403)
 
+    def test_names_of_clients(self):
+        self.issue("client", "ca", "DNS:other,DNS:envoy.example")
+        self.issue("envoy.example", "ca", "DNS:other.example")
+        service = self.serve("--tls-client-ca", self.path("ca.pem"), "--tls-client-name",
+                             "envoy.example")
+        self.assertEqual(self.ask(service, client="client"), 200)
+        self.assertEqual(self.ask(service, client="envoy.example"), 403)
+
     def test_new_certificates(self):
         service = self.serve()
         self.assertEqual(self.ask(service), 200)
