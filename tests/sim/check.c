@@ -4,6 +4,8 @@
  *
  *  applied    a charge reaches Redis once: what a call adds is what the host has
  *             consumed less what Redis has of it, in nanoseconds, exactly
+ *  credit     what counts as merged, so that as much may be admitted again, is in a view
+ *             that an answer brought
  *  own        a bucket is never below the debt of its own host's requests
  *  lemma      Redis' time is at or above the ideal one of all that it applied, and
  *             by no more than a window's charges of each host
@@ -169,6 +171,10 @@ static void check_bucket(struct host *host, unsigned key, int64_t since_ns)
 		return;
 	if (world.scenario.windows)
 		check_window_host(host, key, state);
+	else if (!gives_back() && !world.scenario.strict && merged > truth->answered_used)
+		sim_fail("host %u key %u: %llu count as merged, and no answer told of more than %llu",
+			 host->number, key, (unsigned long long)merged,
+			 (unsigned long long)truth->answered_used);
 	else if (!gives_back() && (int64_t)state.first < truth->own_ns)
 		sim_fail("host %u key %u: its bucket is %lld ns below its own requests' debt",
 			 host->number, key, (long long)(truth->own_ns - (int64_t)state.first));
@@ -271,6 +277,14 @@ static void keep_stopped(struct truth *truth, int64_t base_ns)
 	} else if (base_ns != truth->before_ns) {
 		truth->stopped = 0;     /* what was agreed has moved on */
 	}
+}
+
+void check_answered(const struct host *host, unsigned key, uint64_t used)
+{
+	struct truth *truth = truth_of(host, key);
+
+	if (used > truth->answered_used)
+		truth->answered_used = used;
 }
 
 void check_escrow(unsigned key)

@@ -4,6 +4,7 @@
  *
  *	WEIR_SIM_FIRST=S WEIR_SIM_SEEDS=N sim [--must-fail] [--trace]
  *		[--strict | --windows | --holds] [--faults A,B,...] [--hosts N] [--keys N] [--ms N]
+ *		[--always A,B,...] [--strike STEPS]
  *	sim [--seconds N] --table 3,10,100,faults,windows-3,...	(table.c)
  */
 #include <getopt.h>
@@ -16,8 +17,8 @@
 
 #define SMALLER_SEEDS 40        /* tried for each thing that is taken away */
 
-static struct restriction everything = { UINT32_MAX, SIM_HOSTS, SIM_KEYS, INT64_MAX, false,
-					false, false };
+static struct restriction everything = { UINT32_MAX, 0, SIM_HOSTS, SIM_KEYS, INT64_MAX,
+					SIM_STRIKE_STEPS, false, false, false };
 
 static bool run(uint64_t seed, const struct restriction *restriction)
 {
@@ -55,6 +56,12 @@ static void tell_failure(uint64_t seed, const char *message)
 	       scenario->hosts, scenario->keys,
 	       (long long)((scenario->busy_ns + MS - 1) / MS));
 	tell_faults(scenario->faults);
+	if (scenario->always) {
+		printf(" --always ");
+		tell_faults(scenario->always);
+	}
+	if (scenario->strike_steps != SIM_STRIKE_STEPS)
+		printf(" --strike %u", scenario->strike_steps);
 	printf("\n  %s %llu per %.3f s, burst %llu, %s, fail %s, interval %lld ms, staleness %lld ms, "
 	       "overshoot %u, load %.1f, cost to %u\n",
 	       weir_algorithm_name(scenario->limit.algorithm),
@@ -119,9 +126,9 @@ static bool shorten(uint64_t *seed, struct restriction *restriction)
 
 static void make_small(uint64_t seed)
 {
-	struct restriction restriction = { world.scenario.faults, world.scenario.hosts,
+	struct restriction restriction = { world.scenario.faults, 0, world.scenario.hosts,
 					   world.scenario.keys, world.scenario.busy_ns,
-					   world.scenario.strict,
+					   world.scenario.strike_steps, world.scenario.strict,
 					   world.scenario.windows, world.scenario.holds };
 	bool less = true;
 
@@ -249,7 +256,9 @@ int main(int argc, char **argv)
 		{ "table", required_argument, NULL, 'T' }, { "hosts", required_argument, NULL, 'h' },
 		{ "keys", required_argument, NULL, 'k' }, { "ms", required_argument, NULL, 'm' },
 		{ "faults", required_argument, NULL, 'F' },
+		{ "always", required_argument, NULL, 'A' },
 		{ "seconds", required_argument, NULL, 'S' },
+		{ "strike", required_argument, NULL, 'x' },
 		{ "strict", no_argument, NULL, 's' },
 		{ "windows", no_argument, NULL, 'w' }, { "holds", no_argument, NULL, 'o' },
 		 { NULL, 0, NULL, 0 },
@@ -259,7 +268,7 @@ int main(int argc, char **argv)
 	int option;
 
 	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		restricted |= strchr("hkmF", option) != NULL;
+		restricted |= strchr("hkmFAx", option) != NULL;
 		switch (option) {
 		case 'f':
 			must_fail = true;
@@ -298,12 +307,19 @@ int main(int argc, char **argv)
 		case 'F':
 			restriction.faults = faults_of(optarg);
 			break;
+		case 'A':
+			restriction.always = faults_of(optarg);
+			break;
+		case 'x':
+			restriction.strike_steps = (unsigned)strtoul(optarg, NULL, 10);
+			break;
 		default:
 			return 2;
 		}
 	}
-	if (restriction.hosts < 2 || restriction.keys < 1 || restriction.busy_ns < MS) {
-		fprintf(stderr, "give 2 hosts, 1 key and 1 ms at least\n");
+	if (restriction.hosts < 2 || restriction.keys < 1 || restriction.busy_ns < MS ||
+	    restriction.strike_steps < 1) {
+		fprintf(stderr, "give 2 hosts, 1 key, 1 ms and 1 step at least\n");
 		return 2;
 	}
 	return run_seeds(number_of("WEIR_SIM_FIRST", 1), number_of("WEIR_SIM_SEEDS", 1000),

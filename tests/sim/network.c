@@ -340,9 +340,12 @@ static void note_heard(struct host *host, const struct message *message)
 	for (unsigned i = 0; i < message->count; i++) {
 		const struct sent_call *sent = &message->calls[i];
 
-		if (is_answered(message, sent->shard, sent->place) && !sent->refused &&
-		    sent->script.seq > 0 && sent->head.code == SCRIPT_DONE)
-			host->heard[sent->shard] = message->parts[node_of(sent->shard)].forgotten;
+		if (!is_answered(message, sent->shard, sent->place) || sent->refused ||
+		    sent->script.seq == 0 || sent->head.code != SCRIPT_DONE)
+			continue;
+		host->heard[sent->shard] = message->parts[node_of(sent->shard)].forgotten;
+		for (unsigned item = 0; item < sent->script.count; item++)
+			check_answered(host, sent->keys[item], sent->used[item]);
 	}
 }
 

@@ -40,7 +40,7 @@ void process_resume(struct process *process, uint64_t serial)
 
 static void next_fault(struct process *process)
 {
-	process->until_fault = 1 + (uint64_t)sim_exponential_ns(STREAM_STEPS, 300);
+	process->until_fault = 1 + (uint64_t)sim_exponential_ns(STREAM_STEPS, world.scenario.strike_steps);
 }
 
 static bool may_stop(void)

@@ -200,7 +200,10 @@ void scenario_draw(uint64_t seed, const struct restriction *restriction,
 		scenario->holds = true;
 		draw_holds(scenario);
 	}
+	scenario->strike_steps = restriction->strike_steps;
 	scenario->faults &= restriction->faults;
+	scenario->always = restriction->always;
+	scenario->faults |= scenario->always;
 	scenario->nodes = 1;
 	if (scenario->faults >> FAULT_NODE & 1) {
 		scenario->nodes = 2 + (unsigned)sim_below(STREAM_FAULTS + FAULT_NODE, SIM_NODES - 1);

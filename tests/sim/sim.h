@@ -41,6 +41,7 @@
 #define SIM_HOLDS 512u          /* records of a host */
 #define SIM_NODES 4u            /* servers, each with its shards, connection and messages */
 #define SIM_ALTERNATIVES 24u
+#define SIM_STRIKE_STEPS 300u
 #define SIM_WINDOWS 128u        /* of a key, in one run */
 
 /* ---- Scenario ---------------------------------------------------------- */
@@ -71,7 +72,8 @@ struct scenario {
 	unsigned hosts;
 	unsigned keys;
 	unsigned nodes;
-	uint32_t faults;                /* one bit each */
+	uint32_t faults;                /* one bit each; */
+	uint32_t always;                /* these whatever the seed says */
 	int64_t busy_ns;                /* with requests and faults */
 	struct weir_limit limit;
 	enum weir_consistency consistency;
@@ -86,6 +88,7 @@ struct scenario {
 	int64_t tail_ns;                /* and with one in a thousand this */
 	double loss;                    /* of requests: how often, */
 	double reply_loss;              /* and of replies */
+	unsigned strike_steps;          /* between strikes at a leader, on the average */
 	bool cuts;                      /* what is lost goes with its connection: that shows */
 	int64_t timeout_ns;             /* of a call */
 	bool strict;                    /* leases, and all of their faults */
@@ -102,9 +105,11 @@ struct scenario {
 /* What the seed says.  RESTRICT takes faults, hosts and so on away again. */
 struct restriction {
 	uint32_t faults;
+	uint32_t always;                /* added to those that the seed says */
 	unsigned hosts;
 	unsigned keys;
 	int64_t busy_ns;
+	unsigned strike_steps;          /* as in a scenario */
 	bool strict;                    /* mode strict, whatever the seed says */
 	bool windows;                   /* and so on */
 	bool holds;
@@ -162,6 +167,7 @@ struct truth {
 	int64_t stopped_ns[SIM_ALTERNATIVES];
 	unsigned stopped;
 	uint64_t applied_used;
+	uint64_t answered_used;         /* the most that an answer told this host of */
 	int64_t own_ns;                 /* the host's own requests' debt, host time */
 	int64_t first_unmerged_ns;      /* true time; negative: all is merged */
 	uint64_t merged;
@@ -394,6 +400,8 @@ void check_given_back(struct host *host, unsigned key, uint64_t cost);
 void check_host(struct host *host);
 void check_applied(unsigned life, unsigned key, unsigned shard, const struct script_item *item,
 		   const struct script_result *result, uint64_t used, bool late);
+/* HOST has an answer to a call that told of KEY's tokens up to USED. */
+void check_answered(const struct host *host, unsigned key, uint64_t used);
 /* Mode strict, at each call: debt and credit together are within the limit. */
 void check_escrow(unsigned key);
 /* Redis has of LIVES what it had THEN, and nothing of others. */

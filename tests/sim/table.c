@@ -31,7 +31,9 @@ struct cell {
 static struct scenario scenario_of(uint64_t seed, unsigned hosts, int64_t interval_ns, double load,
 				   enum weir_consistency consistency)
 {
-	static const struct restriction none = { 0, SIM_HOSTS, 1, INT64_MAX };
+	static const struct restriction none = { .hosts = SIM_HOSTS, .keys = 1,
+						  .busy_ns = INT64_MAX,
+						  .strike_steps = SIM_STRIKE_STEPS };
 	struct scenario scenario;
 
 	scenario_draw(seed, &none, &scenario);
