@@ -37,7 +37,8 @@ class Goal:
     moonshot: Optional[float]
     measure: Callable               # in a turn
     unit: str = "x"
-    obstacle: str = ""              # what keeps it from its moonshot, where that is known
+    limit: Optional[Callable] = None        # what MEASURE would be of the limit of the machine
+    obstacle: str = ""              # what else keeps it from its moonshot, where that is known
 
     def result(self, figures):
         """The values of the turns, or none; and the verdict on their median."""
@@ -50,7 +51,16 @@ class Goal:
             return values, "moonshot"
         if self.floor is None:
             return values, "not reached" if self.moonshot is not None else ""
-        return values, "floor" if self.meets(value, self.floor) else "missed"
+        if not self.meets(value, self.floor):
+            return values, "missed"
+        return values, "met" if self.moonshot is None else "floor"
+
+    def limit_of(self, figures):
+        """What the limit would reach, or None."""
+        try:
+            return self.limit and statistics.median(over_turns(figures, self.limit))
+        except Missing:
+            return None
 
     def meets(self, value, bound):
         if bound is None:
@@ -102,8 +112,8 @@ def to_peer(peer, theirs, ours, invert=False):
     return measure
 
 
-def to_server(name):
-    return lambda turn: dig(turn, name, "keys", "added_ns") / kernel(turn, "bench", "keys_alone")
+def to_server(name, ours):
+    return lambda turn: dig(turn, name, "keys", "added_ns") / kernel(turn, "bench", ours)
 
 
 def to_redis(way, what, ours):
@@ -131,17 +141,34 @@ def to_increments(turn):
     return (way("incrby_pipelined", "redis_ns")(turn) / way("rounds", "redis_ns")(turn))
 
 
+LIMITS = {"hot": "bare", "hot_tsc": "bare_tsc", "keys": "miss", "keys_alone": "miss_alone",
+          "keys_tsc": "miss_tsc", "two_keys": "two_miss", "two_keys_tsc": "two_miss_tsc"}
+
+
+def against(build, *arguments, **options):
+    """A ratio to a kernel of Weir's, the last of ARGUMENTS, and the same to its limit."""
+    *others, ours = arguments
+    return {"measure": build(*others, ours, **options),
+            "limit": build(*others, LIMITS[ours], **options)}
+
+
 # ---- The goals -------------------------------------------------------------
 
+HOT = "instructions: a hot key, below"
+NEW = "a new key, below"
+MERGE = "a key is read, merged and written in Lua, an increment is one command"
+
 GOALS = [
-    Goal("1", "hot key / bare", "<=", 1.4, 1.2, bench_ratio("hot")),
-    Goal("2", "hot key / bare, both by the TSC", "<=", 1.6, 1.25, bench_ratio("hot_tsc")),
+    Goal("1", "hot key / bare", "<=", 1.4, 1.2, bench_ratio("hot"), obstacle=HOT),
+    Goal("2", "hot key / bare, both by the TSC", "<=", 1.6, 1.25, bench_ratio("hot_tsc"),
+         obstacle=HOT),
     Goal("-", "hot key by the TSC", "<=", None, 10, lambda turn: kernel(turn, "bench", "hot_tsc"),
-         unit="ns"),
+         limit=lambda turn: kernel(turn, "bench", "bare_tsc"), unit="ns", obstacle=HOT),
     Goal("-", "hot key, with a weir_decision / bare", "<=", None, None,
          bench_ratio("hot_decision")),
     Goal("-", "hot key at the caller's time / bare", "<=", None, None, bench_ratio("hot_now")),
-    Goal("3", "denial of a hot key / one clock reading", "<=", 1.4, 1.2, bench_ratio("deny")),
+    Goal("3", "denial of a hot key / one clock reading", "<=", 1.4, 1.2, bench_ratio("deny"),
+         obstacle="a denial, below"),
     Goal("3", "denials of a hot key, 2 threads / 1", ">=", 1.7, 1.9, speed_up("two_deny")),
     Goal("4", "1e6 keys, serialised / limit", "<=", 1.5, 1.2, bench_ratio("keys_alone")),
     Goal("4", "1e7 keys, serialised / limit", "<=", 1.5, 1.2,
@@ -149,44 +176,51 @@ GOALS = [
     Goal("5", "1e6 keys, back to back / limit", "<=", 1.6, 1.3, bench_ratio("keys")),
     Goal("5", "1e7 keys, back to back / limit", "<=", 1.6, 1.3, bench_ratio("keys", "bench_1e7")),
     Goal("6", "1e7 keys, single calls / batch of 16", ">=", 2, 3,
-         bench_ratio("batch", "bench_1e7", -1)),
+         bench_ratio("batch", "bench_1e7", -1), limit=bench_ratio("miss_batch", "bench_1e7", -1),
+         obstacle="a batch, below"),
     Goal("7", "hot key / folly::TokenBucket, which has no keys", "<=", 1.0, 0.8,
-         to_peer("folly", "direct", "hot", invert=True)),
+         **against(to_peer, "folly", "direct", "hot", invert=True), obstacle=HOT),
     Goal("7", "the same, Weir by the TSC", "<=", 1.0, 0.33,
-         to_peer("folly", "direct", "hot_tsc", invert=True)),
+         **against(to_peer, "folly", "direct", "hot_tsc", invert=True), obstacle=HOT),
     Goal("8", "folly::TokenBucket in a map, 1e6 keys / Weir", ">=", 5, 8,
-         to_peer("folly", "keys", "keys")),
-    Goal("8", "the same, 2 threads", ">=", 5, 8, to_peer("folly", "two_keys", "two_keys")),
+         **against(to_peer, "folly", "keys", "keys")),
+    Goal("8", "the same, 2 threads", ">=", 5, 8, **against(to_peer, "folly", "two_keys", "two_keys")),
     Goal("9", "governor keyed, hot key / Weir, both by the TSC", ">=", 1.5, 2.5,
-         to_peer("governor", "hot_tsc", "hot_tsc")),
-    Goal("9", "the same, 1e6 keys", ">=", 1.5, 2.5, to_peer("governor", "keys_tsc", "keys_tsc")),
+         **against(to_peer, "governor", "hot_tsc", "hot_tsc"), obstacle=HOT),
+    Goal("9", "the same, 1e6 keys", ">=", 1.5, 2.5,
+         **against(to_peer, "governor", "keys_tsc", "keys_tsc")),
     Goal("9", "the same, 1e6 keys, 2 threads", ">=", 1.5, 5,
-         to_peer("governor", "two_keys_tsc", "two_keys_tsc")),
+         **against(to_peer, "governor", "two_keys_tsc", "two_keys_tsc")),
     Goal("10", "Go sync.Map + x/time/rate, hot key / Weir", ">=", 2, 3,
-         to_peer("limiter", "hot", "hot")),
-    Goal("10", "the same, 1e6 keys", ">=", 4, 6, to_peer("limiter", "keys", "keys")),
-    Goal("11", "1,024 striped locks, 1e6 keys / Weir", ">=", 1.1, 1.5, bench_ratio("striped_keys")),
+         **against(to_peer, "limiter", "hot", "hot"), obstacle=HOT),
+    Goal("10", "the same, 1e6 keys", ">=", 4, 6, **against(to_peer, "limiter", "keys", "keys")),
+    Goal("11", "1,024 striped locks, 1e6 keys / Weir", ">=", 1.1, 1.5, bench_ratio("striped_keys"),
+         limit=to_peer("bench", "striped_keys", "miss")),
     Goal("11", "the same, p99 of 2 processes on one key", ">=", 4, 7,
-         lambda turn: dig(turn, "processes_1_key", "systems", "striped", "p99_ratio")),
+         lambda turn: dig(turn, "processes_1_key", "systems", "striped", "p99_ratio"),
+         obstacle="a hot key has two regimes: `processes`, below"),
     Goal("12", "others' p99.99 in the second after a worker is killed / before", "<=", 2, 1.05,
          lambda turn: dig(turn, "kill", "p9999_ratio")),
     Goal("13", "nginx limit_req, added CPU of a request, 1e6 keys / serialised call", ">=", 5, 10,
-         to_server("nginx")),
-    Goal("14", "HAProxy stick table, the same", ">=", 5, 10, to_server("haproxy")),
+         **against(to_server, "nginx", "keys_alone")),
+    Goal("14", "HAProxy stick table, the same", ">=", 5, 10,
+         **against(to_server, "haproxy", "keys_alone")),
     Goal("15", "GCRA in Redis, p50 of one connection / hot key", ">=", 500, 1500,
-         to_redis("gcra_1", "p50_ns", "hot")),
-    Goal("15", "the same / one of 1e6 keys", ">=", 150, 250, to_redis("gcra_1", "p50_ns", "keys")),
+         **against(to_redis, "gcra_1", "p50_ns", "hot")),
+    Goal("15", "the same / one of 1e6 keys", ">=", 150, 250,
+         **against(to_redis, "gcra_1", "p50_ns", "keys")),
     Goal("16", "saturated Redis, 16 connections, CPU of a decision / hot key", ">=", 200, 350,
-         to_redis("gcra_16", "redis_ns", "hot")),
-    Goal("16", "the same / one of 1e6 keys", ">=", 50, 90, to_redis("gcra_16", "redis_ns", "keys")),
+         **against(to_redis, "gcra_16", "redis_ns", "hot")),
+    Goal("16", "the same / one of 1e6 keys", ">=", 50, 90,
+         **against(to_redis, "gcra_16", "redis_ns", "keys")),
     Goal("16", "the same / hot key by the TSC", ">=", 200, 1000,
-         to_redis("gcra_16", "redis_ns", "hot_tsc")),
+         **against(to_redis, "gcra_16", "redis_ns", "hot_tsc"), obstacle=HOT),
     Goal("17", "keys reconciled per Redis CPU second", ">=", 300e3, 500e3,
-         lambda turn: 1e9 / way("rounds", "redis_ns")(turn), unit=""),
+         lambda turn: 1e9 / way("rounds", "redis_ns")(turn), unit="", obstacle=MERGE),
     Goal("17", "pipelined INCRBY + PEXPIRE, Redis CPU / a key reconciled", ">=", 0.6, 0.85,
-         to_increments),
+         to_increments, obstacle=MERGE),
     Goal("18", "Redis held by one script, p50", "<=", 0.5, 0.2,
-         way("rounds", "script_p50_us", 1e3), unit="ms"),
+         way("rounds", "script_p50_us", 1e3), unit="ms", obstacle=MERGE),
     Goal("19", "host CPU for a key reconciled", "<=", 1, 0.3,
          way("rounds", "host_ns", 1e3), unit="us"),
     Goal("20", "segment bytes for a key, 1e6 keys, 1.3 slots for each", "<=", 128, 80,
@@ -206,7 +240,7 @@ GOALS = [
     Goal("-", "1e7 keys, compact segment, back to back / limit", "<=", 1.6, 1.3,
          bench_ratio("keys_compact", "bench_1e7")),
     Goal("-", "flood of new keys, compact segment / normal miss there", "<=", 2, 1.5,
-         bench_ratio("evict_compact")),
+         bench_ratio("evict_compact"), obstacle=NEW),
     Goal("21", "p99 with rounds / without sync, 1e6 keys, Zipf", "<=", 1.2, 1.05,
          lambda turn: dig(turn, "latency", "phases", "rounds", "ratio", "p99")),
     Goal("-", "p99 of a call while rounds run", "<=", 1000, None,
@@ -220,8 +254,9 @@ GOALS = [
          way("rounds", "redis_ratio")),
     Goal("-", "the same, CPU of the asking thread", ">=", None, None,
          way("rounds", "host_ratio")),
-    Goal("-", "full table / normal miss", "<=", 2, 1.5, bench_ratio("full")),
-    Goal("-", "flood of new keys, evicting / normal miss", "<=", 2, 1.5, bench_ratio("evict")),
+    Goal("-", "full table / normal miss", "<=", 2, 1.5, bench_ratio("full"), obstacle=NEW),
+    Goal("-", "flood of new keys, evicting / normal miss", "<=", 2, 1.5, bench_ratio("evict"),
+         obstacle=NEW),
     Goal("-", "new key in place of an expired one / normal miss", "<=", None, None,
          bench_ratio("expire")),
     Goal("-", "new key in a free slot / normal miss", "<=", None, None, bench_ratio("insert")),
@@ -276,7 +311,9 @@ WEIR, WEIR_TSC = all_loads("bench"), all_loads("bench", "_tsc")
 WEIR_ALONE = kernels("bench", hot="hot", keys="keys_alone")
 PEERS = [
     Peer("the limit: clock, a line, compare-and-swap", kernels(
-        "bench", hot="bare", keys="miss", two_hot="two_bare"), WEIR),
+        "bench", hot="bare", keys="miss", two_hot="two_bare", two_keys="two_miss"), WEIR),
+    Peer("the limit by the TSC", kernels(
+        "bench", hot="bare_tsc", keys="miss_tsc", two_keys="two_miss_tsc"), WEIR_TSC),
     Peer("Weir", WEIR, {}),
     Peer("Weir by the TSC", WEIR_TSC, {}),
     Peer("Weir, each call waiting for the one before it", kernels("bench", keys="keys_alone"), {}),

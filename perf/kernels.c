@@ -72,6 +72,16 @@ static void run_miss(struct state *state, unsigned operations)
 	}
 }
 
+static void run_miss_tsc(struct state *state, unsigned operations)
+{
+	for (unsigned i = 0; i < operations; i++) {
+		struct line *line = &state->lines[below(&state->random, 2 * state->keys)];
+
+		__builtin_prefetch(line, 1);
+		touch(line, counter_ns());
+	}
+}
+
 /* Nothing of the next operation begins before this one has ended: so it is for a
  * caller that does more than ask. */
 static inline void end_operation(void)
@@ -415,6 +425,7 @@ struct kernel kernels[] = {
 	{ "miss", NULL, "the limit, out of cache: one miss, clock, compare-and-swap", run_miss,
 	  COLD },
 	{ "keys", "miss", "allow one of many keys", run_keys, COLD },
+	{ "miss_tsc", "miss", "the same with the processor's counter", run_miss_tsc, COLD },
 	{ "miss_batch", "miss", "the limit in batches of 16", run_miss_batch, COLD },
 	{ "miss_alone", NULL, "as miss, each waiting for the one before it", run_miss_alone, COLD },
 	{ "keys_alone", "miss_alone", "as keys, each waiting for the one before it",
@@ -451,6 +462,9 @@ struct kernel kernels[] = {
 	{ "two_hot_leased", "hot", "the same by a policy that leases; a call of one", run_hot_leased,
 	  HOT, TWICE },
 	{ "two_deny", "deny", "two threads deny one key", run_deny, HOT, TWICE },
+	{ "two_miss", "miss", "two threads, the limit out of cache", run_miss, COLD, TWICE },
+	{ "two_miss_tsc", "miss_tsc", "the same with the processor's counter", run_miss_tsc, COLD,
+	  TWICE },
 	{ "two_keys", "keys", "two threads, many keys", run_keys, COLD, TWICE },
 	{ "two_hot_tsc", "hot_tsc", "two threads allow one key, clock TSC", run_hot_tsc, HOT, TWICE },
 	{ "two_keys_tsc", "keys_tsc", "two threads, many keys, clock TSC", run_keys_tsc, COLD,

@@ -45,7 +45,13 @@ def goals_rows(figures):
         values, verdict = goal.result(figures)
         yield (goal.number, goal.text, bound(goal, goal.floor), bound(goal, goal.moonshot),
                spread(values, goal.unit), verdict,
-               goal.obstacle if verdict in ("floor", "missed", "not reached") else "")
+               obstacles(goal, figures) if verdict in ("floor", "missed", "not reached") else "")
+
+
+def obstacles(goal, figures):
+    limit = goal.limit_of(figures)
+    known = [] if limit is None else [f"the limit has {shown(limit, goal.unit)}"]
+    return "; ".join(known + [goal.obstacle] * bool(goal.obstacle))
 
 
 def peers_rows(figures):
@@ -123,9 +129,9 @@ def plot_sizes(figures):
         points = [(run["keys"], run["kernels"][name]["median_ns"]) for run in figures["sizes"]
                   if "kernels" in run]
         for program in ("bench", "bench_1e7"):
-            points.append(tuple(statistics.median(goals.over_turns(figures, measure)) for measure in (
-                lambda turn, program=program: goals.dig(turn, program, "keys"),
-                lambda turn, program=program: goals.kernel(turn, program, name))))
+            points.append(tuple(map(statistics.median, (
+                goals.over_turns(figures, lambda turn: goals.dig(turn, program, "keys")),
+                goals.over_turns(figures, lambda turn: goals.kernel(turn, program, name))))))
         return points
     series = [(title, points_of(name)) for name, title in CURVES.items()]
     return plot.lines("A decision, by the number of keys", "keys", "ns (median)", series)
