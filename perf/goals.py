@@ -252,8 +252,6 @@ GOALS = [
          worst_phase("latency_share")),
     Goal("-", "an EVALSHA for each decision, Redis CPU / a key reconciled", ">=", None, None,
          way("rounds", "redis_ratio")),
-    Goal("-", "the same, CPU of the asking thread", ">=", None, None,
-         way("rounds", "host_ratio")),
     Goal("-", "full table / normal miss", "<=", 2, 1.5, bench_ratio("full"), obstacle=NEW),
     Goal("-", "flood of new keys, evicting / normal miss", "<=", 2, 1.5, bench_ratio("evict"),
          obstacle=NEW),
@@ -263,7 +261,6 @@ GOALS = [
     Goal("-", "2 threads on one hot key, leased / 1 that is not", ">=", 1.7, 1.9,
          speed_up("two_hot_leased")),
     Goal("-", "the same / 1 leased", ">=", 1.7, 1.9, speed_up("two_hot_leased", "hot_leased")),
-    Goal("-", "2 threads on one hot key, not leased / 1", ">=", None, None, speed_up("two_hot")),
 ]
 
 

@@ -174,7 +174,9 @@ static void rounds_start(struct rounds *rounds, const struct redis_server *serve
 
 	weir_options_init(&options);
 	rounds->keys = keys < ROUNDS_KEYS_MAX ? keys : ROUNDS_KEYS_MAX;
-	options.slots = 2 * (uint64_t)rounds->keys;
+	/* Room for each: a key that takes another one's slot takes its charge along, and
+	 * rounds_run() would wait for it in vain. */
+	options.slots = 4 * (uint64_t)rounds->keys;
 	options.sync = true;
 	rounds->weir = segment_open_new(&options);
 	rounds->policy = policy_define(rounds->weir, "open", OPEN_LIMIT, WEIR_FAIL_OPEN);
