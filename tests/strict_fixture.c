@@ -4,6 +4,15 @@
 #include <string.h>
 #include <time.h>
 
+#include "shm/segment.h"
+#include "src/handle.h"
+
+/* What must have happened since a token was had last: then no more are to be had.  A denial
+ * asks Redis; its answers tell that this was heard, and that hosts which need less were asked
+ * to give it back. */
+#define DENIALS 60              /* to each host, on the average */
+#define ANSWERS 20              /* of Redis, to each host */
+
 void strict_create(int count, const char *limit, enum weir_fail_mode fail_mode)
 {
 	struct weir_policy policy = host_policy(limit, WEIR_STRICT, fail_mode);
@@ -61,23 +70,54 @@ void strict_take(int host, const char *key, int count)
 	}
 }
 
-uint64_t strict_take_all(int first, const char *key)
+struct lull {
+	int denials;
+	unsigned answers[HOSTS_MAX];
+	uint64_t until_ns[HOSTS_MAX];   /* of the lease: moved by each answer */
+};
+
+static void note_denial(struct lull *lull, int host, const char *key)
+{
+	const struct shard_record *shard = &handle_control(hosts[host])->shards[shard_of(key)];
+	uint64_t until_ns = atomic_load_relaxed(&shard->lease_until_ns);
+
+	lull->denials++;
+	lull->answers[host] += until_ns != lull->until_ns[host];
+	lull->until_ns[host] = until_ns;
+}
+
+static bool is_over(const struct lull *lull, int first)
+{
+	bool over = lull->denials >= DENIALS * host_count;
+
+	for (int i = first; i < host_count; i++)
+		over &= lull->answers[i] >= ANSWERS;
+	return over;
+}
+
+uint64_t strict_take_all_at(int first, const char *key, uint64_t cost)
 {
 	uint64_t admitted = 0;
-	int denied = 0;
+	struct lull lull = { .denials = 0 };
 
-	while (denied < 60 * host_count) {
+	for (int looks = 0; !is_over(&lull, first); looks++) {
+		ck_assert_msg(looks < PATIENCE, "Redis never answers that there is no more");
 		for (int i = first; i < host_count; i++) {
 			struct weir_decision decision;
 
-			if (ask(i, key, 1, &decision)) {
-				admitted++;
-				denied = 0;
+			if (ask(i, key, cost, &decision)) {
+				admitted += cost;
+				lull = (struct lull){ .denials = 0 };
 			} else {
-				denied++;
+				note_denial(&lull, i, key);
 				strict_honour(&decision);
 			}
 		}
 	}
 	return admitted;
+}
+
+uint64_t strict_take_all(int first, const char *key)
+{
+	return strict_take_all_at(first, key, 1);
 }

@@ -23,5 +23,7 @@ void strict_take(int host, const char *key, int count);
 
 /* All that can be had now of KEY by the hosts from FIRST on. */
 uint64_t strict_take_all(int first, const char *key);
+/* The same by requests of COST. */
+uint64_t strict_take_all_at(int first, const char *key, uint64_t cost);
 
 #endif

@@ -143,6 +143,20 @@ uint64_t shard_goes_on(int host, unsigned shard, int count)
 	return atomic_load_relaxed(&record->acked_tag) >> 32;
 }
 
+void other_shards_go_on(int host, unsigned lost, unsigned count)
+{
+	const struct shard_record *records = handle_control(hosts[host])->shards;
+	uint64_t before[SYNC_SHARDS];
+
+	for (unsigned i = 0; i < SYNC_SHARDS; i++)
+		before[i] = atomic_load_relaxed(&records[i].acked_tag);
+	/* A tag grows by one with each round, and by more with a fence. */
+	for (unsigned i = 0; i < SYNC_SHARDS; i++) {
+		if (i != lost)
+			wait_until(atomic_load_relaxed(&records[i].acked_tag) >= before[i] + count);
+	}
+}
+
 bool ask(int host, const char *key, uint64_t cost, struct weir_decision *decision)
 {
 	return weir_allow_n(hosts[host], ids[host], key, strlen(key), cost, decision);

@@ -68,6 +68,9 @@ unsigned shard_of(const char *key);
  * one after each fence. */
 uint64_t shard_goes_on(int host, unsigned shard, int count);
 
+/* The same of all shards at once but LOST, which does not take as long. */
+void other_shards_go_on(int host, unsigned lost, unsigned count);
+
 bool ask(int host, const char *key, uint64_t cost, struct weir_decision *decision);
 struct weir_decision look(int host, const char *key);
 
