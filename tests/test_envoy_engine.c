@@ -169,40 +169,134 @@ START_TEST(token_bucket)
 }
 END_TEST
 
-START_TEST(no_room_for_policies)
+/* Rules for LIMITS limits of a year, from FIRST on. */
+static void load_limits(unsigned first, unsigned limits, int expected)
+{
+	struct envoy_source source = { TEXT("x"), { 0 } };
+	struct weir_error error;
+	char yaml[4096];
+	size_t length;
+
+	length = (size_t)snprintf(yaml, sizeof(yaml), "domain: d\ndescriptors:\n");
+	for (unsigned i = 0; i < limits; i++)
+		length += (size_t)snprintf(yaml + length, sizeof(yaml) - length,
+					   "- {key: k%u, rate_limit: {unit: year, "
+					   "requests_per_unit: %u}}\n", i, first + i);
+	ck_assert_uint_lt(length, sizeof(yaml));
+	source.text = text_of(yaml);
+	ck_assert_int_eq(envoy_service_load(service, &source, 1, &error), expected);
+	if (expected < 0)
+		ck_assert_ptr_nonnull(strstr(error.message, "no room for the policy rls:"));
+}
+
+static bool has_policy(unsigned limit)
+{
+	char name[WEIR_NAME_MAX + 1];
+
+	snprintf(name, sizeof(name), "rls:%u/31536000s", limit);
+	return weir_policy_find(weir, name) != WEIR_NO_POLICY;
+}
+
+/* There is room for 16.  Whatever is loaded, it is not used up by what was. */
+START_TEST(reloads_leave_nothing_behind)
+{
+	const struct weir_policy own = {
+		.name = "own", .limit_count = 1,
+		.limits[0] = { .limit = 1, .period_ns = 1000000000 },
+	};
+
+	ck_assert_int_eq(weir_policy_set(weir, &own, 1, NULL), WEIR_OK);
+	load(COMPAT_ENVOY, RULE("requests_per_unit: 1"));
+	for (unsigned i = 0; i < 3000; i++)
+		load_limits(10 * i + 1, 1 + i % 7, WEIR_OK);
+	/* Those of the last two, 3 and 4 rules, and what others have made. */
+	ck_assert_uint_eq(weir_policy_list(weir, NULL, 0), 3 + 4 + 1);
+	ck_assert(has_policy(29991) && has_policy(29994) && has_policy(29983) &&
+		  !has_policy(29971));
+	ck_assert_uint_ne(weir_policy_find(weir, "own"), WEIR_NO_POLICY);
+	/* One that several have stays, for as long as one of them has it. */
+	for (int i = 0; i < 3; i++)
+		load_limits(29994, 1, WEIR_OK);
+	ck_assert_uint_eq(weir_policy_list(weir, NULL, 0), 2);
+	ck_assert_int_eq(double_ask(service, "d", "k0=1", 1).overall, CODE_OK);
+}
+END_TEST
+
+START_TEST(rules_that_do_not_fit)
+{
+	load(COMPAT_ENVOY, RULE("requests_per_unit: 1"));
+	load_limits(1, 8, WEIR_OK);
+	/* There is room beside those in force, but not beside those before them, which go. */
+	load_limits(101, 8, WEIR_OK);
+	load_limits(201, 8, WEIR_OK);
+	load_limits(301, 9, WEIR_ENOSPC);
+	/* Nothing of what was refused is left, and nothing is lost of what is in force. */
+	ck_assert(!has_policy(301) && has_policy(201) && has_policy(208));
+	ck_assert_int_eq(double_ask(service, "d", "k7=1", 208).overall, CODE_OK);
+	ck_assert_int_eq(double_ask(service, "d", "k7=1", 1).overall, CODE_OVER_LIMIT);
+	load_limits(301, 8, WEIR_OK);
+}
+END_TEST
+
+/* Limits of requests are as many as there are numbers: those that no rule has make room. */
+START_TEST(limits_of_requests)
 {
 	struct envoy_descriptor descriptor = double_descriptor("k=1");
 	struct envoy_request request = { TEXT("d"), &descriptor, 1, 1, 7 };
 	struct envoy_reader *reader;
 	struct envoy_answer answer;
 	struct weir_error error;
-	int status = WEIR_OK;
 
 	load(COMPAT_ENVOY, RULE("requests_per_unit: 1"));
 	reader = double_reader(service);
 	descriptor.has_override = true;
-	descriptor.override_unit = UNIT_HOUR;
-	for (uint32_t i = 1; i <= 16 && status == WEIR_OK; i++) {
+	descriptor.override_unit = UNIT_YEAR;
+	for (uint32_t i = 1; i <= 500; i++) {
 		descriptor.override_requests = i;
-		status = envoy_service_answer(reader, &request, &answer, &error);
+		ck_assert_msg(envoy_service_answer(reader, &request, &answer, &error) == WEIR_OK,
+			      "%s", error.message);
+		/* They share a bucket, which nothing that was removed has emptied. */
+		ck_assert_int_eq(answer.overall, CODE_OK);
+		ck_assert_uint_eq(answer.statuses[0].limit_remaining, 0);
 	}
-	ck_assert_int_eq(status, WEIR_ENOSPC);
-	ck_assert_ptr_nonnull(strstr(error.message, "rls:16/3600s"));
-	/* Those that are there go on. */
-	descriptor.override_requests = 15;
+	ck_assert(has_policy(1));       /* which a rule has */
+
+	/* With a rule in each place there is none to make, also a second later. */
+	load_limits(1, 8, WEIR_OK);
+	load_limits(1, 16, WEIR_OK);
+	descriptor.override_requests = 1000;
+	for (uint64_t i = 0; i < 3; i++) {
+		request.now_s += i;
+		ck_assert_int_eq(envoy_service_answer(reader, &request, &answer, &error),
+				 WEIR_ENOSPC);
+		ck_assert_ptr_nonnull(strstr(error.message, "rls:1000/31536000s"));
+	}
+	/* Those that are there go on, and a reload makes room at once. */
+	descriptor.override_requests = 16;
 	ck_assert_int_eq(envoy_service_answer(reader, &request, &answer, &error), WEIR_OK);
-	ck_assert_int_eq(answer.overall, CODE_OVER_LIMIT);
+	load_limits(1, 8, WEIR_OK);
+	descriptor.override_requests = 1000;
+	ck_assert_int_eq(envoy_service_answer(reader, &request, &answer, &error), WEIR_OK);
 }
 END_TEST
 
-/* Without a policy, a fail mode's word would be the answer. */
+/* Without a policy, a fail mode's word would be the answer: it is made again. */
 START_TEST(policy_that_is_gone)
 {
-	load(COMPAT_ENVOY, RULE("requests_per_unit: 3"));
-	ck_assert_int_eq(weir_policy_remove(weir, "rls:3/31536000s", NULL), WEIR_OK);
-	ck_assert_int_eq(double_ask(service, "d", "k=1", 1).overall, CODE_OVER_LIMIT);
+	struct weir_policy other = { .limit_count = 1, .name = "other",
+				     .limits[0] = { .limit = 1, .period_ns = 1000000000 } };
+
 	load(COMPAT_ENVOY, RULE("requests_per_unit: 3"));
 	ck_assert_int_eq(double_ask(service, "d", "k=1", 1).overall, CODE_OK);
+	for (unsigned left = 2; left-- > 0;) {
+		ck_assert_int_eq(weir_policy_remove(weir, "rls:3/31536000s", NULL), WEIR_OK);
+		/* Its place is another one's now. */
+		ck_assert_int_eq(weir_policy_set(weir, &other, 1, NULL), WEIR_OK);
+		ck_assert_uint_eq(double_ask(service, "d", "k=1", 1).statuses[0].limit_remaining,
+				  left);
+		ck_assert(has_policy(3));
+	}
+	ck_assert_int_eq(double_ask(service, "d", "k=1", 1).overall, CODE_OVER_LIMIT);
 }
 END_TEST
 
@@ -219,7 +313,9 @@ int main(void)
 	tcase_add_test(cases, strict);
 	tcase_add_test(cases, strict_among_threads);
 	tcase_add_test(cases, token_bucket);
-	tcase_add_test(cases, no_room_for_policies);
+	tcase_add_test(cases, reloads_leave_nothing_behind);
+	tcase_add_test(cases, rules_that_do_not_fit);
+	tcase_add_test(cases, limits_of_requests);
 	tcase_add_test(cases, policy_that_is_gone);
 	suite_add_tcase(suite, cases);
 

@@ -22,6 +22,22 @@ static int make_policy(struct engine *engine, const struct engine_limit *limit,
 	return WEIR_OK;
 }
 
+static void remove_policy(struct engine *engine, const struct engine_limit *limit)
+{
+	(void)engine;
+	(void)limit;
+}
+
+static size_t make_room(struct engine *engine, const struct engine_limit *kept, size_t count,
+			size_t most)
+{
+	(void)engine;
+	(void)kept;
+	(void)count;
+	(void)most;
+	return 0;
+}
+
 static struct engine_answer call(struct engine *engine, enum engine_call call_,
 				 weir_policy_id policy, struct text key, uint64_t cost)
 {
@@ -81,7 +97,12 @@ static void load(int number)
 
 START_TEST(reload_meanwhile)
 {
-	struct engine engine = { make_policy, call };
+	struct engine engine = {
+		.policy = make_policy,
+		.remove = remove_policy,
+		.make_room = make_room,
+		.call = call,
+	};
 	uint64_t answered[THREADS] = { 0 };
 	pthread_t threads[THREADS];
 	struct envoy_options options;

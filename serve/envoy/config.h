@@ -46,7 +46,7 @@ struct envoy_rule {
 	size_t replaces_count;
 	struct text path;       /* its metric key */
 	struct stats *stats;
-	weir_policy_id policy;  /* unless it is unlimited */
+	weir_policy_id policy;  /* unless it is unlimited; made again if somebody removed it */
 	const struct value *metadata;   /* NULL: none */
 	struct envoy_rule *next;        /* in the order of the files */
 };

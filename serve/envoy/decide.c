@@ -57,10 +57,31 @@ static bool is_bucket(const struct decided *decided)
 	return decided->match.rule->limit.algorithm == ENGINE_TOKEN_BUCKET;
 }
 
+/* Somebody has removed the policy: it is made again, for all who ask by this rule.  That
+ * may take a while, as it does for the limit of a request. */
+static bool make_again(struct decision_round *round, struct decided *decided)
+{
+	const struct envoy_rule *rule = decided->match.rule;
+	weir_policy_id policy;
+
+	if (round->engine->policy(round->engine, &rule->limit, &policy, NULL) < 0)
+		return false;
+	decided->match.policy = policy;
+	/* All that ever changes of a rule; whoever reads the old one comes here, too. */
+	__atomic_store_n((weir_policy_id *)&rule->policy, policy, __ATOMIC_RELAXED);
+	return true;
+}
+
 static struct engine_answer ask(struct decision_round *round, struct decided *decided,
 				enum engine_call call, uint64_t cost)
 {
-	return round->engine->call(round->engine, call, decided->match.policy, decided->key, cost);
+	struct engine *engine = round->engine;
+	struct engine_answer answer = engine->call(engine, call, decided->match.policy,
+						   decided->key, cost);
+
+	if (answer.gone && make_again(round, decided))
+		answer = engine->call(engine, call, decided->match.policy, decided->key, cost);
+	return answer;
 }
 
 static void set_over(struct decided *decided, uint64_t before, uint64_t after)

@@ -35,6 +35,7 @@ enum engine_call {
 struct engine_answer {
 	bool allowed;
 	bool decided;           /* by the limit, and not by a fail mode */
+	bool gone;              /* there is no such policy any more: nothing was done */
 	uint64_t counted;       /* fixed window: in this window, after the call */
 	uint64_t remaining;     /* that would pass after the call */
 	uint64_t reset_after_ns;        /* until nothing is counted any more */
@@ -45,6 +46,14 @@ struct engine {
 	 * and others of weir_policy_set(). */
 	int (*policy)(struct engine *engine, const struct engine_limit *limit,
 		      weir_policy_id *policy, struct weir_error *error);
+
+	/* Remove the policy for LIMIT, if there is one.  May wait. */
+	void (*remove)(struct engine *engine, const struct engine_limit *limit);
+
+	/* Remove up to MOST policies that were made for limits, but not for these COUNT.
+	 * Returns how many.  May wait. */
+	size_t (*make_room)(struct engine *engine, const struct engine_limit *kept, size_t count,
+			    size_t most);
 
 	/* Any number of threads, never waits. */
 	struct engine_answer (*call)(struct engine *engine, enum engine_call call,

@@ -3,10 +3,12 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "serve/envoy/failure.h"
 
 #define SECOND_NS 1000000000ull
+#define NAME_PREFIX "rls:"              /* of all policies that are made for limits */
 
 /* What a segment cannot hold a limit to: it is as good as none. */
 static uint64_t clamp_limit(const struct engine_limit *limit)
@@ -32,15 +34,15 @@ static void describe(const struct engine_weir *engine, const struct engine_limit
 		.consistency = engine->consistency,
 	};
 	if (limit->algorithm == ENGINE_FIXED_WINDOW) {
-		snprintf(policy->name, sizeof(policy->name), "rls:%" PRIu64 "/%" PRIu64 "s",
+		snprintf(policy->name, sizeof(policy->name), NAME_PREFIX "%" PRIu64 "/%" PRIu64 "s",
 			 number, limit->period_s);
-		snprintf(policy->buckets, sizeof(policy->buckets), "rls:%" PRIu64 "s",
+		snprintf(policy->buckets, sizeof(policy->buckets), NAME_PREFIX "%" PRIu64 "s",
 			 limit->period_s);
 		return;
 	}
 	policy->limits[0].algorithm = WEIR_TOKEN_BUCKET;
 	policy->limits[0].burst = limit->burst == number ? 0 : limit->burst;
-	snprintf(policy->name, sizeof(policy->name), "rls:%" PRIu64 "/%" PRIu64 "s/%" PRIu64,
+	snprintf(policy->name, sizeof(policy->name), NAME_PREFIX "%" PRIu64 "/%" PRIu64 "s/%" PRIu64,
 		 number, limit->period_s, limit->burst);
 }
 
@@ -86,6 +88,84 @@ static int find_policy(struct engine *base, const struct engine_limit *limit,
 	return envoy_ok(error);
 }
 
+/* ---- Those that are not needed ------------------------------------------------- */
+
+static void remove_policy(struct engine *base, const struct engine_limit *limit)
+{
+	struct engine_weir *engine = (struct engine_weir *)base;
+	struct weir_policy policy;
+
+	describe(engine, limit, &policy);
+	/* Another process may have removed it already. */
+	weir_policy_remove(engine->weir, policy.name, NULL);
+}
+
+typedef char policy_name[WEIR_NAME_MAX + 1];
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(a, b);
+}
+
+/* The names of the policies for COUNT limits, in order.  NULL: no memory. */
+static policy_name *names_of(struct engine_weir *engine, const struct engine_limit *limits,
+			     size_t count)
+{
+	policy_name *names = calloc(count + 1, sizeof(*names));
+	struct weir_policy policy;
+
+	for (size_t i = 0; names && i < count; i++) {
+		describe(engine, &limits[i], &policy);
+		memcpy(names[i], policy.name, sizeof(names[i]));
+	}
+	if (names)
+		qsort(names, count, sizeof(*names), by_name);
+	return names;
+}
+
+static bool is_needed(const struct weir_policy *policy, policy_name *kept, size_t count)
+{
+	return strncmp(policy->name, NAME_PREFIX, strlen(NAME_PREFIX)) != 0 ||
+	       bsearch(policy->name, kept, count, sizeof(*kept), by_name);
+}
+
+/* Begin elsewhere each time, so that it is not always the same that must be made again. */
+static size_t remove_some(struct engine_weir *engine, const struct weir_policy *policies,
+			  size_t policy_count, policy_name *kept, size_t count, size_t most)
+{
+	size_t first = __atomic_fetch_add(&engine->next_victim, most, __ATOMIC_RELAXED);
+	size_t removed = 0;
+
+	for (size_t i = 0; i < policy_count && removed < most; i++) {
+		const struct weir_policy *policy = &policies[(first + i) % policy_count];
+
+		if (!is_needed(policy, kept, count) &&
+		    weir_policy_remove(engine->weir, policy->name, NULL) == WEIR_OK)
+			removed++;
+	}
+	return removed;
+}
+
+static size_t make_room(struct engine *base, const struct engine_limit *kept_limits, size_t count,
+			size_t most)
+{
+	struct engine_weir *engine = (struct engine_weir *)base;
+	size_t policy_count = weir_policy_list(engine->weir, NULL, 0), removed = 0, listed;
+	struct weir_policy *policies = calloc(policy_count + 1, sizeof(*policies));
+	policy_name *kept = names_of(engine, kept_limits, count);
+
+	if (policies && kept) {
+		listed = weir_policy_list(engine->weir, policies, policy_count);
+		removed = remove_some(engine, policies, listed < policy_count ? listed : policy_count,
+				      kept, count, most);
+	}
+	free(policies);
+	free(kept);
+	return removed;
+}
+
+/* ---- Counting ------------------------------------------------------------------ */
+
 static bool is_decided(const struct weir_decision *decision)
 {
 	switch (decision->reason) {
@@ -130,6 +210,7 @@ static struct engine_answer call(struct engine *base, enum engine_call call,
 	answer = (struct engine_answer){
 		.allowed = decision.outcome == WEIR_ALLOWED,
 		.decided = is_decided(&decision),
+		.gone = decision.reason == WEIR_REASON_NO_POLICY,
 		.counted = decision.counted,
 		.remaining = decision.remaining,
 		.reset_after_ns = decision.reset_after_ns,
@@ -145,7 +226,12 @@ void engine_weir_init(struct engine_weir *engine, struct weir *weir,
 		      enum weir_consistency consistency, enum weir_fail_mode fail_mode)
 {
 	*engine = (struct engine_weir){
-		.engine = { .policy = find_policy, .call = call },
+		.engine = {
+			.policy = find_policy,
+			.remove = remove_policy,
+			.make_room = make_room,
+			.call = call,
+		},
 		.weir = weir,
 		.consistency = consistency,
 		.fail_mode = fail_mode,

@@ -18,6 +18,7 @@ struct engine_weir {
 	struct weir *weir;
 	enum weir_consistency consistency;      /* of policies that are made */
 	enum weir_fail_mode fail_mode;
+	size_t next_victim;             /* of make_room(); any thread */
 };
 
 void engine_weir_init(struct engine_weir *engine, struct weir *weir,

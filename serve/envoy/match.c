@@ -137,7 +137,7 @@ static void fill_match(struct descent *descent, struct text domain, const struct
 	struct text key;
 
 	match->rule = rule;
-	match->policy = rule->policy;
+	match->policy = __atomic_load_n(&rule->policy, __ATOMIC_RELAXED);
 	match->shared = descent->shared;
 	match->metadata = rule->metadata;
 	if (rule->detailed_metric) {

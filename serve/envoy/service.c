@@ -6,15 +6,22 @@
 
 #include "serve/envoy/decide.h"
 #include "serve/envoy/failure.h"
+#include "serve/envoy/policies.h"
 
 /* Of one request; replacing looks at each with each. */
 #define DESCRIPTORS_MAX 1024u
+
+/* Policies that are removed at once for a request that needs one: each takes some 0.1 ms. */
+#define ROOM_AT_ONCE 16u
 
 struct envoy_service {
 	struct envoy_options options;
 	struct engine *engine;
 	struct stats_table *stats;
 	struct envoy_config *config;    /* NULL: none was loaded yet */
+	struct envoy_config *before;    /* its policies stay for one more configuration: what
+					 * they counted may not have reached other hosts */
+	uint64_t full_until_s;          /* no room for policies can be made: by request->now_s */
 	struct envoy_reader *readers;   /* only ever added to */
 	uint64_t counters[COUNTER_COUNT];
 };
@@ -127,6 +134,7 @@ void envoy_service_free(struct envoy_service *service)
 		free(reader);
 	}
 	envoy_config_free(service->config);
+	envoy_config_free(service->before);
 	stats_table_free(service->stats);
 	free(service);
 }
@@ -185,15 +193,43 @@ void envoy_service_load_failed(struct envoy_service *service)
 	count(service, COUNTER_CONFIG_LOAD_ERROR);
 }
 
+/* Where there is no room for its policies, those that no configuration has go first. */
+static int prepare(struct envoy_service *service, struct envoy_config *config,
+		   struct weir_error *error)
+{
+	int status = envoy_config_prepare(config, service->stats, service->engine, error);
+
+	if (status == WEIR_ENOSPC &&
+	    policies_make_room(service->engine, service->config, SIZE_MAX) > 0)
+		status = envoy_config_prepare(config, service->stats, service->engine, error);
+	if (status < 0)
+		policies_drop(service->engine, config, service->config, service->before);
+	return status;
+}
+
+/* CONFIG is the current one from now on.  The policies of the one before the last are
+ * removed, as far as they are needed no more. */
+static void replace(struct envoy_service *service, struct envoy_config *config)
+{
+	struct envoy_config *last = service->before;
+
+	service->before = __atomic_exchange_n(&service->config, config, __ATOMIC_SEQ_CST);
+	if (service->before)
+		wait_for_readers(service, service->before);
+	policies_drop(service->engine, last, config, service->before);
+	envoy_config_free(last);
+	__atomic_store_n(&service->full_until_s, 0, __ATOMIC_RELAXED);
+}
+
 int envoy_service_load(struct envoy_service *service, const struct envoy_source *sources,
 		       size_t count_of_sources, struct weir_error *error)
 {
-	struct envoy_config *config, *before;
+	struct envoy_config *config;
 	int status = envoy_config_read(sources, count_of_sources, &service->options.config,
 				       &config, error);
 
 	if (status == WEIR_OK) {
-		status = envoy_config_prepare(config, service->stats, service->engine, error);
+		status = prepare(service, config, error);
 		if (status < 0)
 			envoy_config_free(config);
 	}
@@ -201,11 +237,8 @@ int envoy_service_load(struct envoy_service *service, const struct envoy_source 
 		envoy_service_load_failed(service);
 		return status;
 	}
-	before = __atomic_exchange_n(&service->config, config, __ATOMIC_SEQ_CST);
+	replace(service, config);
 	count(service, COUNTER_CONFIG_LOAD_SUCCESS);
-	if (before)
-		wait_for_readers(service, before);
-	envoy_config_free(before);
 	return envoy_ok(error);
 }
 
@@ -254,9 +287,30 @@ static int fail_memory(struct weir_error *error)
 			  "no memory for a request; free some and try again");
 }
 
+/* The policy for the limit of a request.  Where there is no room, policies go that no rule
+ * has; if there are none, that is not looked for again in this second. */
+static int override_policy(struct envoy_reader *reader, const struct engine_limit *limit,
+			   uint64_t now_s, weir_policy_id *policy, struct weir_error *error)
+{
+	struct envoy_service *service = reader->service;
+	struct engine *engine = service->engine;
+	int status = engine->policy(engine, limit, policy, error);
+	size_t removed;
+
+	if (status != WEIR_ENOSPC ||
+	    now_s < __atomic_load_n(&service->full_until_s, __ATOMIC_RELAXED))
+		return status;
+	removed = policies_make_room(engine, reader_enter(reader), ROOM_AT_ONCE);
+	reader_leave(reader);
+	if (removed > 0)
+		return engine->policy(engine, limit, policy, error);
+	__atomic_store_n(&service->full_until_s, now_s + 1, __ATOMIC_RELAXED);
+	return status;
+}
+
 /* The policies of the limits that a request brings along.  Making one may take a while, so
  * this comes before the configuration is in use. */
-static int prepare_overrides(struct envoy_service *service, const struct envoy_request *request,
+static int prepare_overrides(struct envoy_reader *reader, const struct envoy_request *request,
 			     weir_policy_id *policies, struct weir_error *error)
 {
 	for (size_t i = 0; i < request->descriptor_count; i++) {
@@ -268,8 +322,8 @@ static int prepare_overrides(struct envoy_service *service, const struct envoy_r
 			continue;
 		status = envoy_override(descriptor, &limit, error);
 		if (status == WEIR_OK)
-			status = service->engine->policy(service->engine, &limit, &policies[i],
-							 error);
+			status = override_policy(reader, &limit, request->now_s, &policies[i],
+						 error);
 		if (status < 0)
 			return status;
 	}
@@ -354,7 +408,7 @@ static int answer_request(struct envoy_reader *reader, const struct envoy_reques
 	round.decided = pool_array(round.scratch, descriptors, sizeof(*round.decided));
 	if (!policies || !round.decided)
 		return fail_memory(error);
-	status = prepare_overrides(service, request, policies, error);
+	status = prepare_overrides(reader, request, policies, error);
 	if (status < 0)
 		return status;
 	status = answer_by(service, &round, reader_enter(reader), policies, answer, error);

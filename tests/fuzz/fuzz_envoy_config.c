@@ -18,6 +18,22 @@ static int make_policy(struct engine *engine, const struct engine_limit *limit,
 	return WEIR_OK;
 }
 
+static void remove_policy(struct engine *engine, const struct engine_limit *limit)
+{
+	(void)engine;
+	(void)limit;
+}
+
+static size_t make_room(struct engine *engine, const struct engine_limit *kept, size_t count,
+			size_t most)
+{
+	(void)engine;
+	(void)kept;
+	(void)count;
+	(void)most;
+	return 0;
+}
+
 static struct engine_answer call(struct engine *engine, enum engine_call call_,
 				 weir_policy_id policy, struct text key, uint64_t cost)
 {
@@ -61,7 +77,12 @@ static void ask(struct envoy_service *service, const struct envoy_config *config
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct engine engine = { make_policy, call };
+	struct engine engine = {
+		.policy = make_policy,
+		.remove = remove_policy,
+		.make_room = make_room,
+		.call = call,
+	};
 	uint8_t choice = size > 0 ? data[0] : 0;
 	struct envoy_source source = {
 		TEXT("fuzz"), { (const char *)data + (size > 0), size - (size > 0) },
