@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "serve/grpc_answer.h"
+#include "serve/gunzip.h"
 #include "serve/http2.h"
 #include "serve/server.h"
 
@@ -243,7 +244,8 @@ void grpc_header(struct grpc_call *call, const char *name, size_t name_length, c
 	} else if (equal(name, name_length, "content-type")) {
 		call->is_grpc = is_grpc_type(value, value_length);
 	} else if (equal(name, name_length, "grpc-encoding")) {
-		call->is_compressed = !equal(value, value_length, "identity");
+		call->is_gzip = equal(value, value_length, "gzip");
+		call->is_compressed = !call->is_gzip && !equal(value, value_length, "identity");
 	} else if (equal(name, name_length, "grpc-timeout")) {
 		if (parse_timeout(value, value_length, &timeout_ns))
 			call->deadline_ns = monotonic_ns() + timeout_ns;
@@ -262,8 +264,8 @@ void grpc_headers_end(struct grpc_call *call)
 		grpc_fail(call, GRPC_UNIMPLEMENTED, "no method \"%.*s\" here; the services are told "
 			  "by server reflection", (int)call->request.length, call->request.small);
 	else if (call->is_compressed)
-		grpc_fail(call, GRPC_UNIMPLEMENTED, "the messages are compressed, which is not "
-			  "read here; send them as they are (grpc-encoding: identity)");
+		grpc_fail(call, GRPC_UNIMPLEMENTED, "the messages are compressed in a way that is "
+			  "not read here; send them as they are, or by gzip (grpc-encoding: gzip)");
 	else if (call->is_timeout_malformed)
 		grpc_fail(call, GRPC_INTERNAL, "grpc-timeout is malformed; give 1 to 8 digits and "
 			  "one of H, M, S, m, u, n");
@@ -285,7 +287,7 @@ static bool read_prefix(struct grpc_call *call, size_t *length)
 	if (prefix[0] > 1)
 		grpc_fail(call, GRPC_INTERNAL, "a message begins with %u, where 0 or 1 (compressed) "
 			  "must stand; the frame is malformed", prefix[0]);
-	else if (prefix[0] == 1)
+	else if (prefix[0] == 1 && !call->is_gzip)
 		grpc_fail(call, GRPC_INTERNAL, "a message is compressed, and no grpc-encoding says "
 			  "how; send it as it is");
 	else if (*length > most)
@@ -327,17 +329,14 @@ static void keep_open(struct grpc_call *call)
 		grpc_fail(call, GRPC_RESOURCE_EXHAUSTED, "no memory for the call's deadline");
 }
 
-static void take_message(struct grpc_call *call, size_t length)
+static void take_bytes(struct grpc_call *call, size_t length, const unsigned char *bytes)
 {
 	const ProtobufCMessageDescriptor *type = call->method->request;
 	struct arena *arena = grpc_arena(call);
 	ProtobufCMessage *message;
 
-	message = protobuf_c_message_unpack(type, &arena->allocator, length,
-					    buffer_bytes(&call->request) + PREFIX_BYTES);
-	buffer_take(&call->request, PREFIX_BYTES + length);
+	message = protobuf_c_message_unpack(type, &arena->allocator, length, bytes);
 	call->taken = true;
-	grpc_go_on(call, GRPC_WAIT_REQUEST);
 	if (message)
 		call->method->message(call, message);
 	else
@@ -347,6 +346,45 @@ static void take_message(struct grpc_call *call, size_t length)
 	arena_reset(arena);
 	if (!call->finished && !call->streaming)
 		keep_open(call);
+}
+
+/* What a few bytes become is bounded as what is sent uncompressed. */
+static void take_gzip(struct grpc_call *call, size_t length, const unsigned char *bytes)
+{
+	size_t most = grpc_server(call)->options->message_max_bytes, out_length;
+	unsigned char *out;
+
+	switch (gunzip(bytes, length, most, &out, &out_length)) {
+	case GUNZIP_OK:
+		take_bytes(call, out_length, out);
+		free(out);
+		break;
+	case GUNZIP_MALFORMED:
+		grpc_fail(call, GRPC_INTERNAL, "the %zu bytes of a compressed message are no gzip, "
+			  "or cut off; send one stream of it, or the message as it is", length);
+		break;
+	case GUNZIP_TOO_LARGE:
+		grpc_fail(call, GRPC_RESOURCE_EXHAUSTED, "a compressed message of %zu bytes becomes "
+			  "larger than the service takes, %zu; send less at once, or raise "
+			  "--max-message", length, most);
+		break;
+	case GUNZIP_NO_MEMORY:
+		grpc_fail(call, GRPC_RESOURCE_EXHAUSTED, "no memory for the message");
+		break;
+	}
+}
+
+/* The message stays where it is until it was answered: nothing else touches the buffer. */
+static void take_message(struct grpc_call *call, size_t length)
+{
+	const unsigned char *prefix = buffer_bytes(&call->request);
+
+	grpc_go_on(call, GRPC_WAIT_REQUEST);
+	if (prefix[0] == 1)
+		take_gzip(call, length, prefix + PREFIX_BYTES);
+	else
+		take_bytes(call, length, prefix + PREFIX_BYTES);
+	buffer_take(&call->request, PREFIX_BYTES + length);
 }
 
 /* Take the messages that are whole. */

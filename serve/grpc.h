@@ -98,6 +98,7 @@ struct grpc_call {
 	/* What the headers said, until they are whole. */
 	bool is_post;
 	bool is_grpc;
+	bool is_gzip;                   /* messages that say so are compressed by it */
 	bool is_compressed;             /* in a way that we do not read */
 	bool is_timeout_malformed;
 

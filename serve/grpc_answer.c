@@ -78,7 +78,7 @@ static void respond_with_status(struct grpc_call *call)
 	nghttp2_nv headers[5] = {
 		HEADER(":status", "200"),
 		HEADER("content-type", "application/grpc"),
-		HEADER("grpc-accept-encoding", "identity"),
+		HEADER("grpc-accept-encoding", "identity,gzip"),
 	};
 	size_t count = 3 + status_headers(call, headers + 3);
 

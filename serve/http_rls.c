@@ -30,8 +30,8 @@ static bool is_named(const char *name, const char *camel, const char *snake)
 	return strcmp(name, camel) == 0 || strcmp(name, snake) == 0;
 }
 
-__attribute__((format(printf, 2, 3))) static void *refuse(struct reading *reading,
-							  const char *format, ...)
+__attribute__((format(printf, 2, 3))) static void refuse(struct reading *reading,
+							 const char *format, ...)
 {
 	char text[256];
 	va_list arguments;
@@ -44,7 +44,6 @@ __attribute__((format(printf, 2, 3))) static void *refuse(struct reading *readin
 			  "as {\"domain\": \"d\", \"descriptors\": [{\"entries\": [{\"key\": "
 			  "\"k\"}]}]}", text);
 	reading->failed = true;
-	return NULL;
 }
 
 static void unknown(struct reading *reading, const char *message, const char *name)

@@ -9,6 +9,7 @@ import unittest
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool
 
+import http2
 from support import PATIENCE_S, Service, ServeTest, limiter, load_messages, main
 
 health = load_messages("health")
@@ -186,8 +187,47 @@ class Refused(ServeTest):
     def test_compressed_messages(self):
         """The client compresses what is worth it."""
         asked = limiter.AllowRequest(policy="api", key=b"k" * 9000).SerializeToString()
-        self.assert_fails(grpc.StatusCode.UNIMPLEMENTED, "compressed", self.call, message=asked,
-                          compression=grpc.Compression.Gzip)
+        for left in (9, 8):
+            answer = limiter.AllowResponse.FromString(
+                self.call(message=asked, compression=grpc.Compression.Gzip))
+            self.assertEqual(answer.decision.remaining, left)
+        self.assert_fails(grpc.StatusCode.UNIMPLEMENTED, "or by gzip", self.call, message=asked,
+                          compression=grpc.Compression.Deflate)
+        # Several in one call.
+        stream = self.channel.stream_stream(
+            "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+            reflection.ServerReflectionRequest.SerializeToString,
+            reflection.ServerReflectionResponse.FromString)
+        questions = [reflection.ServerReflectionRequest(file_containing_symbol="s" * 3000 + str(i))
+                     for i in range(3)]
+        answers = list(stream(iter(questions), timeout=PATIENCE_S,
+                              compression=grpc.Compression.Gzip))
+        self.assertEqual([answer.original_request for answer in answers], questions)
+
+    def test_bombs(self):
+        """What becomes larger than what may be sent is refused, however few bytes came."""
+        before = http2.resident_bytes(self.service.process)
+        for size in (100001, 50 << 20):
+            self.assert_fails(grpc.StatusCode.RESOURCE_EXHAUSTED, "becomes larger than the service "
+                              "takes, 100000", self.call, message=bytes(size),
+                              compression=grpc.Compression.Gzip)
+        self.assertLess(http2.resident_bytes(self.service.process) - before, 8 << 20)
+        # As large as may be it is read, though zeros are no message.
+        self.assert_fails(grpc.StatusCode.INVALID_ARGUMENT, "the 100000 bytes", self.call,
+                          message=bytes(100000), compression=grpc.Compression.Gzip)
+
+    def test_what_is_no_gzip(self):
+        """Only a call fails by it."""
+        with http2.Client(self.service.address) as client:
+            for body in (b"", b"x", b"\x1f\x8b\x08" + bytes(20)):
+                stream = client.begin(http2.request_headers(b"/weir.v1.Limiter/Allow",
+                                                            (b"grpc-encoding", b"gzip")))
+                client.send(http2.frame(http2.DATA, http2.END_STREAM, stream,
+                                        b"\1" + http2.message(body)[1:]))
+                answer = client.until(http2.HEADERS, stream)
+                self.assertTrue(answer[1] & http2.END_STREAM)
+            asked = limiter.AllowRequest(policy="api", key=b"k").SerializeToString()
+            self.assertTrue(client.call(asked))
 
     def test_more_than_one_message(self):
         call = self.channel.stream_unary("/weir.v1.Limiter/Allow")

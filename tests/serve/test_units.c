@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What of the service needs no client: memory, addresses, descriptors. */
+/* What of the service needs no client: memory, addresses, descriptors, gzip. */
 #include <check.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -7,9 +7,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <zlib.h>
+
 #include "serve/arena.h"
 #include "serve/buffer.h"
 #include "serve/descriptors.h"
+#include "serve/gunzip.h"
 #include "serve/listen.h"
 
 /* ---- arena ------------------------------------------------------------- */
@@ -209,6 +212,72 @@ START_TEST(descriptors_find_what_is_declared)
 }
 END_TEST
 
+/* ---- gunzip ------------------------------------------------------------ */
+
+#define LONG_BYTES 100000u
+
+/* LENGTH bytes that repeat after a while, as gzip. */
+static size_t compress_bytes(size_t length, unsigned char *out, size_t size)
+{
+	static unsigned char bytes[LONG_BYTES];
+	z_stream stream = { .next_in = bytes, .avail_in = (unsigned)length, .next_out = out,
+			    .avail_out = (unsigned)size };
+
+	for (size_t i = 0; i < length; i++)
+		bytes[i] = (unsigned char)(i * i % 251);
+	ck_assert_int_eq(deflateInit2(&stream, 9, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY), Z_OK);
+	ck_assert_int_eq(deflate(&stream, Z_FINISH), Z_STREAM_END);
+	deflateEnd(&stream);
+	return stream.total_out;
+}
+
+START_TEST(gunzip_makes_what_may_be_made)
+{
+	static const size_t lengths[] = { 0, 1, 4095, 4096, 4097, 8192, 8193, LONG_BYTES };
+	unsigned char in[LONG_BYTES], *out;
+	size_t out_length;
+
+	for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
+		size_t length = lengths[i], in_length = compress_bytes(length, in, sizeof(in));
+
+		for (size_t more = 0; more < 3; more++) {
+			ck_assert_int_eq(gunzip(in, in_length, length + more, &out, &out_length),
+					 GUNZIP_OK);
+			ck_assert_uint_eq(out_length, length);
+			for (size_t j = 0; j < length; j += 97)
+				ck_assert_uint_eq(out[j], (unsigned char)(j * j % 251));
+			free(out);
+		}
+		if (length == 0)
+			continue;
+		ck_assert_int_eq(gunzip(in, in_length, length - 1, &out, &out_length),
+				 GUNZIP_TOO_LARGE);
+		ck_assert_ptr_null(out);
+		ck_assert_int_eq(gunzip(in, in_length, 0, &out, &out_length), GUNZIP_TOO_LARGE);
+	}
+}
+END_TEST
+
+START_TEST(gunzip_knows_what_is_none)
+{
+	unsigned char in[2048], bad[sizeof(in) + 1], *out;
+	size_t length = compress_bytes(5000, in, sizeof(in)), out_length;
+
+	/* Cut off anywhere; something behind it; its checksum or length are wrong. */
+	for (size_t cut = 0; cut < length; cut++)
+		ck_assert_int_eq(gunzip(in, cut, 10000, &out, &out_length), GUNZIP_MALFORMED);
+	memcpy(bad, in, length);
+	bad[length] = 'x';
+	ck_assert_int_eq(gunzip(bad, length + 1, 10000, &out, &out_length), GUNZIP_MALFORMED);
+	for (size_t i = length - 8; i < length; i++) {
+		memcpy(bad, in, length);
+		bad[i] ^= 1;
+		ck_assert_int_eq(gunzip(bad, length, 10000, &out, &out_length), GUNZIP_MALFORMED);
+		ck_assert_ptr_null(out);
+	}
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("serve");
@@ -223,6 +292,8 @@ int main(void)
 	tcase_add_test(tests, listen_names_what_was_found);
 	tcase_add_test(tests, listen_removes_its_own_socket_only);
 	tcase_add_test(tests, descriptors_find_what_is_declared);
+	tcase_add_test(tests, gunzip_makes_what_may_be_made);
+	tcase_add_test(tests, gunzip_knows_what_is_none);
 	suite_add_tcase(suite, tests);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_ENV);
