@@ -150,10 +150,14 @@ static bool leave_early(const struct collector *collector, const struct round *r
 	return true;
 }
 
-/* A bucket that is early goes back to the present window, with its tokens, or what it
+/*
+ * A bucket that is early goes back to the present window, with its tokens, or what it
  * admits would count where others are not until the cluster's clock has caught up.  They
  * are told anew, whatever Redis has of that window: so it is begun before the bucket is
- * moved.  False if the bucket has changed since it was read as STATE. */
+ * moved.  But where Redis has some of the later window, what it has is forgotten only
+ * behind the move: a bucket that stays may be in it when it begins.
+ * False if the bucket has changed since it was read as STATE.
+ */
 static bool come_back(const struct segment *segment, struct round_item *item,
 		      struct word_pair *state)
 {
@@ -201,16 +205,19 @@ bool collect_window(struct collector *collector, struct round *round,
 	struct slot *slot = &segment->table.slots[begun->slot];
 	struct slot_sync *sync = &segment->slot_syncs[begun->slot];
 	struct round_item *item = &round->windows[round->window_count];
-	bool reset, early;
+	bool reset, early, told;
 
 	*item = *begun;
 	collect_view(slot, item);
 	reset = item->resets != collect_resets_known(sync, item->generation);
 	item->gone_ns = window_of(collector, item);
+	told = agreed_is_of(item);
 	early = leave_early(collector, round, item);
+	if (early && told && !come_back(segment, item, &state))
+		return collect_leave(collector, round->shard);
 	if ((early || !agreed_is_of(item)) && !begin_window(collector, item))
 		return false;
-	if (early && !come_back(segment, item, &state))
+	if (early && !told && !come_back(segment, item, &state))
 		return collect_leave(collector, round->shard);
 	if (item->time_ns == 0)
 		item->time_ns = item->gone_ns;  /* empty, and nobody's for so long */
