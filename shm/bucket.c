@@ -533,3 +533,15 @@ enum bucket_result bucket_apply(const struct bucket_ref *ref, const struct limit
 	}
 	return BUCKET_CONTENDED;
 }
+
+bool bucket_begin(const struct bucket_ref *ref, const struct bucket_state *first,
+		  const uint64_t *version, uint64_t version_seen)
+{
+	struct word_pair state;
+
+	if (!bucket_read(ref, &state) || !is_unconfirmed(ref, state.second) ||
+	    atomic_load_acquire(version) != version_seen)                   /* E4 */
+		return false;
+	return atomic_cas_pair_full(&ref->slot->state, state,
+				    encode(ref, first, state.second, false));   /* E2 */
+}

@@ -59,6 +59,11 @@ void bucket_add_remaining(const struct limit *limit, const struct bucket_state *
 enum bucket_result bucket_apply(const struct bucket_ref *ref, const struct limit *limit,
 				const struct bucket_request *request, struct verdict *verdict);
 
+/* The first charge of REF, which is claimed: FIRST is what it leaves.  False if others were
+ * faster, or *VERSION is not VERSION_SEEN: nothing was charged. */
+bool bucket_begin(const struct bucket_ref *ref, const struct bucket_state *first,
+		  const uint64_t *version, uint64_t version_seen);
+
 /* What bucket_apply() would find for a key without a bucket.  *debt_ns is the
  * debt that the request would leave there. */
 struct verdict bucket_judge_absent(const struct limit *limit, const struct bucket_request *request,

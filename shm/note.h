@@ -25,6 +25,20 @@ static inline void note_prefetch(const struct segment *segment, const struct slo
 	__builtin_prefetch(note + segment->note_size - 1, 1);
 }
 
+/* The same of all slots of a group, of which FIRST is the first; if that is much, only the
+ * beginning, with the page's address. */
+static inline void note_prefetch_group(const struct segment *segment, const struct slot *first)
+{
+	uint64_t index = (uint64_t)(first - segment->table.slots);
+	const unsigned char *notes = segment->notes + index * segment->note_size;
+	uint32_t size = GROUP_SLOTS * segment->note_size;
+
+	if (size > 4 * CACHE_LINE)
+		size = CACHE_LINE;
+	for (uint32_t i = 0; i < size; i += CACHE_LINE)
+		__builtin_prefetch(notes + i, 1);
+}
+
 /* Count a denial of a slot's owner, one of 2^NOTE_SAMPLE_BITS on average. */
 #define NOTE_SAMPLE_BITS 5
 extern WEIR_HIDDEN _Thread_local uint64_t weir_note_random;

@@ -42,9 +42,9 @@
  *
  * Crash.  After any store the slot is live, dead or tentative, as above.
  *
- * Ordering.  E1: publish -> the identity loads of find, window_read and window_read_own.
+ * Ordering.  E1: publish -> the identity loads of find, slot_load and group_read_own.
  * E2: seal, confirm and every charge -> the state loads; who sees a seal sees
- * taken_ns.  E3: publish, a full barrier, before window_read_own's loads: store-load,
+ * taken_ns.  E3: publish, a full barrier, before group_read_own's loads: store-load,
  * both claimers alike.
  *
  * References: C. Purcell, T. Harris, "Non-blocking hashtables with open
@@ -63,6 +63,7 @@
 #define READ_ATTEMPTS 4
 #define GROUP_PREFERRED (GROUP_SLOTS * 5 / 8)   /* fill the first group up to here */
 
+/* A slot as it was read. */
 struct window_slot {
 	struct slot *slot;
 	struct word_pair identity;
@@ -71,6 +72,23 @@ struct window_slot {
 	bool mine;
 	bool pinned;            /* has charges that the cluster does not know */
 	uint64_t debt_ns;       /* that is lost if the slot is taken */
+	uint64_t weight;        /* weight_of() */
+};
+
+/* The slots of a window that the key has. */
+struct own_slots {
+	struct bucket_ref live;
+	struct bucket_ref tentative;    /* the first in probe order */
+	bool others;                    /* are there more of these? */
+};
+
+/* What a newcomer chooses by, group by group; bit I is slot I in probe order. */
+struct choice {
+	uint32_t free[2];       /* of weight 0 */
+	uint32_t dead[2];       /* of these: and no live bucket */
+	unsigned occupied[2];   /* how many are not free */
+	unsigned least;         /* the first of the lightest slots, */
+	uint64_t least_weight;  /* and what it weighs */
 };
 
 static uint64_t debt_of(struct word_pair state, uint64_t now_ns)
@@ -93,106 +111,191 @@ static bool is_pinned(const struct slot *slot, struct word_pair state)
 	       state.second >> STATE_USED_SHIFT != known;
 }
 
+/* What is given up with a slot: nothing; another claimer's work; the debt, and more than
+ * any, holds; and before all that, what only this host knows. */
+#define WEIGHT_TENTATIVE 1ull
+#define WEIGHT_HELD ((1ull << 63) - 1)
+#define WEIGHT_PINNED (1ull << 63)
+
+static inline __attribute__((always_inline)) uint64_t
+weight_of(const struct slot *slot, struct word_pair identity, struct word_pair state,
+	  uint64_t now_ns, bool *live)
+{
+	uint64_t generation = identity.second & GENERATION_MASK;
+	uint64_t phase = state.second & (GENERATION_MASK | STATE_LIVE);
+	uint64_t weight = state.first > now_ns ? state.first - now_ns + 1 : 0;
+
+	*live = phase == (generation | STATE_LIVE);
+	if (__builtin_expect((state.first & TIME_HELD) != 0, 0))
+		weight = debt_of(state, now_ns) ? WEIGHT_HELD : 0;
+	if (!*live)
+		return phase == ((generation - 1) & GENERATION_MASK) ? WEIGHT_TENTATIVE : 0;
+	/* Relaxed: as in is_pinned(). */
+	if (__builtin_expect((atomic_load_relaxed(&slot->owner) & OWNER_SYNCS) != 0, 0) &&
+	    is_pinned(slot, state))
+		weight |= WEIGHT_PINNED;
+	return weight;
+}
+
 /* Read one slot.  All else is read between two equal readings of the identity's
  * generation, so that it belongs together; else a live bucket could pass for a
  * damaged slot, or the key's own for another's.  False if the slot did not stand
  * still. */
 static inline __attribute__((always_inline)) bool
-slot_read(struct slot *slot, struct fingerprint fingerprint, uint64_t now_ns,
-	  struct window_slot *seen)
+slot_load(const struct slot *slot, struct word_pair *identity, struct word_pair *state)
 {
-	seen->slot = slot;
 	for (int attempt = 0; attempt < READ_ATTEMPTS; attempt++) {
-		seen->identity.second = atomic_load_acquire(&slot->identity.second);    /* E1 */
-		seen->identity.first = atomic_load_acquire(&slot->identity.first);      /* E1 */
-		seen->state.second = atomic_load_acquire(&slot->state.second);          /* E2 */
+		identity->second = atomic_load_acquire(&slot->identity.second); /* E1 */
+		identity->first = atomic_load_acquire(&slot->identity.first);   /* E1 */
+		state->second = atomic_load_acquire(&slot->state.second);       /* E2 */
 		/* Ordered by the acquire above; the CAS that follows validates it. */
-		seen->state.first = atomic_load_acquire(&slot->state.first);            /* E2 */
-		if (atomic_load_acquire(&slot->identity.second) != seen->identity.second) /* E1 */
-			continue;
-		seen->status = slot_status(seen->identity.second, seen->state.second);
-		seen->mine = slot_is(seen->identity, fingerprint);
-		seen->debt_ns = seen->status == SLOT_LIVE ? debt_of(seen->state, now_ns) : 0;
-		seen->pinned = seen->status == SLOT_LIVE && is_pinned(slot, seen->state);
-		return true;
+		state->first = atomic_load_acquire(&slot->state.first);         /* E2 */
+		if (__builtin_expect(atomic_load_acquire(&slot->identity.second) == /* E1 */
+					     identity->second, 1))
+			return true;
 	}
 	return false;
 }
 
-static bool window_read(const struct table *table, struct fingerprint fingerprint, uint64_t now_ns,
-			struct window_slot window[WINDOW_SLOTS])
+static bool slot_read(struct slot *slot, struct fingerprint fingerprint, uint64_t now_ns,
+		      struct window_slot *seen)
 {
-	for (unsigned i = 0; i < WINDOW_SLOTS; i++) {
-		if (!slot_read(table_slot(table, fingerprint, i), fingerprint, now_ns, &window[i]))
+	bool live;
+
+	seen->slot = slot;
+	if (!slot_load(slot, &seen->identity, &seen->state))
+		return false;
+	seen->status = slot_status(seen->identity.second, seen->state.second);
+	seen->mine = slot_is(seen->identity, fingerprint);
+	seen->debt_ns = seen->status == SLOT_LIVE ? debt_of(seen->state, now_ns) : 0;
+	seen->weight = weight_of(slot, seen->identity, seen->state, now_ns, &live);
+	seen->pinned = live && is_pinned(slot, seen->state);
+	return true;
+}
+
+static void make_ref(struct slot *slot, struct word_pair identity, bool tentative,
+		     struct bucket_ref *ref)
+{
+	ref->slot = slot;
+	ref->generation = identity.second & GENERATION_MASK;
+	ref->tentative = tentative;
+}
+
+static void own_add(struct own_slots *own, struct slot *slot, struct word_pair identity,
+		    struct word_pair state)
+{
+	enum slot_status status = slot_status(identity.second, state.second);
+
+	if (status == SLOT_LIVE && !own->live.slot)
+		make_ref(slot, identity, false, &own->live);
+	if (status != SLOT_TENTATIVE)
+		return;
+	if (own->tentative.slot)
+		own->others = true;
+	else
+		make_ref(slot, identity, true, &own->tentative);
+}
+
+/* Look in group G for slots of the key's.  False if one of them did not stand still. */
+static inline __attribute__((always_inline)) bool
+group_read_own(const struct table_window *window, unsigned g, struct fingerprint fingerprint,
+	       struct own_slots *own)
+{
+	for (unsigned i = 0; i < GROUP_SLOTS; i++) {
+		struct slot *slot = &window->groups[g][window->position ^ i];
+		struct word_pair identity, state;
+
+		/* E3: behind the publication of the slot that the caller may confirm. */
+		if (atomic_load_acquire(&slot->identity.first) != fingerprint.low) /* E1 */
+			continue;
+		if (!slot_load(slot, &identity, &state))
 			return false;
+		if (slot_is(identity, fingerprint))
+			own_add(own, slot, identity, state);
 	}
 	return true;
 }
 
-/* The same, but of slots that are other keys' no more than that. */
-static bool window_read_own(const struct table *table, struct fingerprint fingerprint,
-			    uint64_t now_ns, struct window_slot window[WINDOW_SLOTS])
+/* The same, and weigh all slots of the group. */
+static bool group_read(const struct table_window *window, unsigned g,
+		       struct fingerprint fingerprint, uint64_t now_ns, struct own_slots *own,
+		       struct choice *choice)
 {
-	/* E3: behind the publication of the slot that the caller may confirm. */
-	for (unsigned i = 0; i < WINDOW_SLOTS; i++) {
-		struct slot *slot = table_slot(table, fingerprint, i);
+	uint64_t least_weight = choice->least_weight;
+	unsigned least = choice->least, occupied = 0;
+	uint32_t free = 0, dead = 0;
 
-		window[i].mine = false;
-		if (atomic_load_acquire(&slot->identity.first) == fingerprint.low && /* E1 */
-		    !slot_read(slot, fingerprint, now_ns, &window[i]))
+	for (unsigned i = 0; i < GROUP_SLOTS; i++) {
+		struct slot *slot = &window->groups[g][window->position ^ i];
+		struct word_pair identity, state;
+		uint64_t weight;
+		bool live;
+
+		if (!slot_load(slot, &identity, &state))
 			return false;
+		weight = weight_of(slot, identity, state, now_ns, &live);
+		least = weight < least_weight ? g * GROUP_SLOTS + i : least;
+		least_weight = weight < least_weight ? weight : least_weight;
+		free |= (uint32_t)(weight == 0) << i;
+		dead |= (uint32_t)((weight == 0) & !live) << i;
+		occupied += weight != 0;
+		if (__builtin_expect(slot_is(identity, fingerprint), 0))
+			own_add(own, slot, identity, state);
 	}
+	choice->free[g] = free;
+	choice->dead[g] = dead;
+	choice->occupied[g] = occupied;
+	choice->least = least;
+	choice->least_weight = least_weight;
 	return true;
 }
 
-static const struct window_slot *window_first(const struct window_slot window[WINDOW_SLOTS],
-					      enum slot_status status)
+static bool window_read_own(const struct table_window *window, struct fingerprint fingerprint,
+			    struct own_slots *own)
 {
-	for (unsigned i = 0; i < WINDOW_SLOTS; i++) {
-		if (window[i].mine && window[i].status == status)
-			return &window[i];
-	}
-	return NULL;
+	return group_read_own(window, 0, fingerprint, own) &&
+	       group_read_own(window, 1, fingerprint, own);
 }
 
-/* A slot that holds no information: dead, damaged, or live without debt. */
-static bool is_free(const struct window_slot *seen)
+/* Does a newcomer go to the first group, whatever there is in the second? */
+static bool is_first_preferred(const struct choice *choice)
 {
-	return seen->status == SLOT_DEAD || seen->status == SLOT_DAMAGED ||
-	       (seen->status == SLOT_LIVE && seen->debt_ns == 0 && !seen->pinned);
+	return choice->free[0] && choice->occupied[0] < GROUP_PREFERRED;
 }
 
-static bool is_lighter(const struct window_slot *a, const struct window_slot *b)
+/* The slots of the key's, and what there is to choose.  False if one of the slots did not
+ * stand still. */
+static bool window_read(const struct table_window *window, struct fingerprint fingerprint,
+			uint64_t now_ns, struct own_slots *own, struct choice *choice)
 {
-	return a->pinned != b->pinned ? b->pinned : a->debt_ns < b->debt_ns;
+	choice->least = 0;
+	choice->least_weight = UINT64_MAX;
+	if (!group_read(window, 0, fingerprint, now_ns, own, choice))
+		return false;
+	return is_first_preferred(choice) ?
+		       group_read_own(window, 1, fingerprint, own) :
+		       group_read(window, 1, fingerprint, now_ns, own, choice);
+}
+
+/* Of the free slots of group G, a live one only if there is no other: what it consumed
+ * stays known meanwhile. */
+static unsigned first_free(const struct choice *choice, unsigned g)
+{
+	uint32_t slots = choice->dead[g] ? choice->dead[g] : choice->free[g];
+
+	return g * GROUP_SLOTS + (unsigned)__builtin_ctz(slots);
 }
 
 /* The slot to take: a free one, else another key's tentative one (its claimer
  * is at work or dead), else the one with the least debt; one with charges that
  * are not merged only where there is no other. */
-static const struct window_slot *choose_victim(const struct window_slot window[WINDOW_SLOTS],
-					       uint64_t newcomer_debt_ns)
+static unsigned choose_victim(const struct choice *choice)
 {
-	/* Of a group, a live one only if there is no other: what it consumed stays known
-	 * meanwhile. */
-	const struct window_slot *free[2] = { NULL, NULL }, *least = NULL;
-	unsigned occupied[2] = { 0, 0 };
-
-	for (unsigned i = 0; i < WINDOW_SLOTS; i++) {
-		const struct window_slot *seen = &window[i], **chosen = &free[i / GROUP_SLOTS];
-
-		if (!is_free(seen))
-			occupied[i / GROUP_SLOTS]++;
-		else if (!*chosen || ((*chosen)->status == SLOT_LIVE && seen->status != SLOT_LIVE))
-			*chosen = seen;
-		if (!least || is_lighter(seen, least))
-			least = seen;
-	}
-	if (free[0] && (!free[1] || occupied[0] < GROUP_PREFERRED || occupied[0] <= occupied[1]))
-		return free[0];
-	if (free[1])
-		return free[1];
-	return least->status == SLOT_TENTATIVE || least->debt_ns < newcomer_debt_ns ? least : NULL;
+	if (is_first_preferred(choice) ||
+	    (choice->free[0] &&
+	     (!choice->free[1] || choice->occupied[0] <= choice->occupied[1])))
+		return first_free(choice, 0);
+	return choice->free[1] ? first_free(choice, 1) : choice->least;
 }
 
 /* Make the slot dead in its present generation, so that no charge can land. */
@@ -253,15 +356,21 @@ static bool publish(const struct window_slot *seen, struct fingerprint fingerpri
 	return atomic_cas_pair_full(&seen->slot->identity, seen->identity, identity); /* E1, E3 */
 }
 
-/* Kill the key's tentative slots in WINDOW but KEPT, which comes first in probe
- * order.  False if one of them has changed since it was read. */
-static bool kill_others(const struct table *table, const struct window_slot window[WINDOW_SLOTS],
-			const struct window_slot *kept, struct claim_report *report)
+/* Kill the key's tentative slots but KEPT, which comes first in probe order.  False if
+ * one of them has come to life, or changes. */
+static __attribute__((noinline)) bool
+kill_others(const struct table *table, const struct table_window *window,
+	    struct fingerprint fingerprint, const struct slot *kept, struct claim_report *report)
 {
 	for (unsigned i = 0; i < WINDOW_SLOTS; i++) {
-		const struct window_slot *other = &window[i];
+		struct window_slot read, *other = &read;
 
-		if (other == kept || !other->mine || other->status != SLOT_TENTATIVE)
+		if (table_window_slot(window, i) == kept)
+			continue;
+		if (!slot_read(table_window_slot(window, i), fingerprint, 0, other) ||
+		    (other->mine && other->status == SLOT_LIVE))
+			return false;
+		if (!other->mine || other->status != SLOT_TENTATIVE)
 			continue;
 		if (!seal(table, other, report))
 			return false;
@@ -269,62 +378,78 @@ static bool kill_others(const struct table *table, const struct window_slot wind
 	return true;
 }
 
-static void make_ref(const struct window_slot *seen, bool tentative, struct bucket_ref *ref)
+/* Take a slot for FINGERPRINT.  CLAIM_TENTATIVE: *CANDIDATE is it; CLAIM_CONTENDED: look
+ * again. */
+static enum table_claim take(const struct table *table, const struct table_window *window,
+			     struct fingerprint fingerprint, uint64_t now_ns,
+			     uint64_t newcomer_debt_ns, const struct choice *choice, bool patient,
+			     struct bucket_ref *candidate, struct claim_report *report)
 {
-	ref->slot = seen->slot;
-	ref->generation = seen->identity.second & GENERATION_MASK;
-	ref->tentative = tentative;
+	unsigned victim = choose_victim(choice);
+	struct window_slot read, *seen = &read;
+
+	if (!slot_read(table_window_slot(window, victim), fingerprint, now_ns, seen))
+		return CLAIM_CONTENDED;
+	/* By now it may weigh more, or be the key's. */
+	if (seen->weight > choice->least_weight ||
+	    (seen->mine && (seen->status == SLOT_LIVE || seen->status == SLOT_TENTATIVE)))
+		return CLAIM_CONTENDED;
+	if (seen->status == SLOT_LIVE && seen->weight != 0 && seen->debt_ns >= newcomer_debt_ns)
+		return CLAIM_FULL;
+	/* Its claimer is most likely at work: two keys that take the slot from each other
+	 * get nowhere. */
+	if (seen->status == SLOT_TENTATIVE && patient)
+		return CLAIM_CONTENDED;
+	if (!announce(table, seen, now_ns))
+		return CLAIM_CONTENDED;
+	if (seal(table, seen, report) && publish(seen, fingerprint)) {
+		report->claimed++;
+		make_ref(seen->slot, seen->identity, true, candidate);
+		candidate->generation = (candidate->generation + 1) & GENERATION_MASK;
+		return CLAIM_TENTATIVE;
+	}
+	return CLAIM_CONTENDED;
 }
 
 enum table_claim table_claim(const struct table *table, struct fingerprint fingerprint,
 			     uint64_t now_ns, uint64_t newcomer_debt_ns, struct bucket_ref *ref,
 			     struct claim_report *report)
 {
-	struct window_slot window[WINDOW_SLOTS];
+	const struct table_window window = table_window(table, fingerprint);
 	struct bucket_ref candidate = { .slot = NULL };
 
 	for (int attempt = 0; attempt < CLAIM_ATTEMPTS; attempt++) {
-		const struct window_slot *seen;
+		struct own_slots own = { .others = false };
+		struct choice choice;
 
-		if (!(candidate.slot ? window_read_own : window_read)(table, fingerprint, now_ns,
-								      window))
+		if (!(candidate.slot ?
+			      window_read_own(&window, fingerprint, &own) :
+			      window_read(&window, fingerprint, now_ns, &own, &choice)))
 			continue;
-		seen = window_first(window, SLOT_LIVE);
-		if (seen) {
-			make_ref(seen, false, ref);
+		if (own.live.slot) {
+			*ref = own.live;
 			return CLAIM_FOUND;
 		}
-		seen = window_first(window, SLOT_TENTATIVE);
-		if (!seen && candidate.slot) {
+		if (!own.tentative.slot && candidate.slot) {
 			/* It is gone: look for another. */
 			candidate.slot = NULL;
 			continue;
 		}
-		if (!seen) {
-			seen = choose_victim(window, newcomer_debt_ns);
-			/* The window was read slot by slot: the key may have gone
-			 * live meanwhile in one that was read before. */
-			if (!seen)
+		if (!own.tentative.slot) {
+			/* The window was read slot by slot: the key may have gone live
+			 * meanwhile in one that was read before. */
+			if (take(table, &window, fingerprint, now_ns, newcomer_debt_ns, &choice,
+				 attempt < CLAIM_PATIENCE, &candidate, report) == CLAIM_FULL)
 				return table_find(table, fingerprint, ref) ? CLAIM_FOUND :
 									     CLAIM_FULL;
-			/* Its claimer is most likely at work: two keys that take the
-			 * slot from each other get nowhere. */
-			if (seen->status == SLOT_TENTATIVE && attempt < CLAIM_PATIENCE)
-				continue;
-			if (!announce(table, seen, now_ns))
-				continue;
-			if (seal(table, seen, report) && publish(seen, fingerprint)) {
-				report->claimed++;
-				make_ref(seen, true, &candidate);
-				candidate.generation = (candidate.generation + 1) & GENERATION_MASK;
-			}
 			continue;
 		}
 		/* This reading counts only if all of it came after the slot was
 		 * published, or seen so: else at the next sight. */
-		make_ref(seen, true, ref);
+		*ref = own.tentative;
 		if (candidate.slot == ref->slot && candidate.generation == ref->generation) {
-			if (kill_others(table, window, seen, report))
+			if (!own.others ||
+			    kill_others(table, &window, fingerprint, ref->slot, report))
 				return CLAIM_TENTATIVE;
 		}
 		candidate = *ref;

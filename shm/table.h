@@ -96,6 +96,30 @@ static inline struct slot *table_slot(const struct table *table, struct fingerpr
 	return &table->slots[group * GROUP_SLOTS + (position ^ (i & (GROUP_SLOTS - 1)))];
 }
 
+/* Both groups of a key, for those who look at all of its slots. */
+struct table_window {
+	struct slot *groups[2];
+	unsigned position;
+};
+
+static inline struct table_window table_window(const struct table *table,
+					       struct fingerprint fingerprint)
+{
+	uint64_t first = table_group(table, fingerprint.high);
+	uint64_t second = table_second_group(table, fingerprint, first);
+
+	return (struct table_window){
+		.groups = { &table->slots[first * GROUP_SLOTS], &table->slots[second * GROUP_SLOTS] },
+		.position = (unsigned)fingerprint.low & (GROUP_SLOTS - 1),
+	};
+}
+
+/* As table_slot(). */
+static inline struct slot *table_window_slot(const struct table_window *window, unsigned i)
+{
+	return &window->groups[i / GROUP_SLOTS][window->position ^ (i & (GROUP_SLOTS - 1))];
+}
+
 /* Start loading the slot that most likely has FINGERPRINT.  Only that: another line
  * would be fetched in vain more often than not, and delays the others of a batch. */
 static inline void table_prefetch(const struct table *table, struct fingerprint fingerprint)
@@ -124,27 +148,39 @@ static inline bool slot_is(struct word_pair identity, struct fingerprint fingerp
 	       ((identity.second ^ fingerprint.high) & ~GENERATION_MASK) == 0;
 }
 
+/* Is SLOT the live bucket of FINGERPRINT?  Then *REF is. */
+static inline bool table_is_there(struct slot *slot, struct fingerprint fingerprint,
+				  struct bucket_ref *ref)
+{
+	struct word_pair identity;
+
+	identity.first = atomic_load_acquire(&slot->identity.first);    /* E1 */
+	if (__builtin_expect(identity.first != fingerprint.low, 1))
+		return false;
+	identity.second = atomic_load_acquire(&slot->identity.second);  /* E1 */
+	if (!slot_is(identity, fingerprint) ||
+	    slot_status(identity.second, atomic_load_acquire(&slot->state.second)) !=
+		    SLOT_LIVE)                                          /* E2 */
+		return false;
+	ref->slot = slot;
+	ref->generation = identity.second & GENERATION_MASK;
+	ref->tentative = false;
+	return true;
+}
+
 /* Find the live bucket of FINGERPRINT. */
 static inline bool table_find(const struct table *table, struct fingerprint fingerprint,
 			      struct bucket_ref *ref)
 {
-	for (unsigned i = 0; i < WINDOW_SLOTS; i++) {
-		struct slot *slot = table_slot(table, fingerprint, i);
-		struct word_pair identity;
+	const struct table_window window = table_window(table, fingerprint);
 
-		identity.first = atomic_load_acquire(&slot->identity.first);    /* E1 */
-		if (identity.first != fingerprint.low)
-			continue;
-		identity.second = atomic_load_acquire(&slot->identity.second);  /* E1 */
-		if (!slot_is(identity, fingerprint))
-			continue;
-		if (slot_status(identity.second, atomic_load_acquire(&slot->state.second)) !=
-		    SLOT_LIVE)                                                  /* E2 */
-			continue;
-		ref->slot = slot;
-		ref->generation = identity.second & GENERATION_MASK;
-		ref->tentative = false;
-		return true;
+	for (unsigned i = 0; i < GROUP_SLOTS; i++) {
+		if (table_is_there(&window.groups[0][window.position ^ i], fingerprint, ref))
+			return true;
+	}
+	for (unsigned i = 0; i < GROUP_SLOTS; i++) {
+		if (table_is_there(&window.groups[1][window.position ^ i], fingerprint, ref))
+			return true;
 	}
 	return false;
 }

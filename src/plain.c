@@ -6,7 +6,7 @@
 #include "src/plan.h"
 
 bool weir_plain_possible;
-_Thread_local bool weir_plain_absent;
+_Thread_local unsigned char weir_plain_absent;
 
 /* ---- What only some of the plain decisions need ------------------------ */
 
@@ -46,71 +46,90 @@ bool plain_noted(const struct segment *segment, const struct slot *slot, uint64_
 	return false;
 }
 
-/* The first charge of REF, which is claimed.  False if it was not made. */
+/* The first charge of REF, which is claimed: a token of TOKEN_NS.  False if it was not
+ * made. */
 static bool confirm(const struct segment *segment, const struct bucket_ref *ref,
-		    const struct limit *limit, struct bucket_request *request,
-		    const struct plain_call *call)
+		    uint64_t token_ns, uint64_t now_ns, const struct plain_call *call)
 {
-	struct verdict verdict;
+	struct bucket_state first = { .used = 1 };
 
 	/* Before the charge, so that whoever finds the bucket live finds its owner and its
 	 * key, too, also if this process is killed in between. */
 	table_set_owner(ref, policy_index(call->policy), call->policy >> 12, 0, false);
 	/* The last owner's.  Relaxed: the confirming CAS orders it. */
 	atomic_store_relaxed(&ref->slot->share_ns, 0);
-	request->now_ns = table_time_ns(segment->table.taken_ns, request->now_ns);
 	note_key(segment, ref, call->key, call->key_length);
-	if (bucket_apply(ref, limit, request, &verdict) != BUCKET_DONE || !verdict.allowed)
+	first.time_ns = table_time_ns(segment->table.taken_ns, now_ns) + token_ns;
+	if (!bucket_begin(ref, &first, &segment->header->policy.version, call->version))
 		return false;
 	counter_add(segment, policy_index(call->policy), COUNTER_ALLOWED, 1);
 	if (call->decision)
-		plain_describe(call->decision, true,
-			       verdict.reset_after_ns - limit->token_ns);
+		plain_describe(call->decision, true, 0);
 	return true;
 }
 
 /*
  * The key has no bucket that this thread saw: claim one, as plan.c does.  A flood of
  * keys that come once costs a miss of 16 lines at once and what is done here, so what is
- * known already is not found out again.
+ * known already is not found out again: one token is never more than the burst.
  */
 static bool plain_absent(const struct segment *segment, struct fingerprint fingerprint,
 			 uint64_t now_ns, const struct limit_record *record,
 			 const struct plain_call *call)
 {
-	struct bucket_request request = {
-		.operation = BUCKET_SPEND,
-		.cost = 1,
-		.now_ns = now_ns,
-		.version = &segment->header->policy.version,
-		.version_seen = call->version,
-		.own_clock = call->now_ns == 0,
-	};
+	uint64_t token_ns = policy_word(&record->token_ns);
 	struct claim_report report = { 0 };
 	enum table_claim claim;
 	struct bucket_ref ref;
-	struct limit limit;
-	uint64_t debt_ns;
-	bool done = false;
 
-	weir_plain_absent = true;
-	policy_limit_read(record, &limit);
 	if (call->decision)
 		plain_read(record, call->decision);
-	if (!bucket_judge_absent(&limit, &request, &debt_ns).allowed)
-		return plain_otherwise(segment, call);
-	claim = table_claim(&segment->table, fingerprint, now_ns, debt_ns, &ref, &report);
+	claim = table_claim(&segment->table, fingerprint, now_ns, token_ns, &ref, &report);
+	weir_plain_absent = claim == CLAIM_FULL ? PLAIN_NO_ROOM : PLAIN_CLAIMED;
 	plan_count_claim(segment, &report);
 	if (claim == CLAIM_FULL)
 		return plain_full(segment, call);
 	if (claim == CLAIM_TENTATIVE) {
 		note_prefetch(segment, ref.slot);
-		done = confirm(segment, &ref, &limit, &request, call);
+		if (confirm(segment, &ref, token_ns, now_ns, call)) {
+			handle_leave();
+			return true;
+		}
 	}
-	if (!done)
-		return plain_otherwise(segment, call);
-	handle_leave();
-	return true;
+	return plain_otherwise(segment, call);
+}
+
+/* In both groups at once, and first of all in each page: a translation of an address that
+ * is missing costs as much as a line. */
+void plain_prefetch_rest(const struct segment *segment, struct fingerprint fingerprint)
+{
+	struct table_window window = table_window(&segment->table, fingerprint);
+
+	__builtin_prefetch(&window.groups[1][window.position], 1);
+	if (weir_plain_absent == PLAIN_CLAIMED) {
+		note_prefetch_group(segment, window.groups[0]);
+		note_prefetch_group(segment, window.groups[1]);
+	}
+	for (unsigned i = 1; i < GROUP_SLOTS; i++)
+		__builtin_prefetch(&window.groups[0][window.position ^ i], 1);
+	for (unsigned i = 1; i < GROUP_SLOTS; i++)
+		__builtin_prefetch(&window.groups[1][window.position ^ i], 1);
+	weir_plain_absent = PLAIN_NOT_ABSENT;
+}
+
+/* The slot of WINDOW that is the key's, but for its first one; NULL: none is. */
+QUICK_INLINE struct slot *find_elsewhere(const struct table_window *window,
+					 struct fingerprint fingerprint, uint64_t *generation)
+{
+	for (unsigned g = 0; g < 2; g++) {
+		for (unsigned i = g == 0; i < GROUP_SLOTS; i++) {
+			struct slot *slot = &window->groups[g][window->position ^ i];
+
+			if (plain_is_there(slot, fingerprint.low, fingerprint.high, generation))
+				return slot;
+		}
+	}
+	return NULL;
 }
 
 HASH_TARGET bool plain_elsewhere(const struct segment *segment, struct urcu_bp_reader *reader,
@@ -118,17 +137,16 @@ HASH_TARGET bool plain_elsewhere(const struct segment *segment, struct urcu_bp_r
 				 const struct plain_call *call)
 {
 	const struct limit_record *limit = plain_limit(segment, call->version, call->policy);
+	const struct table_window window = table_window(&segment->table, fingerprint);
+	uint64_t generation;
+	struct slot *slot;
 
-	for (unsigned i = 1; limit && i < WINDOW_SLOTS; i++) {
-		struct slot *slot = table_slot(&segment->table, fingerprint, i);
-		uint64_t generation;
-
-		if (plain_is_there(slot, fingerprint.low, fingerprint.high, &generation))
-			return plain_spend(segment, reader, slot, generation, call->version,
-					   limit, now_ns, call);
-	}
-	return limit ? plain_absent(segment, fingerprint, now_ns, limit, call) :
-		       plain_otherwise(segment, call);
+	if (!limit)
+		return plain_otherwise(segment, call);
+	slot = find_elsewhere(&window, fingerprint, &generation);
+	return slot ? plain_spend(segment, reader, slot, generation, call->version, limit, now_ns,
+				  call) :
+		      plain_absent(segment, fingerprint, now_ns, limit, call);
 }
 
 /* ---- By which clock ---------------------------------------------------- */

@@ -91,14 +91,14 @@ QUICK_INLINE bool plain_is_there(const struct slot *slot, uint64_t low, uint64_t
 
 /* Was this thread's last key a new one?  Then the next one may be, too: it is looked for
  * in the whole window, and all of that may be loaded at once. */
-extern WEIR_HIDDEN _Thread_local bool weir_plain_absent;
+enum plain_absent {
+	PLAIN_NOT_ABSENT,
+	PLAIN_NO_ROOM,
+	PLAIN_CLAIMED,
+};
+extern WEIR_HIDDEN _Thread_local unsigned char weir_plain_absent;
 
-QUICK_INLINE void plain_prefetch_rest(const struct table *table, struct fingerprint fingerprint)
-{
-	weir_plain_absent = false;
-	for (unsigned i = 1; i < WINDOW_SLOTS; i++)
-		__builtin_prefetch(table_slot(table, fingerprint, i), 1);
-}
+void plain_prefetch_rest(const struct segment *segment, struct fingerprint fingerprint);
 
 /* Judge, and spend if that is allowed.  *DEBT_NS is the debt before. */
 QUICK_INLINE enum quick_result plain_attempt(struct slot *slot, uint64_t generation,
@@ -202,7 +202,7 @@ QUICK_INLINE bool plain_allow(const struct segment *segment, struct urcu_bp_read
 	/* Before the clock is read: see quick.h. */
 	__builtin_prefetch(slot, 1);
 	if (__builtin_expect(weir_plain_absent, 0))
-		plain_prefetch_rest(&segment->table, fingerprint);
+		plain_prefetch_rest(segment, fingerprint);
 	if (clock == PLAIN_TICKS && !clock_cached_ns(segment->header, &now_ns))
 		return plain_otherwise(segment, &call);
 	if (clock == PLAIN_KERNEL)
