@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* environment_redis.c - the URL that the variables of Redis come to. */
-#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -13,11 +12,9 @@ static const char *encode(struct cli *cli, const char *text)
 	static const char digits[] = "0123456789ABCDEF";
 	static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 				    "0123456789-._~";
-	char *encoded = malloc(3 * strlen(text) + 1);
+	char *encoded = environment_room(cli, 3 * strlen(text) + 1);
 	char *end = encoded;
 
-	if (!encoded)
-		cli_die(cli, "no memory for the options; free some and try again");
 	for (; *text; text++) {
 		if (strchr(plain, *text)) {
 			*end++ = *text;

@@ -24,7 +24,8 @@ float environment_ratio(struct cli *cli, const char *name, float otherwise);
 /* "10s", "1h30m", "1.5h", "100ms": at most 100 years.  OTHERWISE likewise. */
 uint64_t environment_duration_ns(struct cli *cli, const char *name, const char *otherwise);
 
-/* A text of its own, which lives as long as the process. */
+/* Room for a text, which lives as long as the process; and a text in such room. */
+char *environment_room(struct cli *cli, size_t size);
 const char *environment_print(struct cli *cli, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 
