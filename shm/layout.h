@@ -190,7 +190,8 @@ struct shard_record {
 	uint64_t for_decisions[4];
 	/* For the next leader. */
 	uint64_t acked_tag;             /* of the last call that Redis acknowledged */
-	uint64_t restore;               /* Redis forgot: tell it what was agreed */
+	uint64_t restore;               /* when Redis was found to have forgotten, which is
+	                                 * then told what was agreed; else 0 */
 	uint64_t virtual_seconds;       /* the shard's clock at the last reply, */
 	uint64_t virtual_part_ns;
 	uint64_t virtual_at_ns;         /* and ours when it was asked */

@@ -407,6 +407,14 @@ static bool collect_slot(uint64_t index, void *context)
 	return true;
 }
 
+static void walk_begin(const struct segment *segment, struct round_walk *walk, uint64_t now_ns)
+{
+	*walk = (struct round_walk){ .begun_ns = now_ns };
+	/* Relaxed: the leader's own. */
+	for (unsigned i = 0; i < SYNC_SHARDS; i++)
+		walk->restore[i] = atomic_load_relaxed(&segment->shards[i].restore);
+}
+
 void round_collect(const struct segment *segment, struct round rounds[SYNC_SHARDS],
 		   struct round_walk *walk, struct leases *leases, uint64_t leader, uint64_t term,
 		   uint64_t now_ns, uint64_t (*clock_ns)(void))
@@ -423,10 +431,11 @@ void round_collect(const struct segment *segment, struct round rounds[SYNC_SHARD
 		rounds[i].term = term;
 	}
 	if (walk->next == 0)
-		*walk = (struct round_walk){ .begun_ns = now_ns };
+		walk_begin(segment, walk, now_ns);
 	queue_each(&segment->queue, &walk->next, collect_slot, &collector);
 	for (unsigned i = 0; i < SYNC_SHARDS; i++) {
 		walk->closed |= (unsigned)rounds[i].closed << i;
 		rounds[i].whole = walk->next == 0 && !((walk->left | walk->closed) >> i & 1);
+		rounds[i].restore = walk->restore[i];
 	}
 }

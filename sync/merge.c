@@ -137,11 +137,25 @@ static bool merge_item(const struct segment *segment, const struct round *round,
 	return round_renew_credit(segment, slot, round_merged_word(item, term), term);
 }
 
+/* Redis has the call of TAG: terms grow, and so do tags.  False if it had a later one. */
+static bool acknowledge(struct shard_record *shard, uint64_t tag)
+{
+	/* Relaxed: the leaders' own; the leader word hands it on. */
+	uint64_t last = atomic_load_relaxed(&shard->acked_tag);
+
+	while (last < tag) {
+		if (atomic_cas_relaxed(&shard->acked_tag, &last, tag))
+			return true;
+	}
+	return false;
+}
+
 bool round_merge(const struct segment *segment, const struct round *round,
 		 const struct round_reply *reply)
 {
 	struct shard_record *shard = &segment->shards[round->shard];
 	uint64_t staleness = atomic_load_relaxed(&segment->header->sync.staleness_ns);
+	uint64_t restore = round->restore;
 	unsigned merged = 0;
 
 	/* It names the call that it answers: another one's reply never passes for it. */
@@ -157,14 +171,18 @@ bool round_merge(const struct segment *segment, const struct round *round,
 	/* Of a term that has passed: the next leader knows better. */
 	if (!round_term_holds(segment, round->term))
 		return false;
+	/* One that is stopped here, and goes on when others have led, makes the view look older
+	 * than it is till the next round, and no more. */
+	if (!acknowledge(shard, round->tag))
+		return false;
 	windows_keep_time(segment, round->shard, round->taken_ns, reply);
 	atomic_store_relaxed(&shard->hosts, reply->hosts);
 	atomic_store_relaxed(&shard->virtual_seconds, reply->virtual_seconds);
 	atomic_store_relaxed(&shard->virtual_part_ns, reply->virtual_part_ns);
 	atomic_store_relaxed(&shard->virtual_at_ns, round->taken_ns);
-	atomic_store_relaxed(&shard->acked_tag, round->tag);
-	if (round->whole)
-		atomic_store_relaxed(&shard->restore, 0);
+	/* What was to be restored when the walk began, and not what a later leader found. */
+	if (round->whole && restore != 0)
+		atomic_cas_relaxed(&shard->restore, &restore, 0);
 	/* From when the question was asked, not from when the answer came. */
 	atomic_store_release(&shard->fresh_until_ns, round->taken_ns + staleness);      /* E9 */
 	counter_add_global(segment, COUNTER_ROUNDS, 1);

@@ -130,7 +130,8 @@ void round_resolve_begin(const struct segment *segment, struct round_resolve *re
 		resolve->last_tags[i] = last_tags[i];
 		/* Redis knows less than it once acknowledged: it has forgotten. */
 		if ((shards >> i & 1) && last_tags[i] < atomic_load_relaxed(&shard->acked_tag)) {
-			atomic_store_relaxed(&shard->restore, 1);
+			/* Another word than any before: see round_merge(). */
+			atomic_store_relaxed(&shard->restore, now_ns);
 			atomic_store_relaxed(&shard->lost_ns, now_ns);
 		}
 	}

@@ -37,7 +37,8 @@ struct round {
 	unsigned shard;
 	bool closed;            /* the last call is in doubt: nothing is taken till a fence has told */
 	bool send;
-	bool whole;             /* ends a walk that left nothing of the shard */
+	bool whole;             /* ends a walk that left nothing of the shard, and began with */
+	uint64_t restore;       /* this in the shard's word */
 	uint64_t tag;           /* the shard's term << 32 | sequence: names the call */
 	uint64_t term;          /* of who took it: the leader word's */
 	uint64_t taken_ns;
@@ -88,6 +89,7 @@ struct round_walk {
 	uint64_t begun_ns;
 	unsigned left;                  /* shards of which it left something: a bit each; */
 	unsigned closed;                /* and those that were closed meanwhile */
+	uint64_t restore[SYNC_SHARDS];  /* the shards' words, when it began */
 };
 
 /* Take what is marked into the shards' ROUNDS, which have their tags or are closed.  Stops

@@ -226,7 +226,7 @@ static struct segment *open_by_hand(void)
 	walk = (struct round_walk){ 0 };
 	for (unsigned i = 0; i < SYNC_SHARDS; i++) {
 		segment->shards[i].fresh_until_ns = WEIR_NEVER;
-		rounds[i] = (struct round){ .shard = i, .tag = (uint64_t)TERM << 32 | 1 };
+		rounds[i] = (struct round){ .shard = i, .tag = (uint64_t)TERM << 32 };
 	}
 	return segment;
 }
@@ -236,6 +236,9 @@ static struct round *collect(const struct segment *segment, uint64_t later_ns)
 {
 	struct round *found = NULL;
 
+	/* Each call has a tag of its own. */
+	for (unsigned i = 0; i < SYNC_SHARDS; i++)
+		rounds[i].tag++;
 	round_collect(segment, rounds, &walk, NULL, LEADER, TERM,
 		      weir_now_ns(hosts[0]) + later_ns, NULL);
 	for (unsigned i = 0; i < SYNC_SHARDS; i++) {
