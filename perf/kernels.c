@@ -6,6 +6,7 @@
 
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 /* Short slices of time, some hundred microseconds: what disturbs the machine longer
  * than that disturbs all kernels of a round alike. */
@@ -544,6 +545,11 @@ static void prepare_weir(struct state *state, bool huge_pages)
 		return;
 	options.clock = WEIR_CLOCK_TSC;
 	state->tsc_policy = prepare_segment(&state->weir_tsc, state->keys, &options);
+	/* A calibration takes three readings, two tenths of a second apart (shm/clock.c). */
+	for (int reading = 0; reading < 4; reading++) {
+		weir_now_ns(state->weir_tsc);
+		usleep(250000);
+	}
 }
 
 /* Five slots for each three keys, as is advised. */

@@ -114,8 +114,8 @@ static inline void counter_prepare(struct segment *segment)
  * processor's number and adding, the thread is neither preempted nor moved, or the
  * kernel sends it to the abort label.  False then, and where it has no such shard.
  */
-static inline bool counter_add_here(const struct segment *segment, uint64_t *first,
-				    uint64_t value)
+static inline __attribute__((always_inline)) bool
+counter_add_here(const struct segment *segment, uint64_t *first, uint64_t value)
 {
 	__asm__ goto(".pushsection __rseq_cs, \"aw\"\n\t"
 		     ".balign 32\n"
@@ -156,13 +156,22 @@ aborted:
 /* By locked addition, to a shard that all do so. */
 void counter_add_locked(const struct segment *segment, uint64_t *first, uint64_t value);
 
-static inline void counter_add_to(const struct segment *segment, uint64_t *first, uint64_t value)
+/* Add to the first of them, or not at all: then it is up to the second. */
+static inline __attribute__((always_inline)) bool
+counter_try_add(const struct segment *segment, uint64_t *first, uint64_t value)
 {
 #ifdef COUNTER_RSEQ
-	if (counter_add_here(segment, first, value))
-		return;
+	return counter_add_here(segment, first, value);
+#else
+	(void)segment, (void)first, (void)value;
+	return false;
 #endif
-	counter_add_locked(segment, first, value);
+}
+
+static inline void counter_add_to(const struct segment *segment, uint64_t *first, uint64_t value)
+{
+	if (!counter_try_add(segment, first, value))
+		counter_add_locked(segment, first, value);
 }
 
 static inline void counter_add_global(const struct segment *segment, enum counter_global counter,

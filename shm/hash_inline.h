@@ -139,6 +139,27 @@ hash_fingerprint_hardware(const struct hash_keys *keys, hash_block limit_key, co
 #endif
 }
 
+/* A limit's key, prepared for keys of 16 bytes. */
+static inline hash_block hash_prepare(const struct hash_keys *keys, hash_block limit_key)
+{
+	return limit_key ^ keys->only_whole;
+}
+
+/* As hash_fingerprint_hardware() by the limit's key. */
+HASH_TARGET static inline __attribute__((always_inline)) struct fingerprint
+hash_prepared_fingerprint(const struct hash_keys *keys, hash_block prepared, const void *data,
+			  size_t length)
+{
+#ifdef __x86_64__
+	if (__builtin_expect(length == 16, 1)) {
+		hash_block hash = hash_aes4_hardware(keys, prepared ^ hash_load_block(data));
+
+		return (struct fingerprint){ hash[0], hash[1] };
+	}
+#endif
+	return hash_fingerprint_hardware(keys, prepared ^ keys->only_whole, data, length);
+}
+
 HASH_TARGET static inline __attribute__((always_inline)) struct fingerprint
 hash_fingerprint_inline(const struct hash_keys *keys, uint64_t limit_low, uint64_t limit_high,
 			const void *data, size_t length)

@@ -573,6 +573,10 @@ static void place_compact(struct segment *segment, const struct segment_header *
 static void place_regions(struct segment *segment, const struct segment_header *header,
 			  unsigned char *base)
 {
+	static uint64_t mappings;
+
+	/* Relaxed: no number is given twice, and that is all. */
+	segment->mapping = 1 + atomic_fetch_add_relaxed(&mappings, 1);
 	segment->header = (struct segment_header *)base;
 	segment->slots = header->slots;
 	if (header->compact) {
@@ -593,7 +597,6 @@ static void place_regions(struct segment *segment, const struct segment_header *
 	segment->note_size = header->note_size;
 	segment->key_bytes = header->key_bytes;
 	segment->policies = header->policies;
-	segment->plain_policies = header->compact ? 0 : header->policies;
 	segment->banks[0] = (struct policy_record *)(base + header->policies_offset);
 	segment->banks[1] = segment->banks[0] + header->policies;
 	segment->switches = (struct policy_switch *)(segment->banks[1] + header->policies);

@@ -23,6 +23,7 @@
 
 struct segment {
 	struct segment_header *header;
+	uint64_t mapping;               /* this one's number: no other of this process has it */
 	uint64_t size;
 	struct table table;             /* unless the segment is compact */
 	struct holds holds;
@@ -32,7 +33,6 @@ struct segment {
 	uint32_t note_size;
 	uint32_t key_bytes;
 	uint32_t policies;
-	uint32_t plain_policies;        /* as many; 0 in a compact segment: plain.h */
 	struct policy_record *banks[2];
 	struct policy_switch *switches;
 	uint64_t *counters;

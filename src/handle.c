@@ -188,6 +188,8 @@ int weir_open(const char *name, struct weir **result, struct weir_error *error)
 		return status;
 	}
 	__atomic_store_n(&weir->segment, mapping->segment, __ATOMIC_RELEASE);
+	if (weir_plain_possible && mapping->segment->has_ticks)
+		__atomic_store_n(&weir->ticking, mapping->segment, __ATOMIC_RELEASE);
 	*result = weir;
 	return weir_ok(error);
 }
@@ -199,6 +201,7 @@ void weir_close(struct weir *weir)
 
 	if (!weir)
 		return;
+	__atomic_store_n(&weir->ticking, NULL, __ATOMIC_RELEASE);
 	segment = __atomic_exchange_n(&weir->segment, NULL, __ATOMIC_ACQ_REL);
 	rcu_wait();
 	if (segment) {

@@ -9,12 +9,14 @@
 struct weir {
 	/* NULL once closed.  Readers load it inside a read-side section. */
 	struct segment *segment;
+	/* The same, where decisions may be plain and by the processor's ticks (plain.h);
+	 * else NULL. */
+	struct segment *ticking;
 };
 
-/* The segment, inside a read-side section.  NULL if the handle is closed. */
-static inline const struct segment *handle_segment(const struct weir *weir)
+static inline const struct segment *handle_load(struct segment *const *pointer)
 {
-	const struct segment *segment = __atomic_load_n(&weir->segment, __ATOMIC_ACQUIRE);
+	const struct segment *segment = __atomic_load_n(pointer, __ATOMIC_ACQUIRE);
 
 #ifdef WEIR_THREAD_SANITIZER
 	/* Shows it who reads; never true. */
@@ -22,6 +24,18 @@ static inline const struct segment *handle_segment(const struct weir *weir)
 		__builtin_trap();
 #endif
 	return segment;
+}
+
+/* The segment, inside a read-side section.  NULL if the handle is closed. */
+static inline const struct segment *handle_segment(const struct weir *weir)
+{
+	return handle_load(&weir->segment);
+}
+
+/* Likewise, and NULL also if its decisions are not by ticks. */
+static inline const struct segment *handle_ticking(const struct weir *weir)
+{
+	return handle_load(&weir->ticking);
 }
 
 /* Begin to read: the segment stays mapped until handle_leave().  NULL if the

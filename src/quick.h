@@ -5,12 +5,12 @@
  * What.  The same steps as plan.c's, inlined, for a policy with one token-bucket
  * limit that is not in shadow and a key whose bucket exists; if it syncs, with a bucket
  * that the leader is to visit anyway.  A view that is stale is no reason to take longer:
- * what the fail mode says then is in quick_stale.c.  Whatever else comes up (no bucket, a slot that changes hands, policies that change, contention) is
- * left to plan.c, before anything was stored.  It exists because most of the time
- * of the general way is moving structs that this case does not need: see
- * perf/README.md.  For the same reason, what only some decisions need (a slot that
- * is not where it most likely is, a denial, an answer in numbers) is in quick.c, and
- * the rest keeps to registers.
+ * what the fail mode says then is in quick_stale.c.  Whatever else comes up (no bucket,
+ * a slot that changes hands, policies that change, contention) is left to plan.c, before
+ * anything was stored.  It exists because most of the time of the general way is moving
+ * structs that this case does not need: see perf/README.md.  For the same reason, what
+ * only some decisions need (a slot that is not where it most likely is, a denial, an
+ * answer in numbers) is in quick.c, and the rest keeps to registers.
  *
  * Ordering.  As in plan.c and bucket.c: E1, E2, E4, E6, E8, E9.
  */

@@ -446,6 +446,11 @@ QUICK_INLINE enum quick_result spend_plain(const struct quick *quick,
 					   const struct weir_request *request, uint64_t now_ns,
 					   struct weir_decision *decision)
 {
+	const struct plain_policy known = {
+		.version = quick->version,
+		.token_ns = policy_word(&quick->limit->token_ns),
+		.tolerance_ns = policy_word(&quick->limit->tolerance_ns),
+	};
 	struct bucket_ref ref = { .slot = quick->slot };
 	enum quick_result result;
 	uint64_t debt_ns;
@@ -456,12 +461,13 @@ QUICK_INLINE enum quick_result spend_plain(const struct quick *quick,
 	if (!quick_is_there(quick, &ref.generation) &&
 	    !quick_find(segment, quick->fingerprint, &ref))
 		return QUICK_NOT;
-	plain_read(quick->limit, decision);
-	result = plain_attempt(ref.slot, ref.generation, &segment->header->policy.version,
-			       quick->version, quick->limit, now_ns, &debt_ns);
+	decision->limit = policy_word(&quick->limit->burst);
+	result = plain_attempt(ref.slot, &ref.generation, &segment->header->policy.version, &known,
+			       now_ns, &debt_ns);
 	if (result != QUICK_ALLOWED && result != QUICK_DENIED)
 		return QUICK_NOT;
-	plain_describe(decision, result == QUICK_ALLOWED, debt_ns);
+	plain_describe(decision, known.token_ns, known.tolerance_ns, result == QUICK_ALLOWED,
+		       debt_ns);
 	if (result == QUICK_ALLOWED) {
 		counter_add(segment, quick->policy_index, COUNTER_ALLOWED, 1);
 		return result;

@@ -422,6 +422,46 @@ END_TEST
 /* ---- Reading without a trace ------------------------------------------- */
 
 /* Status, and a cost of 0, change no byte of the segment. */
+/* What a thread knows of a policy is no other policy's, of the same id or place, in no
+ * other segment, and not of one that was closed. */
+START_TEST(policies_of_several_segments)
+{
+	struct weir *others[3] = { weir, NULL, NULL };
+	static const char *const limits[] = { "5/1h", "7/1h", "9/1h" };
+	weir_policy_id ids[3][6];
+
+	for (int round = 0; round < 3; round++) {
+		char key[17] = "sixteen bytes, 0";
+
+		key[15] = (char)('a' + round);
+		for (int i = 0; i < 3; i++) {
+			if (i > 0)
+				others[i] = fixture_open_slots(1024);
+			for (int p = 0; p < 6; p++) {
+				char name[2] = { (char)('a' + p), '\0' };
+
+				ids[i][p] = fixture_set(others[i], name, limits[(i + p) % 3]);
+				ck_assert(i == 0 || ids[i][p] == ids[0][p] || round > 0);
+			}
+		}
+		for (int n = 0; n < 12; n++) {
+			for (int i = 0; i < 3; i++) {
+				for (int p = 0; p < 6; p++) {
+					struct weir_request request = {
+						ids[i][p], key, 16, 1, EPOCH
+					};
+
+					ck_assert_int_eq(weir_decide(others[i], &request, NULL),
+							 n < 5 + (i + p) % 3 * 2);
+				}
+			}
+		}
+		weir_close(others[1]);
+		weir_close(others[2]);
+	}
+}
+END_TEST
+
 START_TEST(status_stores_nothing)
 {
 	const struct segment *segment = weir->segment;
@@ -610,6 +650,7 @@ int main(void)
 	tcase_add_test(cases, token_buckets_are_not_shared);
 	tcase_add_loop_test(cases, decisions_tell_what_is_counted, 0, 2);
 	tcase_add_loop_test(cases, changed_window, 0, 10);
+	tcase_add_test(cases, policies_of_several_segments);
 	tcase_add_test(cases, status_stores_nothing);
 	tcase_add_loop_test(cases, status_foretells, 0, 6);
 	tcase_add_test(cases, batch_equals_singles);

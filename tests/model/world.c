@@ -168,14 +168,19 @@ HASH_TARGET static bool request_plainly(const struct plan *plan, const struct li
 {
 	struct fingerprint fingerprint = plan->limits[0].fingerprint;
 	struct slot *slot = table_slot(&plan->segment->table, fingerprint, 0);
+	struct plain_policy known = {
+		.version = plan->version,
+		.token_ns = record->token_ns,
+		.tolerance_ns = record->tolerance_ns,
+	};
 	uint64_t generation, debt_ns;
 	enum quick_result plain_result;
 
 	if (plan->request->cost != 1 || record->token_part != 0 ||
 	    !plain_is_there(slot, fingerprint.low, fingerprint.high, &generation))
 		return false;
-	plain_result = plain_attempt(slot, generation, &plan->segment->header->policy.version,
-				     plan->version, record, plan->now_ns, &debt_ns);
+	plain_result = plain_attempt(slot, &generation, &plan->segment->header->policy.version,
+				     &known, plan->now_ns, &debt_ns);
 	*result = plain_result == QUICK_ALLOWED ? PLAN_ALLOWED : PLAN_DENIED;
 	return plain_result == QUICK_ALLOWED || plain_result == QUICK_DENIED;
 }
@@ -284,6 +289,11 @@ void counter_add(const struct segment *segment, uint32_t policy_index, enum coun
 		 uint64_t value)
 {
 	(void)segment, (void)policy_index, (void)counter, (void)value;
+}
+
+void counter_add_locked(const struct segment *segment, uint64_t *first, uint64_t value)
+{
+	(void)segment, (void)first, (void)value;
 }
 
 void counter_clear_policy(const struct segment *segment, uint32_t policy_index)
