@@ -37,8 +37,8 @@ struct round {
 	unsigned shard;
 	bool closed;            /* the last call is in doubt: nothing is taken till a fence has told */
 	bool send;
-	bool whole;             /* ends a walk that left nothing of the shard, and began with */
-	uint64_t restore;       /* this in the shard's word */
+	bool whole;             /* ends a walk that left nothing of the shard */
+	uint64_t restore;       /* what stood in the shard's word when that walk began */
 	uint64_t tag;           /* the shard's term << 32 | sequence: names the call */
 	uint64_t term;          /* of who took it: the leader word's */
 	uint64_t taken_ns;
