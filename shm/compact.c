@@ -139,7 +139,7 @@ static bool window_read(const struct compact_table *table, struct fingerprint fi
 	uint64_t name = compact_name(table, fingerprint);
 
 	for (unsigned line = 1; line < COMPACT_WINDOW_LINES; line++)
-		__builtin_prefetch(compact_line(table, fingerprint, line), 1);
+		prefetch_line(compact_line(table, fingerprint, line));
 	/* E17: behind the publication of the slot that the caller may confirm. */
 	for (unsigned i = 0; i < COMPACT_WINDOW_SLOTS; i++) {
 		struct compact_slot *line = compact_line(table, fingerprint,

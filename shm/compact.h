@@ -54,7 +54,7 @@ static inline struct compact_slot *compact_line(const struct compact_table *tabl
 static inline void compact_prefetch(const struct compact_table *table,
 				    struct fingerprint fingerprint)
 {
-	__builtin_prefetch(compact_line(table, fingerprint, 0), 1);
+	prefetch_line(compact_line(table, fingerprint, 0));
 }
 
 /* The slot of LINE that has the bucket of NAME; NULL: none has. */

@@ -21,8 +21,8 @@ static inline void note_prefetch(const struct segment *segment, const struct slo
 
 	if (segment->note_size == 0)
 		return;
-	__builtin_prefetch(note, 1);
-	__builtin_prefetch(note + segment->note_size - 1, 1);
+	prefetch_line(note);
+	prefetch_line(note + segment->note_size - 1);
 }
 
 /* The same of all slots of a group, of which FIRST is the first; if that is much, only the
@@ -36,7 +36,7 @@ static inline void note_prefetch_group(const struct segment *segment, const stru
 	if (size > 4 * CACHE_LINE)
 		size = CACHE_LINE;
 	for (uint32_t i = 0; i < size; i += CACHE_LINE)
-		__builtin_prefetch(notes + i, 1);
+		prefetch_line(notes + i);
 }
 
 /* Count a denial of a slot's owner, one of 2^NOTE_SAMPLE_BITS on average. */

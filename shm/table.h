@@ -124,7 +124,7 @@ static inline struct slot *table_window_slot(const struct table_window *window, 
  * would be fetched in vain more often than not, and delays the others of a batch. */
 static inline void table_prefetch(const struct table *table, struct fingerprint fingerprint)
 {
-	__builtin_prefetch(table_slot(table, fingerprint, 0), 1);
+	prefetch_line(table_slot(table, fingerprint, 0));
 }
 
 /* What the generations say of a slot (table in layout.h). */

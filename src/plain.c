@@ -161,15 +161,15 @@ static bool plain_absent(const struct segment *segment, struct fingerprint finge
  * is missing costs as much as a line. */
 static void plain_prefetch_rest(const struct segment *segment, const struct table_window *window)
 {
-	__builtin_prefetch(&window->groups[1][window->position], 1);
+	prefetch_line(&window->groups[1][window->position]);
 	if (weir_plain.absent == PLAIN_CLAIMED) {
 		note_prefetch_group(segment, window->groups[0]);
 		note_prefetch_group(segment, window->groups[1]);
 	}
 	for (unsigned i = 1; i < GROUP_SLOTS; i++)
-		__builtin_prefetch(&window->groups[0][window->position ^ i], 1);
+		prefetch_line(&window->groups[0][window->position ^ i]);
 	for (unsigned i = 1; i < GROUP_SLOTS; i++)
-		__builtin_prefetch(&window->groups[1][window->position ^ i], 1);
+		prefetch_line(&window->groups[1][window->position ^ i]);
 	weir_plain.absent = PLAIN_NOT_ABSENT;
 }
 
@@ -287,7 +287,7 @@ plain_learning(const struct segment *segment, weir_policy_id policy, const void 
 	window = table_window(&segment->table, fingerprint);
 	slot = &window.groups[0][window.position];
 	/* Before the clock is read: see quick.h. */
-	__builtin_prefetch(slot, 1);
+	prefetch_line(slot);
 	if (weir_plain.absent != PLAIN_NOT_ABSENT)
 		plain_prefetch_rest(segment, &window);
 	if (given_ns == 0 && !read_clock(segment, &now_ns))

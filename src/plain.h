@@ -237,7 +237,7 @@ QUICK_INLINE bool plain_allow(const struct segment *segment, struct urcu_bp_read
 	fingerprint = hash_prepared_fingerprint(&segment->hash, known->key, key, key_length);
 	slot = table_slot(&segment->table, fingerprint, 0);
 	/* Before the clock is read: see quick.h. */
-	__builtin_prefetch(slot, 1);
+	prefetch_line(slot);
 	if (clock == PLAIN_KERNEL)
 		now_ns = clock_ns(CLOCK_BOOTTIME);
 	if (clock == PLAIN_TICKS && !clock_cached_ns(header, &now_ns))

@@ -163,7 +163,7 @@ QUICK_INLINE bool quick_prepare(struct quick *quick, const struct segment *segme
 		return false;
 	/* Before the clock is read: that read may wait for what came before it, and
 	 * hides part of the miss. */
-	__builtin_prefetch(quick->slot, 1);
+	prefetch_line(quick->slot);
 	return true;
 }
 

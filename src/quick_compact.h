@@ -54,7 +54,7 @@ QUICK_INLINE bool compact_quick_prepare(struct compact_quick *quick, const struc
 		policy_word(&quick->limit->key[1]), key, key_length);
 	quick->line = compact_line(&segment->compact, quick->fingerprint, 0);
 	/* Before the clock is read: see quick.h. */
-	__builtin_prefetch(quick->line, 1);
+	prefetch_line(quick->line);
 	quick->name = compact_name(&segment->compact, quick->fingerprint);
 	return true;
 }

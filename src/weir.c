@@ -436,7 +436,7 @@ QUICK_INLINE void look_elsewhere(const struct quick *quick, const struct segment
 	if (quick_is_there(quick, &generation))
 		return;
 	for (size_t i = 0; i < sizeof(likely); i++)
-		__builtin_prefetch(table_slot(&segment->table, quick->fingerprint, likely[i]), 1);
+		prefetch_line(table_slot(&segment->table, quick->fingerprint, likely[i]));
 }
 
 /* quick_spend(), as short as plain.h has it: one token of a plain limit whose bucket is
