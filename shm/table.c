@@ -82,11 +82,9 @@ struct own_slots {
 	bool others;                    /* are there more of these? */
 };
 
-/* What a newcomer chooses by, group by group; bit I is slot I in probe order. */
+/* What a newcomer chooses by, group by group. */
 struct choice {
-	uint32_t free[2];       /* of weight 0 */
-	uint32_t dead[2];       /* of these: and no live bucket */
-	unsigned occupied[2];   /* how many are not free */
+	uint32_t free[2];       /* of weight 0; bit I is slot I in probe order */
 	unsigned least;         /* the first of the lightest slots, */
 	uint64_t least_weight;  /* and what it weighs */
 };
@@ -117,24 +115,35 @@ static bool is_pinned(const struct slot *slot, struct word_pair state)
 #define WEIGHT_HELD ((1ull << 63) - 1)
 #define WEIGHT_PINNED (1ull << 63)
 
-static inline __attribute__((always_inline)) uint64_t
-weight_of(const struct slot *slot, struct word_pair identity, struct word_pair state,
-	  uint64_t now_ns, bool *live)
+/* The weight of a slot that is held, pinned, tentative or damaged, or was one of these. */
+static __attribute__((noinline)) uint64_t
+rare_weight_of(const struct slot *slot, uint64_t identity_second, struct word_pair state,
+	       uint64_t now_ns)
 {
-	uint64_t generation = identity.second & GENERATION_MASK;
-	uint64_t phase = state.second & (GENERATION_MASK | STATE_LIVE);
+	enum slot_status status = slot_status(identity_second, state.second);
+	uint64_t debt_ns = debt_of(state, now_ns), weight;
+
+	if (status != SLOT_LIVE)
+		return status == SLOT_TENTATIVE ? WEIGHT_TENTATIVE : 0;
+	weight = debt_ns == UINT64_MAX ? WEIGHT_HELD : debt_ns ? debt_ns + 1 : 0;
+	return is_pinned(slot, state) ? weight | WEIGHT_PINNED : weight;
+}
+
+/* What SLOT weighs, whose words were read as these.  Sixteen are weighed for each new key:
+ * no branch that depends on what is in an ordinary one. */
+static inline __attribute__((always_inline)) uint64_t
+weight_of(const struct slot *slot, uint64_t identity_second, struct word_pair state,
+	  uint64_t now_ns)
+{
+	/* Relaxed: as in is_pinned(). */
+	uint64_t owner = atomic_load_relaxed(&slot->owner);
 	uint64_t weight = state.first > now_ns ? state.first - now_ns + 1 : 0;
 
-	*live = phase == (generation | STATE_LIVE);
-	if (__builtin_expect((state.first & TIME_HELD) != 0, 0))
-		weight = debt_of(state, now_ns) ? WEIGHT_HELD : 0;
-	if (!*live)
-		return phase == ((generation - 1) & GENERATION_MASK) ? WEIGHT_TENTATIVE : 0;
-	/* Relaxed: as in is_pinned(). */
-	if (__builtin_expect((atomic_load_relaxed(&slot->owner) & OWNER_SYNCS) != 0, 0) &&
-	    is_pinned(slot, state))
-		weight |= WEIGHT_PINNED;
-	return weight;
+	if (__builtin_expect(((identity_second ^ state.second) & GENERATION_MASK) != 0, 0) ||
+	    __builtin_expect((state.first & TIME_HELD) != 0, 0) ||
+	    __builtin_expect((owner & OWNER_SYNCS) != 0, 0))
+		return rare_weight_of(slot, identity_second, state, now_ns);
+	return state.second & STATE_LIVE ? weight : 0;
 }
 
 /* Read one slot.  All else is read between two equal readings of the identity's
@@ -160,16 +169,14 @@ slot_load(const struct slot *slot, struct word_pair *identity, struct word_pair 
 static bool slot_read(struct slot *slot, struct fingerprint fingerprint, uint64_t now_ns,
 		      struct window_slot *seen)
 {
-	bool live;
-
 	seen->slot = slot;
 	if (!slot_load(slot, &seen->identity, &seen->state))
 		return false;
 	seen->status = slot_status(seen->identity.second, seen->state.second);
 	seen->mine = slot_is(seen->identity, fingerprint);
 	seen->debt_ns = seen->status == SLOT_LIVE ? debt_of(seen->state, now_ns) : 0;
-	seen->weight = weight_of(slot, seen->identity, seen->state, now_ns, &live);
-	seen->pinned = live && is_pinned(slot, seen->state);
+	seen->weight = weight_of(slot, seen->identity.second, seen->state, now_ns);
+	seen->pinned = seen->status == SLOT_LIVE && is_pinned(slot, seen->state);
 	return true;
 }
 
@@ -196,6 +203,20 @@ static void own_add(struct own_slots *own, struct slot *slot, struct word_pair i
 		make_ref(slot, identity, true, &own->tentative);
 }
 
+/* Enter SLOT into OWN, if it is the key's.  False if it did not stand still. */
+static __attribute__((noinline)) bool slot_read_own(struct slot *slot,
+						    struct fingerprint fingerprint,
+						    struct own_slots *own)
+{
+	struct word_pair identity, state;
+
+	if (!slot_load(slot, &identity, &state))
+		return false;
+	if (slot_is(identity, fingerprint))
+		own_add(own, slot, identity, state);
+	return true;
+}
+
 /* Look in group G for slots of the key's.  False if one of them did not stand still. */
 static inline __attribute__((always_inline)) bool
 group_read_own(const struct table_window *window, unsigned g, struct fingerprint fingerprint,
@@ -203,15 +224,12 @@ group_read_own(const struct table_window *window, unsigned g, struct fingerprint
 {
 	for (unsigned i = 0; i < GROUP_SLOTS; i++) {
 		struct slot *slot = &window->groups[g][window->position ^ i];
-		struct word_pair identity, state;
 
 		/* E3: behind the publication of the slot that the caller may confirm. */
-		if (atomic_load_acquire(&slot->identity.first) != fingerprint.low) /* E1 */
-			continue;
-		if (!slot_load(slot, &identity, &state))
+		if (__builtin_expect(atomic_load_acquire(&slot->identity.first) == /* E1 */
+					     fingerprint.low, 0) &&
+		    !slot_read_own(slot, fingerprint, own))
 			return false;
-		if (slot_is(identity, fingerprint))
-			own_add(own, slot, identity, state);
 	}
 	return true;
 }
@@ -221,30 +239,27 @@ static bool group_read(const struct table_window *window, unsigned g,
 		       struct fingerprint fingerprint, uint64_t now_ns, struct own_slots *own,
 		       struct choice *choice)
 {
+	struct slot *group = window->groups[g];
 	uint64_t least_weight = choice->least_weight;
-	unsigned least = choice->least, occupied = 0;
-	uint32_t free = 0, dead = 0;
+	unsigned least = choice->least;
+	uint32_t free = 0;
 
+#pragma GCC unroll 8
 	for (unsigned i = 0; i < GROUP_SLOTS; i++) {
-		struct slot *slot = &window->groups[g][window->position ^ i];
+		struct slot *slot = &group[window->position ^ i];
 		struct word_pair identity, state;
 		uint64_t weight;
-		bool live;
 
 		if (!slot_load(slot, &identity, &state))
 			return false;
-		weight = weight_of(slot, identity, state, now_ns, &live);
+		if (__builtin_expect(slot_is(identity, fingerprint), 0))
+			own_add(own, slot, identity, state);
+		weight = weight_of(slot, identity.second, state, now_ns);
 		least = weight < least_weight ? g * GROUP_SLOTS + i : least;
 		least_weight = weight < least_weight ? weight : least_weight;
 		free |= (uint32_t)(weight == 0) << i;
-		dead |= (uint32_t)((weight == 0) & !live) << i;
-		occupied += weight != 0;
-		if (__builtin_expect(slot_is(identity, fingerprint), 0))
-			own_add(own, slot, identity, state);
 	}
 	choice->free[g] = free;
-	choice->dead[g] = dead;
-	choice->occupied[g] = occupied;
 	choice->least = least;
 	choice->least_weight = least_weight;
 	return true;
@@ -257,10 +272,15 @@ static bool window_read_own(const struct table_window *window, struct fingerprin
 	       group_read_own(window, 1, fingerprint, own);
 }
 
+static unsigned count_free(const struct choice *choice, unsigned g)
+{
+	return (unsigned)__builtin_popcount(choice->free[g]);
+}
+
 /* Does a newcomer go to the first group, whatever there is in the second? */
 static bool is_first_preferred(const struct choice *choice)
 {
-	return choice->free[0] && choice->occupied[0] < GROUP_PREFERRED;
+	return choice->free[0] && GROUP_SLOTS - count_free(choice, 0) < GROUP_PREFERRED;
 }
 
 /* The slots of the key's, and what there is to choose.  False if one of the slots did not
@@ -279,23 +299,30 @@ static bool window_read(const struct table_window *window, struct fingerprint fi
 
 /* Of the free slots of group G, a live one only if there is no other: what it consumed
  * stays known meanwhile. */
-static unsigned first_free(const struct choice *choice, unsigned g)
+static unsigned first_free(const struct table_window *window, const struct choice *choice,
+			   unsigned g)
 {
-	uint32_t slots = choice->dead[g] ? choice->dead[g] : choice->free[g];
+	for (uint32_t left = choice->free[g]; left != 0; left &= left - 1) {
+		unsigned i = g * GROUP_SLOTS + (unsigned)__builtin_ctz(left);
+		const struct slot *slot = table_window_slot(window, i);
 
-	return g * GROUP_SLOTS + (unsigned)__builtin_ctz(slots);
+		/* Relaxed: take() reads the slot again. */
+		if (slot_status(atomic_load_relaxed(&slot->identity.second),
+				atomic_load_relaxed(&slot->state.second)) != SLOT_LIVE)
+			return i;
+	}
+	return g * GROUP_SLOTS + (unsigned)__builtin_ctz(choice->free[g]);
 }
 
 /* The slot to take: a free one, else another key's tentative one (its claimer
  * is at work or dead), else the one with the least debt; one with charges that
  * are not merged only where there is no other. */
-static unsigned choose_victim(const struct choice *choice)
+static unsigned choose_victim(const struct table_window *window, const struct choice *choice)
 {
 	if (is_first_preferred(choice) ||
-	    (choice->free[0] &&
-	     (!choice->free[1] || choice->occupied[0] <= choice->occupied[1])))
-		return first_free(choice, 0);
-	return choice->free[1] ? first_free(choice, 1) : choice->least;
+	    (choice->free[0] && count_free(choice, 0) >= count_free(choice, 1)))
+		return first_free(window, choice, 0);
+	return choice->free[1] ? first_free(window, choice, 1) : choice->least;
 }
 
 /* Make the slot dead in its present generation, so that no charge can land. */
@@ -385,7 +412,7 @@ static enum table_claim take(const struct table *table, const struct table_windo
 			     uint64_t newcomer_debt_ns, const struct choice *choice, bool patient,
 			     struct bucket_ref *candidate, struct claim_report *report)
 {
-	unsigned victim = choose_victim(choice);
+	unsigned victim = choose_victim(window, choice);
 	struct window_slot read, *seen = &read;
 
 	if (!slot_read(table_window_slot(window, victim), fingerprint, now_ns, seen))
