@@ -63,29 +63,56 @@ static uint64_t *key_word(const struct note_words *words, uint32_t i)
  * that nobody knows, for each word: notes that differ in one word never have the same sum,
  * before it is cut to 48 bits.
  */
-static uint64_t about_of(const struct segment *segment, uint64_t generation, size_t length,
-			 const uint64_t *key, uint32_t count)
+struct note_sum {
+	uint64_t multiplier;
+	uint64_t sum;
+};
+
+static struct note_sum note_sum_of(const struct segment *segment, uint64_t generation,
+				   size_t length)
 {
 	uint64_t multiplier = segment->hash.first[0] | 1;
-	uint64_t sum = (segment->hash.first[1] ^ (generation << 32 | length)) * multiplier;
+	uint64_t sum = segment->hash.first[1] ^ (generation << 32 | length);
 
-	for (uint32_t i = 0; i < count; i++)
-		sum = (sum ^ sum >> 32 ^ key[i]) * multiplier;
-	return (sum & ~ABOUT_LENGTH_MASK) | (length - 1);
+	return (struct note_sum){ multiplier, sum * multiplier };
+}
+
+static void note_sum_add(struct note_sum *sum, uint64_t word)
+{
+	sum->sum = (sum->sum ^ sum->sum >> 32 ^ word) * sum->multiplier;
+}
+
+static uint64_t about_of(const struct note_sum *sum, size_t length)
+{
+	return (sum->sum & ~ABOUT_LENGTH_MASK) | (length - 1);
+}
+
+/* Word I of a key of LENGTH bytes, filled up with zeros. */
+static uint64_t word_of(const unsigned char *key, size_t length, uint32_t i)
+{
+	size_t from = (size_t)i * sizeof(uint64_t);
+	uint64_t word = 0;
+
+	if (from + sizeof(word) <= length)
+		memcpy(&word, key + from, sizeof(word));
+	else if (from < length)
+		memcpy(&word, key + from, length - from);
+	return word;
 }
 
 void note_key(const struct segment *segment, const struct bucket_ref *ref, const void *key,
 	      size_t length)
 {
 	struct note_words words = words_of(segment, ref->slot);
-	uint32_t count = segment->key_bytes / 8;
-	uint64_t kept[KEY_WORDS_MAX];
+	struct note_sum sum = note_sum_of(segment, ref->generation, length);
 
-	memset(kept, 0, segment->key_bytes);
-	memcpy(kept, key, length < segment->key_bytes ? length : segment->key_bytes);
-	for (uint32_t i = 0; i < count; i++)
-		atomic_store_relaxed(key_word(&words, i), kept[i]);
-	atomic_store_relaxed(words.about, about_of(segment, ref->generation, length, kept, count));
+	for (uint32_t i = 0; i < segment->key_bytes / 8; i++) {
+		uint64_t word = word_of(key, length, i);
+
+		atomic_store_relaxed(key_word(&words, i), word);
+		note_sum_add(&sum, word);
+	}
+	atomic_store_relaxed(words.about, about_of(&sum, length));
 }
 
 bool note_read_key(const struct segment *segment, const struct bucket_ref *ref, uint8_t *key,
@@ -95,12 +122,16 @@ bool note_read_key(const struct segment *segment, const struct bucket_ref *ref, 
 	uint32_t count = segment->key_bytes / 8;
 	uint64_t about = atomic_load_relaxed(words.about);
 	uint64_t kept[KEY_WORDS_MAX];
+	struct note_sum sum;
 
-	for (uint32_t i = 0; i < count; i++)
-		kept[i] = atomic_load_relaxed(key_word(&words, i));
 	*length = (uint32_t)(about & ABOUT_LENGTH_MASK) + 1;
 	*stored = *length < segment->key_bytes ? *length : segment->key_bytes;
-	if (about != about_of(segment, ref->generation, *length, kept, count))
+	sum = note_sum_of(segment, ref->generation, *length);
+	for (uint32_t i = 0; i < count; i++) {
+		kept[i] = atomic_load_relaxed(key_word(&words, i));
+		note_sum_add(&sum, kept[i]);
+	}
+	if (about != about_of(&sum, *length))
 		return false;
 	memcpy(key, kept, *stored);
 	return true;
