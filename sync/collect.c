@@ -24,6 +24,7 @@
 
 #define POLICY_ATTEMPTS 16      /* policy changes that one reading follows */
 #define REFRESH_INTERVALS 32    /* after these without a charge, a bucket is idle */
+#define REFRESH_BUDGET 16       /* early ones, on average, in REFRESH_SPACING_NS */
 #ifndef CLOSED_SLOTS            /* passed by in one go: some milliseconds */
 #define CLOSED_SLOTS 16384u
 #endif
@@ -258,15 +259,56 @@ bool collect_wants_refresh(const struct collector *collector, uint64_t until_ns,
 	       atomic_load_relaxed(&sync->backoff_ns) < REFRESH_INTERVALS * interval;
 }
 
-void collect_plan_refresh(const struct collector *collector, struct slot_sync *sync)
+void collect_plan_refresh(const struct collector *collector, struct slot_sync *sync,
+			  uint64_t soonest_ns)
 {
 	/* Relaxed: the leader's own; the leader word hands them on. */
 	uint64_t interval = atomic_load_relaxed(&collector->segment->header->sync.interval_ns);
 	uint64_t backoff = 2 * atomic_load_relaxed(&sync->backoff_ns);
 
-	backoff = backoff < interval ? interval : backoff;
+	soonest_ns = soonest_ns < interval ? soonest_ns : interval;
+	backoff = backoff < soonest_ns ? soonest_ns : backoff;
 	atomic_store_relaxed(&sync->backoff_ns, backoff);
 	atomic_store_relaxed(&sync->refresh_ns, collector->now_ns + backoff);
+}
+
+static uint64_t burst_ns(const struct limit *limit)
+{
+	return limit->tolerance_ns + limit->token_ns;
+}
+
+/* Less than half of its burst is left: the others' charges soon decide about requests. */
+static bool is_near_limit(const struct collector *collector, const struct round_item *item)
+{
+	return (int64_t)(item->time_ns - collector->now_ns) > (int64_t)(burst_ns(&item->limit) / 2);
+}
+
+/*
+ * Hosts at a limit decide by what they know of each other, and each hears of the others
+ * when it has a charge to tell of: the fewer of its requests are admitted, the older its
+ * view.  So the first look after a charge comes early, when the limit has given out no
+ * more than a 64th of a burst; with many such buckets later, so that their host looks at
+ * REFRESH_BUDGET in REFRESH_SPACING_NS.
+ */
+static uint64_t early_refresh_ns(const struct collector *collector, const struct limit *limit)
+{
+	uint64_t soonest = REFRESH_SPACING_NS;
+	uint64_t budget = collector->walk->near_before * (REFRESH_SPACING_NS / REFRESH_BUDGET);
+
+	soonest = soonest < budget ? budget : soonest;
+	return soonest < burst_ns(limit) / 64 ? burst_ns(limit) / 64 : soonest;
+}
+
+/* The leader is to look again by then, interval or not. */
+static void expect_refresh(struct collector *collector, const struct slot_sync *sync)
+{
+	struct round_walk *walk = collector->walk;
+	/* Relaxed: the leader's own. */
+	uint64_t refresh = atomic_load_relaxed(&sync->refresh_ns);
+
+	walk->near++;
+	if (refresh < walk->refresh_ns)
+		walk->refresh_ns = refresh;
 }
 
 /* Is WORD (acked or merged) of this owner, and up to date? */
@@ -328,7 +370,7 @@ static bool collect_slot(uint64_t index, void *context)
 	enum weir_consistency consistency;
 	struct round *round;
 	uint64_t merged, shard;
-	bool syncs;
+	bool syncs, near;
 
 	if (index >= segment->slots)
 		return true;            /* damage */
@@ -384,6 +426,7 @@ static bool collect_slot(uint64_t index, void *context)
 	if (!join(collector, item))
 		return collect_leave(collector, shard);
 	collect_view(slot, item);
+	near = is_near_limit(collector, item);
 	/* Relaxed: complete in itself, with its generation. */
 	merged = atomic_load_relaxed(&slot->merged);
 	if (knows(item->acked, item) && knows(merged, item) &&
@@ -393,12 +436,18 @@ static bool collect_slot(uint64_t index, void *context)
 			collect_dequeue(segment, index, state);
 			return true;
 		}
-		if (atomic_load_relaxed(&sync->refresh_ns) > collector->now_ns)
+		if (atomic_load_relaxed(&sync->refresh_ns) > collector->now_ns) {
+			if (near)
+				expect_refresh(collector, sync);
 			return true;
+		}
 	} else {
 		atomic_store_relaxed(&sync->backoff_ns, 0);
 	}
-	collect_plan_refresh(collector, sync);
+	collect_plan_refresh(collector, sync,
+			     near ? early_refresh_ns(collector, &item->limit) : UINT64_MAX);
+	if (near)
+		expect_refresh(collector, sync);
 	if (!collect_mark_sent(collector, sync, round_sent(item), round->tag))
 		return false;
 	pack(collector, round, item);
@@ -409,7 +458,8 @@ static bool collect_slot(uint64_t index, void *context)
 
 static void walk_begin(const struct segment *segment, struct round_walk *walk, uint64_t now_ns)
 {
-	*walk = (struct round_walk){ .begun_ns = now_ns };
+	*walk = (struct round_walk){ .begun_ns = now_ns, .refresh_ns = UINT64_MAX,
+				     .near_before = walk->near };
 	/* Relaxed: the leader's own. */
 	for (unsigned i = 0; i < SYNC_SHARDS; i++)
 		walk->restore[i] = atomic_load_relaxed(&segment->shards[i].restore);

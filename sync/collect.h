@@ -37,7 +37,9 @@ void collect_dequeue(const struct segment *segment, uint64_t index, struct word_
  * should see that. */
 bool collect_wants_refresh(const struct collector *collector, uint64_t until_ns,
 			   const struct slot_sync *sync);
-void collect_plan_refresh(const struct collector *collector, struct slot_sync *sync);
+/* For the first time after a charge: in SOONEST_NS, or an interval if that is less. */
+void collect_plan_refresh(const struct collector *collector, struct slot_sync *sync,
+			  uint64_t soonest_ns);
 
 /* Before it goes out.  False if this is the leader no more. */
 bool collect_mark_sent(const struct collector *collector, struct slot_sync *sync, uint64_t word,

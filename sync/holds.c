@@ -76,7 +76,7 @@ static bool wants_refresh(const struct collector *collector, const struct round_
 
 static void plan_refresh(const struct collector *collector, struct slot_sync *sync)
 {
-	collect_plan_refresh(collector, sync);
+	collect_plan_refresh(collector, sync, UINT64_MAX);
 	/* Relaxed: the leader's own, but for hold_ask(). */
 	if (atomic_load_relaxed(&sync->backoff_ns) > RENEW_NS) {
 		atomic_store_relaxed(&sync->backoff_ns, RENEW_NS);

@@ -80,11 +80,22 @@ static uint64_t fences_due_ns(const struct leader *leader)
 	return leader->resolving ? 0 : due_ns;
 }
 
+/* When buckets near their limit are asked for again, those of some time in one round. */
+static uint64_t looks_due_ns(const struct leader *leader)
+{
+	uint64_t first = leader->walk.begun_ns + REFRESH_SPACING_NS;
+
+	if (leader->open == 0 || leader->walk.begun_ns == 0)
+		return UINT64_MAX;
+	return leader->walk.refresh_ns > first ? leader->walk.refresh_ns : first;
+}
+
 uint64_t leader_due_ns(const struct leader *leader)
 {
 	uint64_t leases = leases_due_ns(leader->leases), fences = fences_due_ns(leader);
+	uint64_t due_ns = leases < fences ? leases : fences, looks = looks_due_ns(leader);
 
-	return leases < fences ? leases : fences;
+	return looks < due_ns ? looks : due_ns;
 }
 
 bool leader_waits(const struct leader *leader, uint64_t now_ns)

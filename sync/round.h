@@ -16,6 +16,7 @@
 #ifndef RESOLVE_SLOTS           /* looked at in one go: 10 ms */
 #define RESOLVE_SLOTS 131072u
 #endif
+#define REFRESH_SPACING_NS 10000000ull  /* early looks at buckets near their limit */
 #define SCRUB_PERIOD_NS 60000000000ull  /* to go round the table, unless that takes */
 #define SCRUB_SLOTS 32768u              /* more slots in a tick than this */
 
@@ -87,6 +88,9 @@ struct leases;
 struct round_walk {
 	uint64_t next;                  /* slot to go on at; 0: the walk is at its end */
 	uint64_t begun_ns;
+	uint64_t refresh_ns;            /* the first early look that is due; UINT64_MAX: none */
+	unsigned near;                  /* buckets near their limit, in this walk, */
+	unsigned near_before;           /* and in the last one */
 	unsigned left;                  /* shards of which it left something: a bit each; */
 	unsigned closed;                /* and those that were closed meanwhile */
 	uint64_t restore[SYNC_SHARDS];  /* the shards' words, when it began */

@@ -2,9 +2,9 @@
 /*
  * thread.c - the sync thread: leads, or stands by.
  *
- * What.  Ticks every interval, or earlier if the bell rings: a bucket has used half
- * of what it may use between two merges.  All of Redis is in here, and nothing of
- * it is ever waited for by a decision.
+ * What.  Ticks every interval, or earlier if the bell rings: a bucket has used a fifth
+ * of what it may use between two merges; or if one near its limit is to be looked at
+ * again.  All of Redis is in here, and nothing of it is ever waited for by a decision.
  *
  * Stop and pause set a flag, ring the bell and interrupt the connection, so that
  * they are answered at once whatever Redis does.

@@ -235,7 +235,7 @@ bool collect_window(struct collector *collector, struct round *round,
 	} else {
 		atomic_store_relaxed(&sync->backoff_ns, 0);
 	}
-	collect_plan_refresh(collector, sync);
+	collect_plan_refresh(collector, sync, UINT64_MAX);
 	if (!collect_mark_sent(collector, sync, round_sent(item), round->tag))
 		return false;
 	pack(collector, round, item, reset);

@@ -134,7 +134,9 @@ def comparison(modes):
                 worse.append(f"| {mode} | {hosts} | {interval} ms | {load:g} "
                              f"| {modes[key][0]:.1f} | {known[key][0]:.1f} "
                              f"| {modes[key][2]:.3f} | {known[key][1]:.3f} |")
-    return "\n".join(lines) + "\n\nAll cells that are not:\n\n" + "\n".join(worse)
+    if len(worse) > 2:
+        lines += ["", "All cells that are not:", "", *worse]
+    return "\n".join(lines)
 
 
 def replace_part(text, name, part):
