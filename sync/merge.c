@@ -104,14 +104,18 @@ bool round_renew_credit(const struct segment *segment, struct slot *slot, uint64
 }
 
 static bool merge_item(const struct segment *segment, const struct round *round, unsigned i,
-		       const unsigned char *answer)
+		       const struct round_reply *reply)
 {
 	const struct round_item *item = &round->items[i];
+	const unsigned char *answer = reply->items + i * WIRE_REPLY;
+	uint32_t part_ns = wire_get32(answer + 4), view = wire_get32(answer + 8);
+	uint32_t failed = part_ns >> WIRE_ERROR_SHIFT;
 	struct slot *slot = &segment->table.slots[item->slot];
 	struct slot_sync *sync = &segment->slot_syncs[item->slot];
 	struct bucket_ref ref = { .slot = slot, .generation = item->generation };
-	int64_t debt = wire_get_ns(answer);
-	uint32_t view = wire_get32(answer + 8), failed = wire_get32(answer + 12);
+	int64_t debt = ((int64_t)wire_get32(answer) - (int64_t)reply->virtual_seconds) *
+			       WIRE_SECOND +
+		       (int64_t)part_ns - (int64_t)reply->virtual_part_ns;
 	enum view_rule rule = round_view_rule(item->view, view);
 	uint64_t view_ns, sent = round_sent(item), term = round->term;
 
@@ -164,7 +168,7 @@ bool round_merge(const struct segment *segment, const struct round *round,
 	    reply->hold_count != round->hold_count)
 		return false;
 	for (unsigned i = 0; i < round->count; i++)
-		merged += merge_item(segment, round, i, reply->items + i * WIRE_REPLY);
+		merged += merge_item(segment, round, i, reply);
 	merged += windows_merge(segment, round, reply);
 	merged += holds_merge(segment, round, reply);
 

@@ -4,12 +4,13 @@
 -- KEYS[1]  the shard: one hash, so that Redis Cluster moves it as a whole.  Its fields:
 --    s          clock offset <i8I4, last virtual time I4I4, live hosts I4, second of that count I4
 --    h<host>    <I8I8I8I8I4 term, seq, last applied term and seq, second when last seen
---    k<name>    <I4I4I4 tat (seconds, nanoseconds of virtual time), generation
+--    <name>     <I4I4I4 tat (seconds, nanoseconds of virtual time), generation
 --    w<name>    <I4I4I4I4I8I8I4 end and length of a window, its tokens, the tokens of the one
 --               before, generation
 --    g<name>    <c16I8I4 for each host that holds units: id, how many, second when it told
 --    L          the ids of the live hosts      c  where the garbage collection goes on
 --    v          format tag, longer than 64 bytes: Redis then never uses its O(n) listpack
+--             Names and ids of hosts have 16 bytes: the name of a field tells its kind.
 -- ARGV     1 host (16 bytes)  2 term >= 1  3 seq, 0 = FENCE  4 vlow: <I4I4 the virtual time of the
 --          caller's last reply plus what it saw pass since, or ""  5 tolerance in nanoseconds
 --          6 seconds that an entry is kept when its tat has passed (the same on all hosts)
@@ -19,7 +20,7 @@
 --          name c16 | end I4I4 | length I4I4 | n i8 | T I8 | P I8 | generation I4 | flags I4
 --          9 up to 1000 concurrency limits of 24 bytes, none in a FENCE: name c16 | held I8
 -- Returns  {code, now <I4I4, live hosts, term, seq,
---           items of 16 bytes: G i4I4 | generation I4 | err I4,
+--           items of 12 bytes: G I4I4, with 2^30 x err in its nanoseconds | generation I4,
 --           windows of 24 bytes: T i8 | P i8 | generation I4 | err I4,
 --           concurrency limits of 16 bytes: others I8 | hosts I4 | err I4,
 --           and the call's own term and seq, which name it}
@@ -30,7 +31,7 @@
 --    err    0 done, 1 malformed, 2 the tat would leave the range; 1 and 2 changed nothing
 --
 -- A duration is (signed floor of its seconds, nanoseconds 0 .. 999999999); all sums are of integers
--- below 2^53, hence exact.  d, E, V, cap and G are durations, the last four from now on.
+-- below 2^53, hence exact.  d, E, V and cap are durations, the last three from now on.
 --   d    the charges of a window; E: the tat that its requests alone leave of an empty bucket, or
 --        -2^31 s where it never ran empty.  Any window turns a tat into max(tat + d, now + E).
 --   V    the tat that the host merged last, or -2^31 s.  It makes an absent entry.  Where flag 1
@@ -38,7 +39,7 @@
 --        older.  Without, an older generation is one that Redis had forgotten as nobody was in
 --        debt: the entry keeps what was charged since, and V raises it at most.
 --   cap  how far this window may bring the tat, 0: any.  It takes back no debt that was there.
---   G    the tat that results.  Hosts take the larger of it and their own, but adopt the one of a
+--   G    the tat that results, of virtual time.  Hosts take the larger of it and their own, but adopt the one of a
 --        new generation, which a refund (d < 0) and a reset begin.
 -- Flag 2 is the reset: of what was only E stays.  One name may occur more than once.
 --
@@ -167,11 +168,14 @@ local function gone(end_s, end_n, length_s, length_n)
 end
 
 local record = put('<I8I8I8I8I4', term, seq, applied_term, applied_seq, now_s)
-local set, reply = {'s', '', own, record}, {}
+-- Of a key that Redis knows, by far the most frequent item, this calls no function of its own: a call
+-- costs as much as some ten other steps.
+local set, reply, created = {'s', '', own, record}, {}, 0
 if count > 0 then
-  local field, fresh, size, sub = {}, {}, #set, string.sub
-  for i = 1, count do field[i] = 'k' .. sub(blob, i * 56 - 55, i * 56 - 40) end
+  local field, fresh, size, sub, min = {}, {}, #set, string.sub, math.min
+  for i = 1, count do field[i] = sub(blob, i * 56 - 55, i * 56 - 40) end
   local stored = redis.call('HMGET', key, unpack(field))
+  local beyond = min(now_s + FAR, LAST + 1)
   for i = 1, count do
     local d_s, d_n, e_s, e_n, v_s, v_n, cap_s, cap_n, generation, flags =
       get('<i4I4i4I4i4I4i4I4I4I4', blob, i * 56 - 39)
@@ -179,30 +183,35 @@ if count > 0 then
     local value, tat_s, tat_n, g = fresh[name] or stored[i], 0, 0, 0
     if value and #value == 12 then
       tat_s, tat_n, g = get('<I4I4I4', value)
-      known = tat_n < GIGA and tat_s - now_s < FAR and kept(tat_s, g)
+      known = tat_n < GIGA and tat_s < now_s + FAR and (tat_s >= floor_s or kept(tat_s, g))
     end
-    if not known then g = 0 end
-    if not known or tat_s <= floor_s and later(floor_s, floor_n, tat_s, tat_n) then
-      tat_s, tat_n = floor_s, floor_n
+    if not known then
+      tat_s, tat_n, g, value = floor_s, floor_n, 0, nil
+    elseif tat_s < floor_s or tat_s == floor_s and tat_n < floor_n then
+      tat_s, tat_n, value = floor_s, floor_n, nil
     end
     if d_n >= GIGA or e_n >= GIGA or v_n >= GIGA or cap_n >= GIGA or cap_s < 0 or flags > 3 then
       err = 1
     else
       local to_s, to_n, to_g, write = tat_s, tat_n, g, false
-      local lost = flags % 2 == 1
-      if not known or generation > g or lost and generation == g then
-        if lost and generation > g then to_s, to_n = floor_s, floor_n end   -- rolled back: void
-        v_s, v_n = sum(now_s, now_n, v_s, v_n)
-        if later(v_s, v_n, to_s, to_n) then to_s, to_n, write = v_s, v_n, true end
-        if generation > g then to_g, write = generation, true end
+      if not known or generation > g or flags > 0 then
+        local lost = flags % 2 == 1
+        if not known or generation > g or lost and generation == g then
+          if lost and generation > g then to_s, to_n = floor_s, floor_n end   -- rolled back: void
+          v_s, v_n = sum(now_s, now_n, v_s, v_n)
+          if later(v_s, v_n, to_s, to_n) then to_s, to_n, write = v_s, v_n, true end
+          if generation > g then to_g, write = generation, true end
+        end
+        if flags >= 2 then to_s, to_n, d_s, d_n = now_s, now_n, 0, 0 end
       end
-      if flags >= 2 then to_s, to_n, d_s, d_n = now_s, now_n, 0, 0 end
-      if flags >= 2 or d_s < 0 then to_g, write = math.min(to_g + 1, LAST), true end
+      if flags >= 2 or d_s < 0 then to_g, write = min(to_g + 1, LAST), true end
       local debt_s, debt_n = to_s, to_n
-      to_s, to_n = sum(to_s, to_n, d_s, d_n)
+      to_s, to_n = to_s + d_s, to_n + d_n
+      if to_n >= GIGA then to_s, to_n = to_s + 1, to_n - GIGA end
       if e_s > NEVER then
-        e_s, e_n = sum(now_s, now_n, e_s, e_n)
-        if later(e_s, e_n, to_s, to_n) then to_s, to_n = e_s, e_n end
+        e_s, e_n = now_s + e_s, now_n + e_n
+        if e_n >= GIGA then e_s, e_n = e_s + 1, e_n - GIGA end
+        if e_s > to_s or e_s == to_s and e_n > to_n then to_s, to_n = e_s, e_n end
       end
       if cap_s > 0 or cap_n > 0 then
         cap_s, cap_n = sum(now_s, now_n, cap_s, cap_n)
@@ -211,22 +220,17 @@ if count > 0 then
           if later(to_s, to_n, cap_s, cap_n) then to_s, to_n = cap_s, cap_n end
         end
       end
-      if to_s <= floor_s and later(floor_s, floor_n, to_s, to_n) then
-        to_s, to_n = floor_s, floor_n
-      end
-      if to_s - now_s >= FAR or to_s > LAST then
+      if to_s < floor_s or to_s == floor_s and to_n < floor_n then to_s, to_n = floor_s, floor_n end
+      if to_s >= beyond then
         err = 2
-      else
-        write = write or to_s ~= debt_s or to_n ~= debt_n
-        tat_s, tat_n, g = to_s, to_n, to_g
-        if write then
-          fresh[name] = put('<I4I4I4', tat_s, tat_n, g)
-          set[size + 1], set[size + 2], size = name, fresh[name], size + 2
-        end
+      elseif write or to_s ~= debt_s or to_n ~= debt_n then
+        value = put('<I4I4I4', to_s, to_n, to_g)
+        fresh[name], set[size + 1], set[size + 2], size = value, name, value, size + 2
+        if not known then created = created + 1 end
       end
     end
-    local left_s, left_n = difference(tat_s, tat_n, now_s, now_n)
-    reply[i] = put('<i4I4I4I4', left_s, left_n, g, err)
+    if err > 0 then value = nil end
+    reply[i] = value or put('<I4I4I4', tat_s, tat_n + err * 2 ^ 30, g)
   end
 end
 
@@ -285,6 +289,7 @@ if window_count > 0 then
       local new = put('<I4I4I4I4I8I8I4', kept_s, kept_n, length_s, length_n, total, before, g)
       if new ~= value then
         fresh[name], set[size + 1], set[size + 2], size = new, name, new, size + 2
+        if not known then created = created + 1 end
       end
       total, before = t, p
     end
@@ -333,6 +338,7 @@ if hold_count > 0 then
       emptied[#emptied + 1] = name
     elseif value and value ~= '' and value ~= stored[i] then
       set[size + 1], set[size + 2], size = name, value, size + 2
+      if not stored[i] then created = created + 1 end
     end
     fresh[name] = nil                               -- a name may occur more than once
   end
@@ -366,25 +372,28 @@ redis.call('HSET', key, unpack(set))                -- the first write: refused 
 if #emptied > 0 then redis.call('HDEL', key, unpack(emptied)) end
 redis.call('PEXPIRE', key, TTL_MS)
 
-if seq > 0 then                                     -- collect: a few fields with every batch
-  local some = 8 + math.floor((count + window_count + hold_count) / 2)
+-- Collect: two fields for each that came, so that those that nobody needs any more are never more
+-- than the others for long, and a few with every batch, so that they go when none comes.
+if seq > 0 then
+  local some = 8 + 2 * created
   local scan = redis.pcall('HSCAN', key, found[4] or '0', 'COUNT', some)
   if scan.err then scan = {'0', {}} end             -- not a cursor: begin again
   local dead, pairs_found, byte = {}, scan[2], string.byte
   for i = 1, #pairs_found, 2 do
-    local kind, value, old = byte(pairs_found[i]), pairs_found[i + 1], false
-    if kind == 107 and #value == 12 then            -- k
+    local name, value, old = pairs_found[i], pairs_found[i + 1], false
+    local kind = #name == 17 and byte(name)
+    if #name == 16 and #value == 12 then
       local tat_s = get('<I4', value)
       old = tat_s < floor_s and not kept(tat_s, (get('<I4', value, 9)))
     elseif kind == 119 and #value == 36 then        -- w
       old = gone(get('<I4I4I4I4', value))
     elseif kind == 104 and #value == 36 then        -- h
       old = get('<I4', value, 33) < now_s - HOST_KEPT
-    elseif kind == 103 and #pairs_found[i] == 17 then       -- g
+    elseif kind == 103 then                         -- g
       old = true
       each_holder(value, function() old = false; return true end)
     end
-    if old and #dead < MAX_DEAD then dead[#dead + 1] = pairs_found[i] end
+    if old and #dead < MAX_DEAD then dead[#dead + 1] = name end
   end
   if #dead > 0 then redis.call('HDEL', key, unpack(dead)) end
   if scan[1] ~= found[4] then redis.call('HSET', key, 'c', scan[1]) end

@@ -12,7 +12,8 @@
 #include <string.h>
 
 #define WIRE_ITEM 56u           /* bytes: name 16, d 8, E 8, V 8, cap 8, gen 4, flags 4 */
-#define WIRE_REPLY 16u          /* bytes: G 8, gen 4, error 4 */
+#define WIRE_REPLY 12u          /* bytes: G 8, whose two highest bits are an error; gen 4 */
+#define WIRE_ERROR_SHIFT 30     /* of the nanoseconds of a G */
 #define WIRE_WINDOW 64u         /* bytes: name 16, end 8, period 8, delta 8, total 8, previous 8,
                                  * gen 4, flags 4 */
 #define WIRE_WINDOW_REPLY 24u   /* bytes: total 8, previous 8, gen 4, error 4 */

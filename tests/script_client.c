@@ -112,17 +112,24 @@ static void reply_parse(const redisReply *array, const char *term, const char *s
 	must(array->element[1]->len == sizeof(now), "a time of %zu bytes", array->element[1]->len);
 	memcpy(now, array->element[1]->str, sizeof(now));
 	must(now[1] < GIGA, "%" PRIu32 " nanoseconds", now[1]);
-	must(array->element[5]->len % sizeof(struct script_result) == 0 &&
-	     array->element[5]->len <= sizeof(reply->results), "%zu bytes of items",
-	     array->element[5]->len);
+	must(array->element[5]->len % sizeof(struct script_answer) == 0 &&
+	     array->element[5]->len / sizeof(struct script_answer) <= SCRIPT_MAX_ITEMS,
+	     "%zu bytes of items", array->element[5]->len);
 
 	reply->code = (enum script_code)array->element[0]->integer;
 	reply->now_ns = (int64_t)(now[0] * GIGA + now[1]);
 	reply->live = (uint64_t)array->element[2]->integer;
 	reply->term = (uint64_t)array->element[3]->integer;
 	reply->seq = (uint64_t)array->element[4]->integer;
-	reply->count = array->element[5]->len / sizeof(struct script_result);
-	memcpy(reply->results, array->element[5]->str, array->element[5]->len);
+	reply->count = array->element[5]->len / sizeof(struct script_answer);
+	for (size_t i = 0; i < reply->count; i++) {
+		struct script_answer answer;
+
+		memcpy(&answer, array->element[5]->str + i * sizeof(answer), sizeof(answer));
+		reply->results[i] = script_result(answer, reply->now_ns);
+		must(answer.nanoseconds % (1u << 30) < GIGA, "item %zu: %" PRIu32 " nanoseconds",
+		     i, answer.nanoseconds);
+	}
 	must(array->element[6]->len % sizeof(struct script_window_result) == 0 &&
 	     array->element[6]->len <= sizeof(reply->windows), "%zu bytes of windows",
 	     array->element[6]->len);
@@ -133,9 +140,6 @@ static void reply_parse(const redisReply *array, const char *term, const char *s
 	     array->element[7]->len);
 	reply->hold_count = array->element[7]->len / sizeof(struct script_hold_result);
 	memcpy(reply->holds, array->element[7]->str, array->element[7]->len);
-	for (size_t i = 0; i < reply->count; i++)
-		must(reply->results[i].debt.nanoseconds < GIGA, "item %zu: %" PRIu32 " nanoseconds",
-		     i, reply->results[i].debt.nanoseconds);
 }
 
 /* ---- Calls ------------------------------------------------------------- */

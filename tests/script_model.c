@@ -77,6 +77,28 @@ int64_t script_ns(struct script_duration duration)
 	return duration.seconds * GIGA + duration.nanoseconds;
 }
 
+struct script_answer script_answer(struct script_result result, int64_t now_ns)
+{
+	int64_t tat_ns = now_ns + script_ns(result.debt);
+
+	return (struct script_answer){
+		.seconds = (uint32_t)(tat_ns / GIGA),
+		.nanoseconds = (uint32_t)(tat_ns % GIGA) | result.error << 30,
+		.generation = result.generation,
+	};
+}
+
+struct script_result script_result(struct script_answer answer, int64_t now_ns)
+{
+	int64_t tat_ns = answer.seconds * GIGA + answer.nanoseconds % (1u << 30);
+
+	return (struct script_result){
+		.debt = script_duration(tat_ns - now_ns),
+		.generation = answer.generation,
+		.error = answer.nanoseconds >> 30,
+	};
+}
+
 static int64_t later(int64_t a_ns, int64_t b_ns)
 {
 	return a_ns > b_ns ? a_ns : b_ns;

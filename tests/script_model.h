@@ -51,9 +51,16 @@ struct script_item {
 };
 
 struct script_result {
-	struct script_duration debt;            /* G */
+	struct script_duration debt;            /* G - now */
 	uint32_t generation;
 	uint32_t error;
+};
+
+/* The same, as on the wire. */
+struct script_answer {
+	uint32_t seconds;                       /* G */
+	uint32_t nanoseconds;                   /* of it, and the error in bits 30 and 31 */
+	uint32_t generation;
 };
 
 /* A time since 1970, as on the wire, and a length. */
@@ -96,7 +103,7 @@ _Static_assert(sizeof(struct script_hold_result) == 16, "an item of the wire");
 _Static_assert(sizeof(struct script_window) == 64, "an item of the wire");
 _Static_assert(sizeof(struct script_window_result) == 24, "an item of the wire");
 _Static_assert(sizeof(struct script_item) == 56, "an item of the wire");
-_Static_assert(sizeof(struct script_result) == 16, "an item of the wire");
+_Static_assert(sizeof(struct script_answer) == 12, "an item of the wire");
 
 struct script_call {
 	uint8_t host[SCRIPT_HOST_BYTES];
@@ -130,6 +137,10 @@ struct script_reply {
 
 struct script_duration script_duration(int64_t ns);
 int64_t script_ns(struct script_duration duration);
+
+/* A result at the virtual time NOW_NS as an answer, and back. */
+struct script_answer script_answer(struct script_result result, int64_t now_ns);
+struct script_result script_result(struct script_answer answer, int64_t now_ns);
 
 /* One shard of one Redis. */
 struct script_model;

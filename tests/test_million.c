@@ -190,14 +190,22 @@ static void pack(struct message *message, unsigned machine, const struct leader_
 
 static void read_replies(const struct script_reply *from, struct round_reply *to, unsigned count)
 {
-	for (unsigned i = 0; i < count; i++)
+	static struct script_answer answers[SYNC_SHARDS][ITEMS];
+
+	for (unsigned i = 0; i < count; i++) {
+		must(from[i].count <= ITEMS);
+		for (size_t k = 0; k < from[i].count; k++)
+			answers[i][k] = script_answer(from[i].results[k], from[i].now_ns);
 		to[i] = (struct round_reply){
 			.code = from[i].code,
+			.virtual_seconds = (uint64_t)(from[i].now_ns / WIRE_SECOND),
+			.virtual_part_ns = (uint64_t)(from[i].now_ns % WIRE_SECOND),
 			.hosts = from[i].live,
 			.last_tag = from[i].term << 32 | from[i].seq,
-			.items = (const unsigned char *)from[i].results,
+			.items = (const unsigned char *)answers[i],
 			.count = (unsigned)from[i].count,
 		};
+	}
 }
 
 enum cut {

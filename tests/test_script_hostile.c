@@ -262,7 +262,7 @@ START_TEST(test_damaged_fields)
 	};
 	static const char *const fields[] = { "s", "c", "L", "v", "host", "entry" };
 	struct script_item charge = item("k", 6 * SECOND_NS);
-	char name[1 + sizeof(charge.name)];
+	char record[1 + SCRIPT_HOST_BYTES] = { 'h' };
 
 	for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
 		for (size_t j = 0; j < sizeof(fields) / sizeof(fields[0]); j++) {
@@ -272,14 +272,15 @@ START_TEST(test_damaged_fields)
 
 			shard_flush();
 			peer_fence(&a);
-			memset(name, 0, sizeof(name));
-			name[0] = j == 4 ? 'h' : 'k';
-			name[1] = j == 4 ? 'a' : 'k';
+			memcpy(record + 1, a.id, sizeof(a.id));
 			if (j < 4)
 				shard_command("HSET %s %s %s", SCRIPT_SHARD, fields[j], values[i]);
-			else
-				shard_command("HSET %s %b %s", SCRIPT_SHARD, name, sizeof(name),
+			else if (j == 4)
+				shard_command("HSET %s %b %s", SCRIPT_SHARD, record, sizeof(record),
 					      values[i]);
+			else
+				shard_command("HSET %s %b %s", SCRIPT_SHARD, charge.name,
+					      sizeof(charge.name), values[i]);
 			call = peer_call(&a, &charge, 1);
 			ck_assert_msg(script_client_call(&shard.client, &call, reply),
 				      "%s = %s: %s", fields[j], values[i], shard.client.error);
@@ -476,10 +477,10 @@ START_TEST(test_equals_its_model)
 
 	/* What is stored is equal as well. */
 	for (int i = 0; i < NAMES; i++) {
-		uint8_t field[1 + SCRIPT_NAME_BYTES] = { 'k', (uint8_t)i };
+		uint8_t field[SCRIPT_NAME_BYTES] = { (uint8_t)i };
 		redisReply *reply = redisCommand(shard.context, "HGET %s %b", SCRIPT_SHARD, field,
 						 sizeof(field));
-		int64_t tat_ns = script_model_tat_ns(shard.model, field + 1);
+		int64_t tat_ns = script_model_tat_ns(shard.model, field);
 		uint32_t value[3];
 
 		ck_assert_ptr_nonnull(reply);

@@ -15,7 +15,7 @@
 struct sent_call {
 	struct script_call script;
 	struct script_item items[SIM_CALL_ITEMS];
-	struct script_result results[SIM_CALL_ITEMS];
+	struct script_answer answers[SIM_CALL_ITEMS];
 	uint64_t used[SIM_CALL_ITEMS];
 	unsigned keys[SIM_CALL_ITEMS];
 	struct script_window windows[SIM_CALL_ITEMS];
@@ -294,7 +294,7 @@ static void read_replies(const struct message *message, struct round_reply *repl
 			.virtual_part_ns = (uint64_t)(sent->head.now_ns % SECOND),
 			.hosts = sent->head.live,
 			.last_tag = sent->head.term << 32 | sent->head.seq,
-			.items = (const unsigned char *)sent->results,
+			.items = (const unsigned char *)sent->answers,
 			.count = sent->head.code == SCRIPT_DONE ? (unsigned)sent->script.count : 0,
 			.windows = (const unsigned char *)sent->window_results,
 			.window_count =
@@ -480,7 +480,8 @@ static void execute(struct message *message, struct sent_call *sent, bool first)
 		return;
 	sent->head = (struct script_reply_head){ reply.code, reply.now_ns, reply.live, reply.term,
 						 reply.seq };
-	memcpy(sent->results, reply.results, reply.count * sizeof(reply.results[0]));
+	for (size_t i = 0; i < reply.count; i++)
+		sent->answers[i] = script_answer(reply.results[i], reply.now_ns);
 	memcpy(sent->window_results, reply.windows, reply.window_count * sizeof(reply.windows[0]));
 	memcpy(sent->hold_results, reply.holds, reply.hold_count * sizeof(reply.holds[0]));
 }
