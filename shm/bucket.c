@@ -500,9 +500,10 @@ enum bucket_result bucket_apply(const struct bucket_ref *ref, const struct limit
 			bucket_add_remaining(limit, &before, request, verdict);
 			return BUCKET_DONE;
 		}
-		/* Charged before its limit began to sync: let the leader know. */
-		if (verdict->capped && request->operation == BUCKET_SPEND &&
-		    !(state.second & STATE_QUEUED))
+		/* Idle, so that no round asks for its view: another host may have reset it.
+		 * Or charged before its limit began to sync. */
+		if (capped && !verdict->allowed && !verdict->never &&
+		    request->operation == BUCKET_SPEND && !(state.second & STATE_QUEUED))
 			queue_mark(request->queue, request->slot);
 		if (request->operation == BUCKET_PEEK || request->operation == BUCKET_ASK ||
 		    (asks && !verdict->allowed) ||

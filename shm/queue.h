@@ -15,8 +15,9 @@
  *                          and if that fails, mark again
  *   leader, slot dead:     unmark;  and if it is dead no more, mark again
  *   leader, slot claimed:  nothing: its first charge relies on the mark
- *   leader, mark set but QUEUED clear (its process has not charged yet, or died):
- *                          CAS (state, clear) -> (QUEUED)
+ *   denial, QUEUED clear:  mark, and no more: the leader is to ask for the view
+ *   leader, mark set but QUEUED clear (its process has not charged yet, or died, or
+ *                          has only denied):  CAS (state, clear) -> (QUEUED)
  *
  * The last step makes the compare-and-swap of a process that was stopped before
  * its charge fail, and so does the epoch that the third moves: the process reads

@@ -25,6 +25,7 @@
 #define POLICY_ATTEMPTS 16      /* policy changes that one reading follows */
 #define REFRESH_INTERVALS 32    /* after these without a charge, a bucket is idle */
 #define REFRESH_BUDGET 16       /* early ones, on average, in REFRESH_SPACING_NS */
+#define DENIED_INTERVALS 8      /* twice these: until one that denied is asked for again */
 #ifndef CLOSED_SLOTS            /* passed by in one go: some milliseconds */
 #define CLOSED_SLOTS 16384u
 #endif
@@ -311,6 +312,17 @@ static void expect_refresh(struct collector *collector, const struct slot_sync *
 		walk->refresh_ns = refresh;
 }
 
+/* A mark without a charge: the bucket was idle, and has denied.  What it goes by may be
+ * old, if another host gave tokens back: its view is asked for now, and once again. */
+static void ask_for_denied(const struct collector *collector, struct slot_sync *sync)
+{
+	/* Relaxed: the leader's own; the leader word hands them on. */
+	uint64_t interval = atomic_load_relaxed(&collector->segment->header->sync.interval_ns);
+
+	atomic_store_relaxed(&sync->backoff_ns, DENIED_INTERVALS * interval);
+	atomic_store_relaxed(&sync->refresh_ns, 0);
+}
+
 /* Is WORD (acked or merged) of this owner, and up to date? */
 static bool knows(uint64_t word, const struct round_item *item)
 {
@@ -370,7 +382,7 @@ static bool collect_slot(uint64_t index, void *context)
 	enum weir_consistency consistency;
 	struct round *round;
 	uint64_t merged, shard;
-	bool syncs, near;
+	bool queued, syncs, near;
 
 	if (index >= segment->slots)
 		return true;            /* damage */
@@ -394,8 +406,11 @@ static bool collect_slot(uint64_t index, void *context)
 	if (round->count == ROUND_ITEMS || round->window_count == ROUND_ITEMS ||
 	    round->hold_count == ROUND_ITEMS)
 		return false;
+	queued = state.second & STATE_QUEUED;
 	if (!enqueue(segment, index, &state))
 		return collect_leave(collector, shard);
+	if (!queued)
+		ask_for_denied(collector, sync);
 
 	item = &round->items[round->count];
 	*item = (struct round_item){ .slot = index, .generation = ref.generation,

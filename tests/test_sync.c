@@ -11,6 +11,7 @@
 #include "tests/sync_fixture.h"
 
 #define HOSTS 3
+#define IDLE_NS 1600000000ull       /* 80 intervals: a bucket is idle after 63 */
 
 static struct redis_server *server;
 
@@ -226,6 +227,43 @@ START_TEST(test_refund_elsewhere)
 		take(i, "key", 1);
 	all_agree_on("key", 86);
 	hosts_close();
+}
+END_TEST
+
+/* Buckets at their limit are idle after a while, and no round asks for them: what
+ * another host gives back reaches them when they deny the next time. */
+static void given_back_when_idle(const char *limit)
+{
+	struct weir_request reset = { .key = "reset", .key_length = 5, .cost = 1 };
+	struct weir_request refund = { .key = "refund", .key_length = 6, .cost = 10 };
+	uint64_t begun_ns;
+
+	open_hosts(limit, WEIR_EVENTUAL, WEIR_FAIL_CLOSED);
+	reset.policy = refund.policy = ids[1];
+	take(0, "reset", 100);
+	take(1, "refund", 10);
+	wait_until(status_of(hosts[1]).unmerged_tokens == 0);
+	take(0, "refund", 90);
+	wait_until(look(0, "refund").remaining == 0);
+	wait_until(status_of(hosts[0]).unmerged_tokens == 0);
+	begun_ns = weir_now_ns(hosts[0]);
+	wait_until(weir_now_ns(hosts[0]) - begun_ns > IDLE_NS);
+	ck_assert(weir_reset(hosts[1], &reset, NULL));
+	ck_assert(weir_refund(hosts[1], &refund, NULL));
+	wait_until(ask(0, "reset", 1, NULL));
+	wait_until(ask(0, "refund", 1, NULL));
+	hosts_close();
+}
+
+START_TEST(test_given_back_when_idle)
+{
+	given_back_when_idle("100/365d");
+}
+END_TEST
+
+START_TEST(test_given_back_when_idle_window)
+{
+	given_back_when_idle("100/365d fixed-window");
 }
 END_TEST
 
@@ -502,6 +540,8 @@ int main(void)
 	tcase_add_test(tests, test_refund_and_reset);
 	tcase_add_test(tests, test_refund_elsewhere);
 	tcase_add_test(tests, test_reset_elsewhere);
+	tcase_add_test(tests, test_given_back_when_idle);
+	tcase_add_test(tests, test_given_back_when_idle_window);
 	tcase_add_test(tests, test_local_and_back);
 	tcase_add_test(tests, test_made_local);
 	tcase_add_test(tests, test_cap_without_a_leader);
