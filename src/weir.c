@@ -11,6 +11,7 @@
 #include "shm/error.h"
 #include "shm/hold.h"
 #include "shm/note.h"
+#include "src/decide.h"
 #include "src/handle.h"
 #include "src/plain.h"
 #include "src/plan.h"
@@ -21,7 +22,6 @@
 #include "src/view.h"
 
 #define AGAIN_ATTEMPTS 16       /* policy changes that one decision follows */
-#define BATCH 16                /* requests whose misses overlap */
 
 enum weir_operation {
 	OPERATION_SPEND,
@@ -281,6 +281,12 @@ static bool decide_generally(const struct segment *segment, const struct weir_re
 	return pass;
 }
 
+bool decide_spend(const struct segment *segment, const struct weir_request *request,
+		  uint64_t read_ns, struct weir_decision *decision)
+{
+	return decide_generally(segment, request, OPERATION_SPEND, read_ns, decision, NULL);
+}
+
 static bool decide(struct weir *weir, const struct weir_request *request,
 		   enum weir_operation operation, struct weir_decision *decision,
 		   struct weir_hold *hold)
@@ -292,20 +298,13 @@ static bool decide(struct weir *weir, const struct weir_request *request,
 	return pass;
 }
 
-/* Can a request of COST tokens at NOW (0: when the clock is read) be decided quickly? */
-static inline bool is_plain(const struct segment *segment, uint64_t cost, uint64_t now_ns)
-{
-	return cost != 0 && now_ns < TIME_MAX_NS &&
-	       (now_ns != 0 || segment->clock != WEIR_CLOCK_CALLER);
-}
-
 HASH_TARGET static enum quick_result
 spend_compact(const struct segment *segment, weir_policy_id policy, const void *key,
 	      size_t key_length, uint64_t cost, uint64_t now_ns, struct weir_decision *decision)
 {
 	struct compact_quick quick;
 
-	if (!is_plain(segment, cost, now_ns) ||
+	if (!decide_may_be_quick(segment, cost, now_ns) ||
 	    !compact_quick_prepare(&quick, segment, policy, key, key_length))
 		return QUICK_NOT;
 	return compact_quick_spend(&quick, segment, now_ns ? now_ns : clock_now_ns(segment), cost,
@@ -330,7 +329,7 @@ spend_generally(const struct segment *segment, weir_policy_id policy, const void
 		result = spend_compact(segment, policy, key, key_length, cost, now_ns, decision);
 	if (result != QUICK_NOT)
 		return result == QUICK_ALLOWED;
-	return decide_generally(segment, &request, OPERATION_SPEND, 0, decision, NULL);
+	return decide_spend(segment, &request, 0, decision);
 }
 
 /* Inside of a read-side section. */
@@ -341,7 +340,7 @@ HASH_TARGET static bool spend(const struct segment *segment, weir_policy_id poli
 	enum quick_result result = QUICK_NOT;
 	struct quick quick;
 
-	if (segment && is_plain(segment, cost, now_ns)) {
+	if (segment && decide_may_be_quick(segment, cost, now_ns)) {
 		if (quick_prepare(&quick, segment, policy, key, key_length))
 			result = quick_spend(&quick, segment,
 					     now_ns ? now_ns : clock_now_ns(segment), cost,
@@ -424,154 +423,6 @@ int weir_release(struct weir *weir, struct weir_hold *hold)
 	}
 	handle_leave();
 	return status;
-}
-
-/* Start loading where else in its window a bucket most likely is, if it is not in its first
- * slot: the misses of all keys of a batch that are not overlap, too. */
-QUICK_INLINE void look_elsewhere(const struct quick *quick, const struct segment *segment)
-{
-	static const unsigned char likely[] = { 1, 2, GROUP_SLOTS, GROUP_SLOTS + 1 };
-	uint64_t generation;
-
-	if (quick_is_there(quick, &generation))
-		return;
-	for (size_t i = 0; i < sizeof(likely); i++)
-		prefetch_line(table_slot(&segment->table, quick->fingerprint, likely[i]));
-}
-
-/* quick_spend(), as short as plain.h has it: one token of a plain limit whose bucket is
- * there.  QUICK_NOT, and nothing stored, if it is not so. */
-QUICK_INLINE enum quick_result spend_plain(const struct quick *quick,
-					   const struct segment *segment,
-					   const struct weir_request *request, uint64_t now_ns,
-					   struct weir_decision *decision)
-{
-	const struct plain_policy known = {
-		.version = quick->version,
-		.token_ns = policy_word(&quick->limit->token_ns),
-		.tolerance_ns = policy_word(&quick->limit->tolerance_ns),
-	};
-	struct bucket_ref ref = { .slot = quick->slot };
-	enum quick_result result;
-	uint64_t debt_ns;
-
-	if (request->cost != 1 || quick->shard ||
-	    policy_word(&quick->limit->plain_id) != request->policy)
-		return QUICK_NOT;
-	if (!quick_is_there(quick, &ref.generation) &&
-	    !quick_find(segment, quick->fingerprint, &ref))
-		return QUICK_NOT;
-	decision->limit = policy_word(&quick->limit->burst);
-	result = plain_attempt(ref.slot, &ref.generation, &segment->header->policy.version, &known,
-			       now_ns, &debt_ns);
-	if (result != QUICK_ALLOWED && result != QUICK_DENIED)
-		return QUICK_NOT;
-	plain_describe(decision, known.token_ns, known.tolerance_ns, result == QUICK_ALLOWED,
-		       debt_ns);
-	if (result == QUICK_ALLOWED) {
-		counter_add(segment, quick->policy_index, COUNTER_ALLOWED, 1);
-		return result;
-	}
-	counter_add(segment, quick->policy_index, COUNTER_DENIED, 1);
-	note_denial(segment, ref.slot, ref.generation);
-	return result;
-}
-
-/* Prepare all of them, so that their misses overlap, then decide. */
-HASH_TARGET static size_t decide_some(const struct segment *segment, const struct weir_request *requests,
-			  struct weir_decision *decisions, size_t count, uint64_t now_ns)
-{
-	struct quick quick[BATCH];
-	bool is_quick[BATCH];
-	size_t passed = 0;
-
-	for (size_t i = 0; i < count; i++) {
-		const struct weir_request *request = &requests[i];
-
-		is_quick[i] = is_plain(segment, request->cost, request->now_ns) &&
-			      quick_prepare(&quick[i], segment, request->policy, request->key,
-					    request->key_length);
-	}
-	for (size_t i = 0; i < count; i++) {
-		if (is_quick[i])
-			look_elsewhere(&quick[i], segment);
-	}
-	for (size_t i = 0; i < count; i++) {
-		const struct weir_request *request = &requests[i];
-		enum quick_result result = QUICK_NOT;
-		uint64_t at_ns = request->now_ns ? request->now_ns : now_ns;
-
-		if (is_quick[i])
-			result = spend_plain(&quick[i], segment, request, at_ns, &decisions[i]);
-		if (is_quick[i] && result == QUICK_NOT)
-			result = quick_spend(&quick[i], segment, at_ns, request->cost,
-					     &decisions[i]);
-		else if (!is_quick[i] && request->now_ns == 0 && request->cost != 0)
-			result = purse_decide(segment, request->policy, request->key,
-					      request->key_length, request->cost, &decisions[i]);
-		if (result == QUICK_NOT)
-			passed += decide_generally(segment, request, OPERATION_SPEND, now_ns,
-						   &decisions[i], NULL);
-		else
-			passed += result == QUICK_ALLOWED;
-	}
-	return passed;
-}
-
-/* The same in a compact segment. */
-HASH_TARGET static size_t decide_some_compact(const struct segment *segment,
-					      const struct weir_request *requests,
-					      struct weir_decision *decisions, size_t count,
-					      uint64_t now_ns)
-{
-	struct compact_quick quick[BATCH];
-	bool is_quick[BATCH];
-	size_t passed = 0;
-
-	for (size_t i = 0; i < count; i++) {
-		const struct weir_request *request = &requests[i];
-
-		is_quick[i] = is_plain(segment, request->cost, request->now_ns) &&
-			      compact_quick_prepare(&quick[i], segment, request->policy,
-						    request->key, request->key_length);
-	}
-	for (size_t i = 0; i < count; i++) {
-		const struct weir_request *request = &requests[i];
-		enum quick_result result = QUICK_NOT;
-
-		if (is_quick[i])
-			result = compact_quick_spend(&quick[i], segment,
-						     request->now_ns ? request->now_ns : now_ns,
-						     request->cost, &decisions[i]);
-		if (result == QUICK_NOT)
-			passed += decide_generally(segment, request, OPERATION_SPEND, now_ns,
-						   &decisions[i], NULL);
-		else
-			passed += result == QUICK_ALLOWED;
-	}
-	return passed;
-}
-
-size_t weir_decide_batch(struct weir *weir, const struct weir_request *requests,
-			 struct weir_decision *decisions, size_t count)
-{
-	const struct segment *segment = handle_enter(weir);
-	uint64_t now_ns = segment ? clock_now_ns(segment) : 0;
-	size_t passed = 0;
-
-	for (size_t done = 0; done < count; done += BATCH) {
-		size_t some = count - done < BATCH ? count - done : BATCH;
-
-		if (segment)
-			passed += (store_is_compact(segment) ? decide_some_compact : decide_some)(
-				segment, requests + done, decisions + done, some, now_ns);
-		for (size_t i = 0; !segment && i < some; i++) {
-			memset(&decisions[done + i], 0, sizeof(*decisions));
-			answer(&decisions[done + i], WEIR_UNAVAILABLE, WEIR_REASON_CLOSED);
-		}
-	}
-	handle_leave();
-	return passed;
 }
 
 uint64_t weir_now_ns(const struct weir *weir)
