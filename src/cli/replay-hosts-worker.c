@@ -13,9 +13,11 @@
 #include <stdlib.h>
 #include <time.h>
 
+#define SHARDS 8                /* of a host's keys */
 #define LOOK_NS 1000000         /* how often to look for what has to come */
 #define PATIENCE_NS 3000000000u /* for Redis, at the start */
 #define LEAD_NS 10000000u       /* from the last barrier to the first request */
+#define FILL_NS_MAX 60000000000u /* who has a longer burst is not kept waiting for it */
 
 struct worker {
 	struct replay_cluster *cluster;
@@ -54,25 +56,73 @@ static _Noreturn void give_up(const struct worker *worker, const char *why)
 	exit(EXIT_FAILURE);
 }
 
-/* Start it, and wait until the host has a view of each shard. */
-static void start_sync(const struct worker *worker)
+static bool has_views(const struct weir_sync_status *status)
+{
+	return status->staleness_ns != WEIR_NEVER;
+}
+
+static bool has_leases(const struct weir_sync_status *status)
+{
+	return status->leased_shards == SHARDS;
+}
+
+static void await(const struct worker *worker, bool (*ready)(const struct weir_sync_status *),
+		  const char *otherwise)
 {
 	uint64_t until_ns = now_ns() + PATIENCE_NS;
 	struct weir_sync_status status;
 	struct weir_error error;
 
-	if (weir_sync_start(worker->weir, &worker->cluster->sync, &error) ||
-	    weir_sync_status(worker->weir, &status, &error))
-		give_up(worker, error.message);
-	while (status.staleness_ns == WEIR_NEVER) {
-		if (now_ns() > until_ns)
-			give_up(worker, status.last_error[0] ? status.last_error :
-							       "Redis does not answer");
-		sleep_until(now_ns() + LOOK_NS);
-		weir_sync_status(worker->weir, &status, &error);
+	for (;;) {
+		if (weir_sync_status(worker->weir, &status, &error))
+			give_up(worker, error.message);
 		if (status.connected)
 			atomic_store(&worker->cluster->shared->reached, true);
+		if (ready(&status))
+			return;
+		if (now_ns() > until_ns)
+			give_up(worker, status.last_error[0] ? status.last_error : otherwise);
+		sleep_until(now_ns() + LOOK_NS);
 	}
+}
+
+/* How long the slowest of all limits takes to fill an empty bucket. */
+static uint64_t fill_ns(const struct replay_plan *plan)
+{
+	uint64_t longest_ns = 0;
+
+	for (uint32_t i = 0; i < plan->policy_count; i++) {
+		const struct weir_policy *policy = &plan->policies[i];
+
+		for (uint32_t j = 0; j < policy->limit_count; j++) {
+			const struct weir_limit *limit = &policy->limits[j];
+			uint64_t burst = limit->burst ? limit->burst : limit->limit;
+			unsigned __int128 fill = ((unsigned __int128)burst * limit->period_ns +
+						  limit->limit - 1) / limit->limit;
+
+			if (fill > FILL_NS_MAX)
+				return FILL_NS_MAX;
+			if (fill > longest_ns)
+				longest_ns = (uint64_t)fill;
+		}
+	}
+	return longest_ns;
+}
+
+/* Start it, and wait until the host has a view of each shard.  In strict mode also until
+ * Redis, which is new to the keys, grants leases, and then until the buckets are full: it
+ * has them begin empty, and the ideal ones begin full. */
+static void start_sync(const struct worker *worker)
+{
+	struct weir_error error;
+
+	if (weir_sync_start(worker->weir, &worker->cluster->sync, &error))
+		give_up(worker, error.message);
+	await(worker, has_views, "Redis does not answer");
+	if (worker->cluster->decisions->mode != WEIR_STRICT)
+		return;
+	await(worker, has_leases, "Redis grants no leases");
+	sleep_until(now_ns() + fill_ns(worker->cluster->plan));
 }
 
 /* All requests are decided: what became of the rounds meanwhile? */

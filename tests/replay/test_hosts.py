@@ -133,6 +133,15 @@ class Hosts(WeirTest):
         # Q = 5 % of 500 in three other hosts.
         self.assertGreaterEqual(bounded["limits"][0]["bound"], 3 * 8)
 
+    def test_strict_mode_waits_for_its_leases(self):
+        # As long as half of the time in which a new Redis grants none.
+        report = self.hosts("--demand", "3", "--seconds", "1", "--limit", "500/1s burst 250",
+                            "--deal", "random", "--consistency", "strict", "--interval-ms", "10")
+        self.assert_sound(report)
+        policy = report["modes"][0]["policies"][0]
+        self.assertLess(policy["by_fail_mode"], report["requests"])
+        self.assertGreater(policy["allowed"], 0)
+
     def test_a_file_of_policies(self):
         path = os.path.join(self.directory, "policies.yaml")
         with open(path, "w", encoding="utf-8") as file:
