@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Over-admission of real processes, beside the simulator's table.
 
-    perf/hosts.py [--weir build/src/cli/weir] [--seconds 20] [--modes eventual,bounded]
+    perf/hosts.py [--weir build/src/cli/weir] [--seconds 20] [--modes eventual,bounded,strict]
         [--page docs/sync-results.md]
 
 Three of the points of `sim --table` (hosts, interval), at two demands, with
@@ -119,7 +119,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--weir", default="build/src/cli/weir")
     parser.add_argument("--seconds", type=int, default=20)
-    parser.add_argument("--modes", default="eventual,bounded")
+    parser.add_argument("--modes", default="eventual,bounded,strict")
     parser.add_argument("--page")
     arguments = parser.parse_args()
     directory = tempfile.mkdtemp(prefix="weir-hosts-")

@@ -214,9 +214,11 @@ void environment_read(struct cli *cli, struct options *options, const char **red
 	const char *backend = environment_text("BACKEND_TYPE", "redis");
 
 	if (strcmp(type, "FILE") != 0)
-		cli_die(cli, "CONFIG_TYPE is \"%s\"; only FILE is known here", type);
+		cli_die(cli, "CONFIG_TYPE is \"%s\"; write FILE, and give the rules as "
+			     "files (RUNTIME_ROOT or --rules)", type);
 	if (strcmp(backend, "redis") != 0)
-		cli_die(cli, "BACKEND_TYPE is \"%s\"; only redis is known here", backend);
+		cli_die(cli, "BACKEND_TYPE is \"%s\"; write redis: counters are in the "
+			     "segment, and hosts agree through Redis", backend);
 	read_rules(cli, &options->rules);
 	read_directory(cli, &options->rules.directory);
 	read_statistics(cli, options);

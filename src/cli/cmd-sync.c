@@ -260,8 +260,11 @@ int cmd_sync_status(struct cli *cli, int argc, char **argv)
 		return CLI_OK;
 	}
 	printf("state            %s\n", state_of(&status));
-	printf("leader           process %" PRIu64 ", term %" PRIu64 "\n", status.leader_pid,
-	       status.term);
+	if (status.leader_pid != 0)
+		printf("leader           process %" PRIu64 ", term %" PRIu64 "\n", status.leader_pid,
+		       status.term);
+	else
+		printf("leader           none\n");
 	printf("rounds           %" PRIu64 ", the last one took %s, the longest %s\n", status.rounds,
 	       text_duration(status.round_ns, round),
 	       text_duration(status.longest_round_ns, longest));

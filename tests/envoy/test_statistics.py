@@ -111,7 +111,7 @@ def main():
     options = parser.parse_args()
     program = peer.find()
     if not program or not shutil.which("redis-server"):
-        print("envoyproxy/ratelimit or redis-server is not installed (perf/setup-peers; "
+        print("envoyproxy/ratelimit or redis-server is not installed (tools/setup clients; "
               "WEIR_RATELIMIT names the program): skipped")
         sys.exit(differential.SKIPPED)
     draw.UNITS[:] = ["year", "month"]

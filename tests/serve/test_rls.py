@@ -229,8 +229,9 @@ class Environment(RlsTest):
                 ("SHADOW_MODE", "yes", 'SHADOW_MODE is "yes"; write true or false'),
                 ("NEAR_LIMIT_RATIO", "2", 'NEAR_LIMIT_RATIO is "2"; write a number from 0 to 1, '
                  "such as 0.8"),
-                ("CONFIG_TYPE", "GRPC_XDS_SOTW", 'CONFIG_TYPE is "GRPC_XDS_SOTW"; only FILE is '
-                 "known here"),
+                ("CONFIG_TYPE", "GRPC_XDS_SOTW", 'CONFIG_TYPE is "GRPC_XDS_SOTW"; write FILE, and '
+                 "give the rules as files (RUNTIME_ROOT or --rules)"),
+                ("BACKEND_TYPE", "memcache", 'BACKEND_TYPE is "memcache"; write redis: '),
                 ("REDIS_TYPE", "CHAIN", 'REDIS_TYPE is "CHAIN"; write SINGLE, SENTINEL or CLUSTER'),
                 ("REDIS_TYPE", "sentinel", "write MASTER,HOST:PORT,HOST:PORT"),
                 ("REDIS_TLS", "maybe", 'REDIS_TLS is "maybe"; write true or false'),
