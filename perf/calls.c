@@ -69,7 +69,8 @@ struct load {
 	bool counting, over;
 	struct call *free;
 	unsigned in_flight;
-	uint64_t answers, all, failed, ok, over_limit, last_ns;
+	uint64_t asked, answers;        /* of those that count */
+	uint64_t all, failed, ok, over_limit, last_ns;
 	struct histogram times;
 	struct connection connections[CONNECTIONS_MAX];
 	struct pollfd polls[CONNECTIONS_MAX];
@@ -127,6 +128,12 @@ static ssize_t on_read(nghttp2_session *session, int32_t stream_id, uint8_t *byt
 	{ (uint8_t *)(name), (uint8_t *)(value), sizeof(name) - 1, sizeof(value) - 1, \
 	  NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE }
 
+/* Does a call count that was due then? */
+static bool is_counted(uint64_t due_ns)
+{
+	return due_ns >= load.begin_ns && (load.count > 0 || due_ns < load.end_ns);
+}
+
 static void ask(struct connection *connection, uint64_t due_ns)
 {
 	static const nghttp2_nv headers[] = {
@@ -159,6 +166,7 @@ static void ask(struct connection *connection, uint64_t due_ns)
 		die("a call", "nghttp2 takes no more");
 	connection->in_flight++;
 	load.in_flight++;
+	load.asked += is_counted(due_ns);
 }
 
 /* ---- Answers ------------------------------------------------------------- */
@@ -224,7 +232,7 @@ static int on_stream_close(nghttp2_session *session, int32_t stream_id, uint32_t
 	load.in_flight--;
 	load.all++;
 	judge(call);
-	if (call->due_ns >= load.begin_ns && !load.over) {
+	if (is_counted(call->due_ns) && !load.over) {
 		if (!load.counting) {
 			load.counting = true;
 			load.busy_ns = time_ns(CLOCK_PROCESS_CPUTIME_ID);
@@ -232,7 +240,7 @@ static int on_stream_close(nghttp2_session *session, int32_t stream_id, uint32_t
 		histogram_count(&load.times, now - call->due_ns);
 		load.answers++;
 		load.last_ns = now;
-		load.over = load.count > 0 ? load.answers == load.count : now >= load.end_ns;
+		load.over = load.count > 0 && load.answers == load.count;
 	}
 	call->next = load.free;
 	load.free = call;
@@ -358,10 +366,18 @@ static uint64_t ask_what_is_due(void)
 	return next_ns > now ? next_ns - now : 0;
 }
 
+/* What is not answered when the time is over is the slowest, and waited for. */
+static bool is_over(void)
+{
+	return load.over || (load.count == 0 && now_ns() >= load.end_ns &&
+			     (load.rate <= 0 || load.due_ns >= load.end_ns) &&
+			     load.answers == load.asked);
+}
+
 static void run(void)
 {
 	load.due_ns = now_ns();
-	while (!load.over) {
+	while (!is_over()) {
 		uint64_t wait_ns = ask_what_is_due();
 		struct timespec wait = { .tv_sec = (time_t)(wait_ns / S_NS),
 					 .tv_nsec = (long)(wait_ns % S_NS) };
