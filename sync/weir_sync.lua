@@ -39,8 +39,8 @@
 --        older.  Without, an older generation is one that Redis had forgotten as nobody was in
 --        debt: the entry keeps what was charged since, and V raises it at most.
 --   cap  how far this window may bring the tat, 0: any.  It takes back no debt that was there.
---   G    the tat that results, of virtual time.  Hosts take the larger of it and their own, but adopt the one of a
---        new generation, which a refund (d < 0) and a reset begin.
+--   G    the tat that results, of virtual time.  Hosts take the larger of it and their own, but
+--        adopt the one of a new generation, which a refund (d < 0) and a reset begin.
 -- Flag 2 is the reset: of what was only E stays.  One name may occur more than once.
 --
 -- A window is a sum of tokens, known by its end in virtual time.  n, which may be below 0, is added
@@ -168,9 +168,10 @@ local function gone(end_s, end_n, length_s, length_n)
 end
 
 local record = put('<I8I8I8I8I4', term, seq, applied_term, applied_seq, now_s)
--- Of a key that Redis knows, by far the most frequent item, this calls no function of its own: a call
--- costs as much as some ten other steps.
 local set, reply, created = {'s', '', own, record}, {}, 0
+
+-- The most frequent item by far, a charge of a key that Redis knows, calls none of the functions
+-- above: a call costs as much as some ten other steps.
 if count > 0 then
   local field, fresh, size, sub, min = {}, {}, #set, string.sub, math.min
   for i = 1, count do field[i] = sub(blob, i * 56 - 55, i * 56 - 40) end

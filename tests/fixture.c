@@ -39,6 +39,23 @@ struct weir *fixture_open_slots(uint64_t slots)
 	return fixture_open(&options);
 }
 
+struct weir *fixture_open_synced(uint64_t slots, uint64_t interval_ns)
+{
+	struct weir_options options;
+	struct segment *segment;
+	struct weir *weir;
+
+	weir_options_init(&options);
+	options.slots = slots;
+	options.sync = true;
+	weir = fixture_open(&options);
+	segment = handle_control(weir);
+	segment->header->sync.enabled = 1;
+	segment->header->sync.interval_ns = interval_ns;
+	segment->header->sync.staleness_ns = 2 * SECOND;
+	return weir;
+}
+
 struct weir_policy fixture_policy(const char *name, const char *limits)
 {
 	struct weir_policy policy = { .limit_count = 0 };

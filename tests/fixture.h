@@ -34,6 +34,10 @@ struct weir *fixture_open(const struct weir_options *options);
 /* The same with SLOTS slots. */
 struct weir *fixture_open_slots(uint64_t slots);
 
+/* The same, by the system's clock, as if hosts shared it by rounds that are INTERVAL_NS apart;
+ * but there is no sync thread: the test collects and merges. */
+struct weir *fixture_open_synced(uint64_t slots, uint64_t interval_ns);
+
 /* A policy NAME with LIMITS, which are separated by ", ". */
 struct weir_policy fixture_policy(const char *name, const char *limits);
 

@@ -27,16 +27,8 @@ static uint64_t tag_of(uint64_t term, uint32_t sequence)
 
 static void open_segment(void)
 {
-	struct weir_options options;
-
-	weir_options_init(&options);
-	options.slots = 64;
-	options.sync = true;
-	weir = fixture_open(&options);
+	weir = fixture_open_synced(64, 100 * MS);
 	segment = handle_control(weir);
-	segment->header->sync.enabled = 1;
-	segment->header->sync.interval_ns = 100 * MS;
-	segment->header->sync.staleness_ns = 2 * SECOND;
 	segment->header->leader.word = (struct word_pair){ LEADER, TERM };
 	round_walk = (struct round_walk){ 0 };
 	shard = &segment->shards[0];

@@ -27,17 +27,9 @@ static struct round_walk round_walk;
 
 static void open_segment(void)
 {
-	struct weir_options options;
-
-	weir_options_init(&options);
-	options.slots = SLOTS;
-	options.sync = true;
-	weir = fixture_open(&options);
+	weir = fixture_open_synced(SLOTS, 100 * MS);
 	fixture_set(weir, "api", "100/1h");
 	segment = handle_control(weir);
-	segment->header->sync.enabled = 1;
-	segment->header->sync.interval_ns = 100 * MS;
-	segment->header->sync.staleness_ns = 2 * SECOND;
 	segment->header->leader.word = (struct word_pair){ LEADER, TERM };
 	round_walk = (struct round_walk){ 0 };
 	for (unsigned i = 0; i < SYNC_SHARDS; i++)

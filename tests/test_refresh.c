@@ -43,9 +43,12 @@ static void answer(const struct round *round, struct round_reply *reply)
 	for (unsigned i = 0; i < round->count; i++) {
 		const struct round_item *item = &round->items[i];
 
-		at = wire_put_ns(at, (int64_t)(item->time_ns - round->taken_ns));
-		at = wire_put32(wire_put32(at, item->view), 0);
+		at = wire_put_ns(at, (int64_t)item->time_ns);
+		at = wire_put32(at, item->view);
 	}
+	/* Its clock is this host's. */
+	reply->virtual_seconds = round->taken_ns / SECOND;
+	reply->virtual_part_ns = round->taken_ns % SECOND;
 	reply->items = answers[round->shard];
 	reply->count = round->count;
 	reply->last_tag = round->tag;
@@ -96,16 +99,8 @@ static void take_of(const char *key, uint64_t cost)
 
 static void begin(void)
 {
-	struct weir_options options;
-
-	weir_options_init(&options);
-	options.slots = 1024;
-	options.sync = true;
-	weir = fixture_open(&options);
+	weir = fixture_open_synced(1024, INTERVAL);
 	segment = handle_control(weir);
-	segment->header->sync.enabled = 1;
-	segment->header->sync.interval_ns = INTERVAL;
-	segment->header->sync.staleness_ns = 2 * SECOND;
 	policy = fixture_set(weir, "api", "1000/1s");
 	leader_init(&leader, segment);
 	now = weir_now_ns(weir);

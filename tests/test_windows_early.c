@@ -26,17 +26,9 @@ static bool charge_meanwhile;
 
 static void open_segment(void)
 {
-	struct weir_options options;
-
-	weir_options_init(&options);
-	options.slots = 64;
-	options.sync = true;
-	weir = fixture_open(&options);
+	weir = fixture_open_synced(64, 100 * MS);
 	policy = fixture_set(weir, "api", "100/1h fixed-window");
 	segment = handle_control(weir);
-	segment->header->sync.enabled = 1;
-	segment->header->sync.interval_ns = 100 * MS;
-	segment->header->sync.staleness_ns = 2 * SECOND;
 	segment->header->leader.word = (struct word_pair){ LEADER, TERM };
 	round_walk = (struct round_walk){ 0 };
 	begin_ns = weir_now_ns(weir) + (uint64_t)segment->wall_offset_ns;

@@ -15,7 +15,8 @@
 
 #define SHARDS 8                /* of a host's keys */
 #define LOOK_NS 1000000         /* how often to look for what has to come */
-#define PATIENCE_NS 3000000000u /* for Redis, at the start */
+#define PATIENCE_NS 3000000000ull /* for Redis, at the start; */
+#define LEASE_PATIENCE_NS 10000000000ull /* and for its leases, which take 2 s */
 #define LEAD_NS 10000000u       /* from the last barrier to the first request */
 #define FILL_NS_MAX 60000000000u /* who has a longer burst is not kept waiting for it */
 
@@ -67,9 +68,9 @@ static bool has_leases(const struct weir_sync_status *status)
 }
 
 static void await(const struct worker *worker, bool (*ready)(const struct weir_sync_status *),
-		  const char *otherwise)
+		  uint64_t patience_ns, const char *otherwise)
 {
-	uint64_t until_ns = now_ns() + PATIENCE_NS;
+	uint64_t until_ns = now_ns() + patience_ns;
 	struct weir_sync_status status;
 	struct weir_error error;
 
@@ -118,10 +119,10 @@ static void start_sync(const struct worker *worker)
 
 	if (weir_sync_start(worker->weir, &worker->cluster->sync, &error))
 		give_up(worker, error.message);
-	await(worker, has_views, "Redis does not answer");
+	await(worker, has_views, PATIENCE_NS, "Redis does not answer");
 	if (worker->cluster->decisions->mode != WEIR_STRICT)
 		return;
-	await(worker, has_leases, "Redis grants no leases");
+	await(worker, has_leases, LEASE_PATIENCE_NS, "Redis grants no leases");
 	sleep_until(now_ns() + fill_ns(worker->cluster->plan));
 }
 

@@ -228,6 +228,9 @@ class Run:
             raise AssertionError(f"not loaded: {errors}\n{text.decode()}")
         return root["domain"]
 
+    def is_valid(self, root):
+        return not self.peer.load(draw.as_text(root))
+
     def refused_alike(self, text):
         """Both say the same of a configuration that is wrong, or load it."""
         theirs, ours = self.peer.load(text), self.weir.load(text)
@@ -284,7 +287,7 @@ class Run:
                     requests, found = smaller, True
                     break
             for smaller in draw.smaller_configs(root) if not found else ():
-                if self.first_difference(smaller, requests):
+                if self.is_valid(smaller) and self.first_difference(smaller, requests):
                     root, found = smaller, True
                     break
         return root, requests
