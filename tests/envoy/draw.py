@@ -8,6 +8,8 @@ joined keys, and each other's buckets.
 import copy
 import json
 
+import wire
+
 KEYS = ["a", "b", "a_b", "path", "user"]
 VALUES = ["", "", "x", "y", "xy", "x_y", "b", "xyz", "/v1/get", "ä ö"]
 WILDCARDS = ["*", "x*", "xy*", "/v1/*"]
@@ -120,6 +122,17 @@ def every_map(root):
         if "rate_limit" in descriptor:
             yield descriptor["rate_limit"]
         yield from every_map(descriptor)
+
+
+def shared_limits(descriptors, under=False):
+    """(requests, unit, name) of the limits whose buckets several values may share."""
+    for descriptor in descriptors:
+        here = under or descriptor.get("share_threshold", False)
+        limit = descriptor.get("rate_limit", {})
+        if here and "unit" in limit:
+            yield (limit.get("requests_per_unit", 0), wire.UNITS.index(limit["unit"].upper()),
+                   limit.get("name", ""))
+        yield from shared_limits(descriptor.get("descriptors", []), here)
 
 
 def as_text(root):

@@ -154,21 +154,28 @@ class Buckets:
     A window is left out when a pair may have counted in it or in the one before, and when
     two units share it: Redis' keys have no unit in them, so that at the top of an hour a
     minute's and an hour's are one (docs/envoy.md).  Where what is over decides about the
-    others of its request, those are left out with it, for good."""
+    others of its request, those are left out with it, for good.
 
-    def __init__(self, settings):
+    A bucket goes by its entries, and one that share_threshold may share with other entries
+    also by its limit."""
+
+    def __init__(self, settings, root):
         self.together = "STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT" in settings
+        self.shared = set(draw.shared_limits(root["descriptors"]))
         self.windows = set()  # (name, start)
         self.names = set()
         self.units = {}
 
-    @staticmethod
-    def limited(request, answer):
-        """(name, unit) of each descriptor that was limited."""
+    def limited(self, request, answer):
+        """(name, unit) of each descriptor that was limited; two, if it has two names."""
         for descriptor, status in zip(request["descriptors"], answer.get("statuses", [])):
             if "current_limit" in status:
+                limit = status["current_limit"]
+                unit, name = limit["unit"], limit["name"]
                 entries = "_".join(f"{key}_{value}" for key, value in descriptor["entries"])
-                yield (request["domain"], entries), status["current_limit"]["unit"]
+                yield (request["domain"], entries), unit
+                if (limit["requests_per_unit"], unit, name) in self.shared:
+                    yield (request["domain"], limit["requests_per_unit"], name), unit
 
     def leave_out(self, request, answer):
         self.names.update(name for name, _ in self.limited(request, answer))
@@ -257,7 +264,7 @@ class Run:
     def first_difference(self, root, requests, counts=None):
         """(index, theirs, ours) of the first pair that differs, or None."""
         domain = self.load(root)
-        buckets = Buckets(self.settings)
+        buckets = Buckets(self.settings, root)
         counts = counts if counts is not None else collections.Counter()
         for index, drawn in enumerate(requests):
             request = drawn if drawn["domain"] != root["domain"] else {**drawn, "domain": domain}
