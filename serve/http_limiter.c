@@ -162,6 +162,16 @@ static bool read_query(struct http_request *request, struct asked *asked)
 	       read_number(request, "now_ns", &asked->now_ns);
 }
 
+/* Who could choose the time could have as many tokens as he likes. */
+static bool check_time(struct http_request *request, const struct asked *asked)
+{
+	if (asked->now_ns == 0 || request->loop->server->clock_is_callers)
+		return true;
+	http_fail(request, MHD_HTTP_BAD_REQUEST, "now_ns is %" PRIu64 ", and this segment has a "
+		  "clock of its own; leave it out", asked->now_ns);
+	return false;
+}
+
 /* What was asked, checked as far as the segment does not. */
 static bool read_asked(struct http_request *request, struct asked *asked, uint64_t least_cost)
 {
@@ -180,7 +190,7 @@ static bool read_asked(struct http_request *request, struct asked *asked, uint64
 			  PRIu64, asked->cost, least_cost, (uint64_t)WEIR_COUNT_MAX);
 		return false;
 	}
-	return true;
+	return check_time(request, asked);
 }
 
 /* ---- Answering --------------------------------------------------------- */
@@ -200,8 +210,7 @@ static void answer_fault(struct http_request *request, const struct weir_decisio
 			  "without");
 	else
 		http_fail(request, MHD_HTTP_BAD_REQUEST, "now_ns cannot be the time of a request; "
-			  "give nanoseconds since 1970 if the segment's clock is the caller's, and "
-			  "leave it out otherwise");
+			  "give nanoseconds since 1970: the segment's clock is the caller's");
 }
 
 static json_t *tell_problem(const struct weir_policy *policy, const struct weir_decision *decision)

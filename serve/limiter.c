@@ -76,6 +76,12 @@ static bool read_request(struct grpc_call *call, const char *which, const char *
 			  key->len, WEIR_KEY_MAX);
 		return false;
 	}
+	/* Who could choose the time could have as many tokens as he likes. */
+	if (now_ns != 0 && !grpc_server(call)->clock_is_callers) {
+		grpc_fail(call, GRPC_INVALID_ARGUMENT, "%snow_ns is %" PRIu64 ", and this segment "
+			  "has a clock of its own; leave it out", which, now_ns);
+		return false;
+	}
 	*request = (struct weir_request){
 		.policy = weir_policy_find(grpc_server(call)->weir, policy),
 		.key = key->data,

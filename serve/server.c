@@ -58,9 +58,13 @@ static int open_all(struct server *server, struct weir_error *error)
 int server_start(struct server *server, struct weir *weir, const struct options *options,
 		 struct weir_error *error)
 {
+	struct weir_info info;
+
+	weir_info(weir, &info);
 	*server = (struct server){
 		.options = options,
 		.weir = weir,
+		.clock_is_callers = info.clock == WEIR_CLOCK_CALLER,
 		.rules = options->rules.running,
 	};
 	if (open_all(server, error) < 0) {

@@ -23,6 +23,7 @@ struct rules;
 struct server {
 	const struct options *options;
 	struct weir *weir;
+	bool clock_is_callers;          /* requests must bring their time, or must not */
 	struct rules *rules;            /* Envoy's; NULL: the service has none */
 	struct tls *tls;                /* NULL: no listener has TLS */
 	struct http_tls *http_tls;      /* likewise, for HTTP */

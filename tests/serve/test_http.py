@@ -182,11 +182,13 @@ class Decisions(HttpTest):
                 ({"policy": "api", "key": "k", "cost": 2**44}, "17592186044416"),
                 ({"policy": "api", "key": "k", "force": 1}, "force"),
                 ({"policy": "api", "key": "k", "kost": 1}, '"kost"'),
+                ({"policy": "api", "key": "k", "now_ns": 7}, "now_ns is 7"),
                 ({"policy": "held", "key": "k"}, "concurrency")):
             self.refused(400, says, "POST", "/v1/allow", body)
         for query, says in (
                 ("", "no policy"), ("policy=api", "no key"), ("policy=api&key=k&cost=x", '"x"'),
                 ("policy=api&key=k&cost=-1", '"-1"'), ("policy=api&key=k&cost=99999999999999999999", "cost"),
+                ("policy=api&key=k&now_ns=18446744073709551615", "now_ns is 18446744073709551615"),
                 ("policy=api&key=k&force=maybe", "force")):
             self.refused(400, says, "POST", "/v1/allow?" + query)
         self.refused(404, '"nobody"', "POST", "/v1/allow", {"policy": "nobody", "key": "k"})

@@ -3,6 +3,7 @@
 
 import os
 import re
+import time
 import unittest
 
 import grpc
@@ -152,6 +153,22 @@ class Methods(ServeTest):
         ):
             with self.subTest(says=says):
                 self.assert_fails(code, says, call, **fields)
+
+    def test_nobody_chooses_the_time(self):
+        """Where the segment has a clock, a later time would bring tokens that are not there
+        yet, and an impossible one would end the key for all."""
+        self.limiter.AllowN(policy="api", key=b"k", cost=10)
+        for name in ("Allow", "AllowN", "GetStatus", "Reset", "Refund"):
+            cost = {"cost": 1} if name in ("AllowN", "GetStatus", "Refund") else {}
+            for now in (1, time.clock_gettime_ns(time.CLOCK_BOOTTIME) + 10**15, 2**64 - 1):
+                self.assert_fails(INVALID, f"now_ns is {now}",
+                                  getattr(self.limiter, name), policy="api", key=b"k", now_ns=now,
+                                  **cost)
+        batch = [limiter.AllowNRequest(policy="api", key=b"k", cost=1),
+                 limiter.AllowNRequest(policy="api", key=b"k", cost=1, now_ns=7)]
+        self.assert_fails(INVALID, "requests[1]: now_ns is 7",
+                          self.limiter.AllowBatch, requests=batch)
+        self.assertEqual(self.limiter.Allow(policy="api", key=b"k").decision.outcome, DENIED)
 
     def test_a_policy_that_is_made_meanwhile(self):
         self.assert_fails(NOT_FOUND, 'no policy "new"', self.limiter.Allow, policy="new",
