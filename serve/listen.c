@@ -106,9 +106,12 @@ static int open_path(struct listener *listener, const struct options *options,
 	    bind(listener->path_fd, (struct sockaddr *)&made, sizeof(made)) < 0 ||
 	    (options->socket_mode && chmod(made.sun_path, options->socket_mode) < 0) ||
 	    listen(listener->path_fd, BACKLOG) < 0 ||
-	    stat(made.sun_path, &listener->path_identity) < 0)
-		return fail(error, status_of_errno(), "cannot make the unix socket \"%s\": %m; look "
-			    "at its directory", made.sun_path);
+	    stat(made.sun_path, &listener->path_identity) < 0) {
+		fail(error, status_of_errno(), "cannot make the unix socket \"%s\": %m; look at its "
+		     "directory", made.sun_path);
+		unlink(made.sun_path);
+		return error->status;
+	}
 	if (rename(made.sun_path, path) < 0) {
 		fail(error, status_of_errno(), "cannot rename \"%s\" to \"%s\": %m; look at its "
 		     "directory", made.sun_path, path);
@@ -130,9 +133,13 @@ static int split_host(const char *text, char host[256], const char **port,
 	if (!colon || colon[1] == '\0')
 		return fail(error, WEIR_EINVAL, "\"%s\" has no port; give HOST:PORT, [IPV6]:PORT, "
 			    ":PORT or unix:PATH", text);
-	if (*begin == '[' && end > begin + 1 && end[-1] == ']') {
+	if (*begin == '[' && end > begin + 2 && end[-1] == ']') {
 		begin++;
 		end--;
+	} else if (strncmp(begin, "[]", 2) == 0 || strncmp(begin, "*:", 2) == 0) {
+		/* getaddrinfo() would take "*" for this host's own address only. */
+		return fail(error, WEIR_EINVAL, "\"%s\" has no host; give :PORT for all addresses "
+			    "of this host", text);
 	} else if (memchr(begin, ':', (size_t)(end - begin))) {
 		return fail(error, WEIR_EINVAL, "\"%s\" has more than one colon; give an IPv6 "
 			    "address as [ADDRESS]:PORT", text);
@@ -260,6 +267,45 @@ static int reserve(struct listener *listener, size_t index, bool takeover,
 }
 
 /* ---- Both -------------------------------------------------------------- */
+
+static bool is_any(const struct listen_address *address)
+{
+	if (address->address.any.sa_family == AF_INET6)
+		return IN6_IS_ADDR_UNSPECIFIED(&address->address.v6.sin6_addr);
+	return address->address.v4.sin_addr.s_addr == htonl(INADDR_ANY);
+}
+
+static bool same_place(const struct listen_address *a, const struct listen_address *b)
+{
+	sa_family_t family = a->address.any.sa_family;
+
+	if (family == AF_UNIX || b->address.any.sa_family == AF_UNIX)
+		return family == b->address.any.sa_family &&
+		       strcmp(a->address.path.sun_path, b->address.path.sun_path) == 0;
+	/* The port stands in the same place of both kinds. */
+	if (a->address.v4.sin_port != b->address.v4.sin_port)
+		return false;
+	/* "::" is IPv4's addresses, too. */
+	if (family != b->address.any.sa_family)
+		return is_any(family == AF_INET6 ? a : b);
+	if (is_any(a) || is_any(b))
+		return true;
+	return family == AF_INET6 ?
+		       memcmp(&a->address.v6.sin6_addr, &b->address.v6.sin6_addr,
+			      sizeof(a->address.v6.sin6_addr)) == 0 :
+		       a->address.v4.sin_addr.s_addr == b->address.v4.sin_addr.s_addr;
+}
+
+bool listener_overlaps(const struct listener *a, const struct listener *b)
+{
+	for (size_t i = 0; i < a->address_count; i++) {
+		for (size_t j = 0; j < b->address_count; j++) {
+			if (same_place(&a->addresses[i], &b->addresses[j]))
+				return true;
+		}
+	}
+	return false;
+}
 
 int listener_socket(const struct listener *listener, size_t index, int *fd,
 		    struct weir_error *error)

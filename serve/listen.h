@@ -70,6 +70,10 @@ int listener_open(const struct options *options, size_t index, struct listener *
 int listener_socket(const struct listener *listener, size_t index, int *fd,
 		    struct weir_error *error);
 
+/* Could a client of one reach the other instead?  Both share their ports, so the kernel
+ * does not tell. */
+bool listener_overlaps(const struct listener *a, const struct listener *b);
+
 /* "127.0.0.1:8081", "unix:/run/weir.sock".  Returns TEXT. */
 const char *listener_name(const struct listener *listener, size_t index,
 			  char text[LISTEN_NAME_MAX]);

@@ -20,21 +20,48 @@ static void close_all(struct server *server)
 	*server = (struct server){ 0 };
 }
 
-static int open_all(struct server *server, struct weir_error *error)
+/* An address of two listeners would have each answer some of the other's clients. */
+static int check_overlap(const struct server *server, size_t index, struct weir_error *error)
+{
+	const struct listen_option *options = server->options->listeners;
+
+	for (size_t i = 0; i < index; i++) {
+		if (listener_overlaps(server->listeners[index], server->listeners[i]))
+			return fail(error, WEIR_EINVAL, "%s%s on \"%s\" would share an address with "
+				    "%s%s on \"%s\"; give each of them its own",
+				    room_name(options[index].room),
+				    options[index].tls ? " with TLS" : "", options[index].address,
+				    room_name(options[i].room), options[i].tls ? " with TLS" : "",
+				    options[i].address);
+	}
+	return WEIR_OK;
+}
+
+static int open_listeners(struct server *server, bool *http, struct weir_error *error)
 {
 	const struct options *options = server->options;
 
+	for (size_t i = 0; i < options->listener_count; i++) {
+		if (listener_open(options, i, &server->listeners[i], error) < 0)
+			return error->status;
+		server->listener_count++;
+		if (check_overlap(server, i, error) < 0)
+			return error->status;
+		*http |= options->listeners[i].room == ROOM_HTTP;
+	}
+	return WEIR_OK;
+}
+
+static int open_all(struct server *server, struct weir_error *error)
+{
+	const struct options *options = server->options;
 	bool http = false;
 
 	if (options->tls_certificate && (tls_new(options, &server->tls, error) < 0 ||
 					 http_tls_new(options, &server->http_tls, error) < 0))
 		return error->status;
-	for (size_t i = 0; i < options->listener_count; i++) {
-		if (listener_open(options, i, &server->listeners[i], error) < 0)
-			return error->status;
-		http |= options->listeners[i].room == ROOM_HTTP;
-		server->listener_count++;
-	}
+	if (open_listeners(server, &http, error) < 0)
+		return error->status;
 	server->loops = calloc(options->loops, sizeof(*server->loops));
 	if (!server->loops)
 		return fail(error, WEIR_ENOMEM, "no memory for %zu threads",

@@ -263,6 +263,24 @@ class Starting(ServeTest):
         Service(self, addresses=("--grpc", "unix:" + path)).end()
         self.assertFalse(os.path.exists(path))
 
+    def test_addresses_do_not_overlap(self):
+        """SO_REUSEPORT would deal an address's clients out to both of its protocols."""
+        with socket.socket() as free:
+            free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+            for grpc, http in ((f"127.0.0.1:{port}", f"127.0.0.1:{port}"),
+                               (f":{port}", f"127.0.0.1:{port}"),
+                               (f"127.0.0.2:{port}", f"0.0.0.0:{port}"),
+                               (f"0.0.0.0:{port}", f":{port}")):
+                said = self.refused("--takeover", "--grpc", grpc, "--http", http)
+                self.assertIn(f'HTTP on "{http}" would share an address with gRPC on "{grpc}"',
+                              said)
+        for nobody in ("[]:0", "*:0"):
+            self.assertIn("has no host; give :PORT", self.refused("--grpc", nobody))
+        Service(self, addresses=("--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0",
+                                 "--http", "127.0.0.2:0")).end()
+
     def test_who_may_use_a_unix_socket(self):
         path = os.path.join(self.directory, "socket")
         for mode in ("0600", "666"):
