@@ -18,6 +18,9 @@
 #define QUIET_MS 50
 #define QUIET_TIMES 20
 
+/* What inotify does not tell is found by looking, so often. */
+#define LOOK_MS 2000
+
 struct rules {
 	struct engine_weir engine;
 	struct envoy_service *service;
@@ -53,7 +56,7 @@ static void load(struct rules *rules)
 	judge_health(rules);
 }
 
-/* Wait for TIMEOUT_MS, or for ever (-1).  *STOP: the thread is to end. */
+/* Wait for TIMEOUT_MS.  *STOP: the thread is to end. */
 static bool wait_for_change(struct rules *rules, int timeout_ms, bool *stop)
 {
 	struct pollfd fds[] = {
@@ -73,7 +76,8 @@ static void *watch_thread(void *context)
 	bool stop = false;
 
 	while (!stop) {
-		if (!wait_for_change(rules, -1, &stop))
+		if (!wait_for_change(rules, LOOK_MS, &stop) &&
+		    (stop || !watch_differs(rules->watch)))
 			continue;
 		for (int i = 0; i < QUIET_TIMES && !stop; i++) {
 			if (!wait_for_change(rules, QUIET_MS, &stop))

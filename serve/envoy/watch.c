@@ -180,6 +180,20 @@ static int read_sources(struct watch *watch, struct pool *pool, struct envoy_sou
 	return directory_read(&options, pool, sources, count, error);
 }
 
+bool watch_differs(struct watch *watch)
+{
+	struct pool pool = { 0 };
+	struct envoy_source *sources;
+	struct weir_error reason;
+	size_t count;
+	int status = read_sources(watch, &pool, &sources, &count, &reason);
+	uint64_t now = status < 0 ? text_hash(text_of(reason.message)) :
+				    fingerprint(sources, count);
+
+	pool_free(&pool);
+	return !watch->read_before || watch->fingerprint != now;
+}
+
 int watch_load(struct watch *watch, struct envoy_service *service, bool *loaded,
 	       struct weir_error *error)
 {

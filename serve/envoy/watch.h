@@ -8,8 +8,13 @@
  * both a symlink that is renamed into place (a deployment's "current", or the "..data"
  * of a Kubernetes volume) and a file that is written are noticed.
  *
- * One thread uses a watch: it waits until watch_fd() can be read, then until nothing has
- * happened for a moment, and calls watch_load().
+ * inotify does not tell of everything: of the file that a symlink leads to, of a
+ * directory that comes back together with those above it, of what another host writes to
+ * a network's file system, and of nothing once the user's watches are used up.  So who
+ * waits also asks watch_differs() now and then.
+ *
+ * One thread uses a watch: it waits until watch_fd() can be read, or something differs,
+ * then until nothing has happened for a moment, and calls watch_load().
  */
 #ifndef WEIR_SERVE_WATCH_H
 #define WEIR_SERVE_WATCH_H
@@ -38,6 +43,9 @@ int watch_fd(const struct watch *watch);
 
 /* Take what can be read from watch_fd().  True: something changed. */
 bool watch_changed(struct watch *watch);
+
+/* Read the directory: is it other than what was read the last time? */
+bool watch_differs(struct watch *watch);
 
 /* Read the directory, and load it into SERVICE if it is not what was read the last
  * time.  *LOADED (may be NULL) tells whether it was.  Errors: those of

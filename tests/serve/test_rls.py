@@ -165,6 +165,34 @@ class Reloading(RlsTest):
         service.expect("Successfully loaded new configuration")
         self.assertEqual(self.limit(service), 3)
 
+    def test_what_inotify_does_not_tell(self):
+        """The target of a symlink, and a directory that comes with those above it."""
+        elsewhere = os.path.join(self.directory, "elsewhere.yaml")
+        place = os.path.join(self.rules, "shop.yaml")
+        os.rename(place, elsewhere)
+        os.symlink(elsewhere, place)
+        linked = self.serve("--rules", self.rules)
+        above = os.path.join(self.directory, "a")
+        late = os.path.join(above, "b", "late")
+        missing = self.serve("--rules", late, said="cannot read the directory " + late)
+
+        def appear(number):
+            os.makedirs(os.path.join(self.directory, "made", "b", "late"))
+            self.write(RULES.replace(": 3", f": {number}"), "../made/b/late/shop.yaml")
+            os.rename(os.path.join(self.directory, "made"), above)
+
+        self.write(RULES.replace(": 3", ": 7"), elsewhere)
+        appear(7)
+        for service in (linked, missing):
+            service.expect("Successfully loaded new configuration")
+            self.assertEqual(self.limit(service), 7)
+        os.rename(above, above + ".gone")
+        missing.expect("cannot read the directory")
+        self.assertEqual(self.limit(missing), 7)
+        appear(8)
+        missing.expect("Successfully loaded new configuration")
+        self.assertEqual(self.limit(missing), 8)
+
     def test_nobody_sees_half_of_a_reload(self):
         text = "domain: shop\ndescriptors:\n- {{key: a, rate_limit: {{unit: day, " \
                "requests_per_unit: {0}}}}}\n- {{key: b, rate_limit: {{unit: day, " \
