@@ -203,16 +203,27 @@ static bool count_bucket(const struct weir_bucket *bucket, void *context)
 	return true;
 }
 
-/* A key of which the segment keeps nothing has its fingerprint for a name. */
+/* A backslash is two, as weir(1) prints it: "\x01" is a byte, and "\\x01" four. */
+static void write_key_bytes(FILE *file, const unsigned char *bytes, size_t length)
+{
+	const unsigned char *end = bytes + length, *backslash;
+
+	while ((backslash = memchr(bytes, '\\', (size_t)(end - bytes)))) {
+		metrics_write_label(file, bytes, (size_t)(backslash - bytes));
+		fputs("\\\\\\\\", file);
+		bytes = backslash + 1;
+	}
+	metrics_write_label(file, bytes, (size_t)(end - bytes));
+}
+
+/* No two keys have one name, or Prometheus would take one sample for both: of a key that
+ * the segment does not keep whole, its fingerprint is told. */
 static void write_key(FILE *file, const struct weir_bucket *bucket)
 {
-	if (bucket->key_stored > 0) {
-		metrics_write_label(file, bucket->key, bucket->key_stored);
-		if (bucket->key_stored < bucket->key_length)
-			fputs("...", file);
+	write_key_bytes(file, bucket->key, bucket->key_stored);
+	if (bucket->key_stored > 0 && bucket->key_stored == bucket->key_length)
 		return;
-	}
-	fputs("fingerprint ", file);
+	fputs(bucket->key_stored > 0 ? "... fingerprint " : "fingerprint ", file);
 	for (size_t i = 0; i < sizeof(bucket->fingerprint); i++)
 		fprintf(file, "%02x", bucket->fingerprint[i]);
 }

@@ -11,8 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "serve/envoy/text.h"
 #include "serve/rules.h"
 #include "serve/server.h"
+
+#define LABELS 4
 
 static const char *const help[STAT_COUNT] = {
 	[STAT_TOTAL_HITS] = "Hits that a rule has counted.",
@@ -23,58 +26,157 @@ static const char *const help[STAT_COUNT] = {
 	[STAT_DOMAIN_NOT_FOUND] = "Requests for a domain that has no rules.",
 };
 
-struct writing {
-	FILE *file;
-	enum stats_counter counter;
+/* What all the metric keys count that have the same labels. */
+struct row {
+	char *labels;
+	uint64_t counters[STAT_COUNT];
+};
+
+struct rows {
+	struct row *rows;
+	size_t count;
+	size_t room;
 };
 
 /* Up to the next point, which is skipped. */
-static const char *next_part(const char **rest, size_t *length)
+static struct text next_part(struct text *rest)
 {
-	const char *part = *rest;
+	const char *point = memchr(rest->bytes, '.', rest->length);
+	struct text part = { rest->bytes, point ? (size_t)(point - rest->bytes) : rest->length };
 
-	*length = strcspn(part, ".");
-	*rest = part + *length + (part[*length] == '.');
+	*rest = text_from(*rest, part.length + (point != NULL));
 	return part;
 }
 
-static void write_labels(FILE *file, const char *key)
+/* To Prometheus an empty label is none: those in the end are left out, so that equal
+ * labels are equal texts. */
+static void write_labels(FILE *file, struct text key)
 {
-	static const char *const names[] = { "domain", "key1", "key2" };
-	const char *rest = key, *part;
-	size_t length;
+	static const char *const names[LABELS] = { "domain", "key1", "key2", "key3" };
+	struct text values[LABELS];
+	size_t count = 1;
 
-	for (size_t i = 0; i < 3 && (*rest || i == 0); i++) {
-		part = next_part(&rest, &length);
-		fprintf(file, "%s%s=\"", i ? "," : "", names[i]);
-		metrics_write_label(file, (const unsigned char *)part, length);
-		putc('"', file);
+	for (size_t i = 0; i < LABELS; i++) {
+		values[i] = i + 1 < LABELS ? next_part(&key) : key;
+		if (values[i].length > 0)
+			count = i + 1;
 	}
-	if (*rest) {
-		fputs(",key3=\"", file);
-		metrics_write_label(file, (const unsigned char *)rest, strlen(rest));
+	for (size_t i = 0; i < count; i++) {
+		fprintf(file, "%s%s=\"", i ? "," : "", names[i]);
+		metrics_write_label(file, (const unsigned char *)values[i].bytes,
+				    values[i].length);
 		putc('"', file);
 	}
 }
 
-static void write_stats(const struct stats *stats, void *context)
+/* NULL: no memory. */
+static char *labels_of(const struct stats *stats)
 {
-	const struct writing *writing = context;
-	bool domain = writing->counter == STAT_DOMAIN_NOT_FOUND;
-	uint64_t count = stats_read(stats, writing->counter);
-	char *key;
+	char *clean = malloc(stats->key_length + 1), *labels = NULL;
+	size_t length;
+	FILE *file = clean ? open_memstream(&labels, &length) : NULL;
 
-	/* Most keys are a rule's, which has no such counter; a domain's has no other. */
-	if (count == 0 && (domain || stats_read(stats, STAT_TOTAL_HITS) == 0))
+	if (file) {
+		stats_clean_key(stats, clean);
+		write_labels(file, (struct text){ clean, stats->key_length });
+		if (fclose(file) != 0) {
+			free(labels);
+			labels = NULL;
+		}
+	}
+	free(clean);
+	return labels;
+}
+
+static struct row *add_row(struct rows *rows)
+{
+	size_t room = rows->room ? 2 * rows->room : 64;
+	struct row *larger;
+
+	if (rows->count == rows->room) {
+		larger = realloc(rows->rows, room * sizeof(*larger));
+		if (!larger)
+			return NULL;
+		rows->rows = larger;
+		rows->room = room;
+	}
+	return &rows->rows[rows->count++];
+}
+
+/* One that has counted nothing yet is not told. */
+static void add_stats(const struct stats *stats, void *context)
+{
+	struct row row = { 0 }, *place;
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < STAT_COUNT; i++) {
+		row.counters[i] = stats_read(stats, (enum stats_counter)i);
+		sum |= row.counters[i];
+	}
+	if (sum == 0)
 		return;
-	key = malloc(stats->key_length + 1);
-	if (!key)
-		return;
-	stats_clean_key(stats, key);
-	fprintf(writing->file, "ratelimit_service_rate_limit_%s{", stats_name(writing->counter));
-	write_labels(writing->file, key);
-	fprintf(writing->file, "} %" PRIu64 "\n", count);
-	free(key);
+	row.labels = labels_of(stats);
+	place = row.labels ? add_row(context) : NULL;
+	if (place)
+		*place = row;
+	else
+		free(row.labels);
+}
+
+static int by_labels(const void *a, const void *b)
+{
+	return strcmp(((const struct row *)a)->labels, ((const struct row *)b)->labels);
+}
+
+/* Keys may differ in what a label does not show, as "a:b" and "a|b" do. */
+static void merge(struct rows *rows)
+{
+	size_t count = 0;
+
+	if (rows->count > 0)
+		qsort(rows->rows, rows->count, sizeof(*rows->rows), by_labels);
+	for (size_t i = 0; i < rows->count; i++) {
+		struct row *row = &rows->rows[i], *last = count ? &rows->rows[count - 1] : NULL;
+
+		if (!last || by_labels(row, last) != 0) {
+			rows->rows[count++] = *row;
+			continue;
+		}
+		for (unsigned j = 0; j < STAT_COUNT; j++)
+			last->counters[j] += row->counters[j];
+		free(row->labels);
+	}
+	rows->count = count;
+}
+
+static void write_stat(FILE *file, const struct rows *rows, enum stats_counter counter)
+{
+	char name[96];
+
+	snprintf(name, sizeof(name), "ratelimit_service_rate_limit_%s", stats_name(counter));
+	metrics_write_head(file, name, "counter", help[counter]);
+	for (size_t i = 0; i < rows->count; i++) {
+		const struct row *row = &rows->rows[i];
+		uint64_t count = row->counters[counter];
+
+		/* Most keys are a rule's, which has no such counter; a domain's has no other. */
+		if (count > 0 || (counter != STAT_DOMAIN_NOT_FOUND &&
+				  row->counters[STAT_TOTAL_HITS] > 0))
+			fprintf(file, "%s{%s} %" PRIu64 "\n", name, row->labels, count);
+	}
+}
+
+static void write_stats(FILE *file, const struct stats_table *table)
+{
+	struct rows rows = { 0 };
+
+	stats_each(table, add_stats, &rows);
+	merge(&rows);
+	for (unsigned i = 0; i < STAT_COUNT; i++)
+		write_stat(file, &rows, (enum stats_counter)i);
+	for (size_t i = 0; i < rows.count; i++)
+		free(rows.rows[i].labels);
+	free(rows.rows);
 }
 
 /* A failed request is one of several kinds there, told apart by a label. */
@@ -95,19 +197,11 @@ void metrics_write_rules(struct server *server, FILE *file)
 {
 	const struct statsd *statsd = server->options->statsd.running;
 	const struct envoy_service *service;
-	struct writing writing = { .file = file };
-	char name[96];
 
 	if (!server->rules)
 		return;
 	service = rules_service(server->rules);
-	for (unsigned i = 0; i < STAT_COUNT; i++) {
-		writing.counter = (enum stats_counter)i;
-		snprintf(name, sizeof(name), "ratelimit_service_rate_limit_%s",
-			 stats_name(writing.counter));
-		metrics_write_head(file, name, "counter", help[i]);
-		stats_each(envoy_service_stats(service), write_stats, &writing);
-	}
+	write_stats(file, envoy_service_stats(service));
 	for (unsigned i = 0; i < COUNTER_COUNT; i++)
 		write_counter(file, service, (enum service_counter)i);
 	metrics_write_head(file, "weir_rules_unnamed_total", "counter",

@@ -68,6 +68,20 @@ class HttpTest(ServeTest):
         self.assertEqual(answer.value["status"], status)
         self.assertIn(says, answer.value["detail"])
 
+    def wait_for(self, path, condition):
+        """What is told is a second old: ask until it is there."""
+        for _ in range(PATIENCE_S * 100):
+            answer = self.ask("GET", path)
+            self.assertEqual(answer.status, 200)
+            if condition(answer):
+                return answer
+            threading.Event().wait(0.01)
+        self.fail(answer.text)
+
+    def deny(self, key, count):
+        for _ in range(2 + count):
+            self.allow(policy="api", key=key)
+
 
 class Decisions(HttpTest):
     POLICIES = (("api", "5/1h"), ("two", "5/1d fixed-window", "3/1h burst 3"),
@@ -226,20 +240,6 @@ class Itself(HttpTest):
     POLICIES = (("api", "2/300d"),)
     OPTIONS = ("--top-keys", "3")
 
-    def wait_for(self, path, condition):
-        """What is told is a second old: ask until it is there."""
-        for _ in range(PATIENCE_S * 100):
-            answer = self.ask("GET", path)
-            self.assertEqual(answer.status, 200)
-            if condition(answer):
-                return answer
-            threading.Event().wait(0.01)
-        self.fail(answer.text)
-
-    def deny(self, key, count):
-        for _ in range(2 + count):
-            self.allow(policy="api", key=key)
-
     def test_health(self):
         for path in ("/healthz", "/readyz"):
             self.assertEqual((self.ask("GET", path).status, self.ask("HEAD", path).text), (200, b""))
@@ -254,7 +254,7 @@ class Itself(HttpTest):
             f'weir_denied_requests_total{{policy="api"}} {total}\n'.encode() in answer.text
             and answer.text.count(b"weir_top_denied_requests{") == 3)).text.decode()
         self.assertIn('weir_allowed_requests_total{policy="api"} 20\n', text)
-        self.assertIn(r'key="q\"\\\\x0a\\x1b"', text)
+        self.assertIn(r'key="q\"\\\\\\x0a\\x1b"', text)
         # Each sample follows the type of its family, which stands once.
         families = re.findall(r"^# TYPE (\S+) (counter|gauge)$", text, re.M)
         self.assertEqual(len(families), len(set(name for name, _ in families)))
@@ -283,6 +283,22 @@ class Itself(HttpTest):
             self.assertIn(name, told["limited"][0])
         for name in set(re.findall(r"\bpolicy\.(\w+)", script)):
             self.assertIn(name, told["policies"][0])
+
+
+class Names(HttpTest):
+    POLICIES = (("api", "2/300d"),)
+
+    def test_keys_that_look_alike(self):
+        """No two keys have one name: Prometheus would take one sample for both."""
+        begin = "k" * 100
+        for key in (begin + "1", begin + "2", "\\n", "\n", "\\x0a"):
+            self.deny(key, 500)
+        text = self.wait_for("/metrics", lambda answer: (
+            answer.text.count(b"weir_top_denied_requests{") == 5)).text.decode()
+        keys = re.findall(r'^weir_top_denied_requests.*,key="(.*)"} ', text, re.M)
+        self.assertEqual(len(set(keys)), 5, keys)
+        for key in (r"\\\\n", r"\\x0a", r"\\\\x0a"):
+            self.assertIn(key, keys)
 
 
 class Bounds(HttpTest):

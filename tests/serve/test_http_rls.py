@@ -4,6 +4,7 @@
 import http.client
 import json
 import os
+import re
 import threading
 
 from support import PATIENCE_S, ServeTest, Service, main
@@ -23,6 +24,7 @@ descriptors:
     - key: deep
       rate_limit: {unit: week, requests_per_unit: 0}
       metadata: {team: "a", list: [1, 2.5, true, null], tree: {x: y}}
+- {key: where, detailed_metric: true, rate_limit: {unit: day, requests_per_unit: 100}}
 """
 
 
@@ -136,6 +138,22 @@ class HttpRls(ServeTest):
                 return
             threading.Event().wait(0.01)
         self.fail(text)
+
+    def test_keys_that_look_alike(self):
+        """What is cleaned or cut away of a metric key may have told it from another."""
+        for value in ("a:b", "a|b", "a_b", "x", "x.", "x..", "x...", "10.0.0.1", "10_0_0_1", "z",
+                      "z\0"):
+            self.limit([("where", value)])
+        wanted = {'where_a_b"': 3, 'where_x"': 3, 'where_x",key2="",key3="."': 1,
+                  'where_10_0_0_1"': 2, 'where_z"': 1, 'where_z\\\\x00"': 1}
+        for _ in range(PATIENCE_S * 100):
+            text = self.ask("GET", "/metrics").text
+            told = re.findall(r'^ratelimit_service_rate_limit_total_hits{domain="shop",key1="(.*)} '
+                              r"(\d+)$", text, re.M)
+            if sum(int(count) for _, count in told) == sum(wanted.values()):
+                break
+            threading.Event().wait(0.01)
+        self.assertEqual(sorted(told), sorted((key, str(count)) for key, count in wanted.items()))
 
 
 class WithoutRules(ServeTest):
