@@ -11,15 +11,12 @@
  *   - the key that had the slot before comes back.
  * A stopped process wakes up after that.
  */
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "src/plain.h"
 #include "world.h"
-
-#define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
 
 #define KEY	  "key"
 #define OTHER_KEY "other"
@@ -31,15 +28,9 @@ static const char *const policies[][2] = {
 	{ "giant", "1/1d" },
 };
 
-enum operation {
-	SPEND,
-	REFUND,
-	RESET,
-};
-
 struct scenario {
 	const char *name;
-	enum operation operation;
+	enum world_operation operation;
 	const char *policy; /* of the request for KEY ... */
 	uint64_t cost;
 	uint64_t now_ns;
@@ -52,13 +43,13 @@ struct scenario {
 };
 
 static const struct scenario scenarios[] = {
-	{ "insert", SPEND, "light", 1, BEGIN_NS, "light", NULL, 0, 5, 0 },
-	{ "insert, 3 tokens", SPEND, "light", 3, BEGIN_NS, "middle", NULL, 0, 5, 0 },
-	{ "charge", SPEND, "light", 1, BEGIN_NS, "light", NULL, 1, 5, 0 },
-	{ "take", SPEND, "light", 1, LATER_NS, "light", "former", 0, 5, 0 },
-	{ "evict", SPEND, "middle", 1, BEGIN_NS, "giant", "former", 0, 10, 0 },
-	{ "refund", REFUND, "light", 2, BEGIN_NS, "light", NULL, 3, 5, 2 },
-	{ "reset", RESET, "light", 1, BEGIN_NS, "light", NULL, 3, 5, 5 },
+	{ "insert", WORLD_SPEND, "light", 1, BEGIN_NS, "light", NULL, 0, 5, 0 },
+	{ "insert, 3 tokens", WORLD_SPEND, "light", 3, BEGIN_NS, "middle", NULL, 0, 5, 0 },
+	{ "charge", WORLD_SPEND, "light", 1, BEGIN_NS, "light", NULL, 1, 5, 0 },
+	{ "take", WORLD_SPEND, "light", 1, LATER_NS, "light", "former", 0, 5, 0 },
+	{ "evict", WORLD_SPEND, "middle", 1, BEGIN_NS, "giant", "former", 0, 10, 0 },
+	{ "refund", WORLD_REFUND, "light", 2, BEGIN_NS, "light", NULL, 3, 5, 2 },
+	{ "reset", WORLD_RESET, "light", 1, BEGIN_NS, "light", NULL, 3, 5, 5 },
 };
 
 #define SCENARIOS ((int)LENGTH(scenarios))
@@ -87,28 +78,9 @@ static void operate(void *context)
 {
 	struct test *test = context;
 	const struct scenario *scenario = test->scenario;
-	struct weir_decision decision;
-	struct weir_request request = {
-		.policy = weir_policy_find(test->world.weir, scenario->policy),
-		.key = KEY,
-		.key_length = strlen(KEY),
-		.cost = scenario->cost,
-		.now_ns = scenario->now_ns,
-	};
 
-	switch (scenario->operation) {
-	case SPEND:
-		test->world.told->passed = weir_decide(test->world.weir, &request, &decision);
-		break;
-	case REFUND:
-		test->world.told->passed = weir_refund(test->world.weir, &request, &decision);
-		break;
-	case RESET:
-		test->world.told->passed = weir_reset(test->world.weir, &request, &decision);
-		break;
-	}
-	test->world.told->decision.outcome = decision.outcome;
-	test->world.told->decision.reason = decision.reason;
+	world_operate(&test->world, scenario->operation, scenario->policy, KEY, scenario->cost,
+		      scenario->now_ns);
 }
 
 /* ---- The others -------------------------------------------------------- */
@@ -140,13 +112,13 @@ static void check_halted(struct test *test)
 static void spend_to_the_end(struct test *test)
 {
 	const struct scenario *scenario = test->scenario;
-	bool spend = scenario->operation == SPEND;
+	bool spend = scenario->operation == WORLD_SPEND;
 	unsigned allowed = world_exhaust(&test->world, scenario->policy, KEY, scenario->now_ns);
 	unsigned left = scenario->burst - scenario->spent;
 
 	if (test->done && spend)
 		left -= (unsigned)scenario->cost;
-	else if (test->done && scenario->operation == REFUND)
+	else if (test->done && scenario->operation == WORLD_REFUND)
 		left += (unsigned)scenario->cost;
 	else if (test->done)
 		left = scenario->burst;
@@ -202,7 +174,7 @@ static void others_go_on(struct test *test, enum variant variant)
 static void check_answer(struct test *test, enum variant variant)
 {
 	volatile struct told *told = test->world.told;
-	bool spend = test->scenario->operation == SPEND;
+	bool spend = test->scenario->operation == WORLD_SPEND;
 	bool full = told->decision.reason == WEIR_REASON_TABLE_FULL;
 
 	if (variant == SAME_KEY && spend && !test->done) {
@@ -332,25 +304,13 @@ START_TEST(stopped_at_each_instruction)
 }
 END_TEST
 
-static int run(void)
+static void add(TCase *tests)
 {
-	Suite *suite = suite_create("crash in a bucket");
-	TCase *tcase = tcase_create("crash");
-	SRunner *runner = srunner_create(suite);
-	int failed;
-
-	tcase_set_timeout(tcase, 60);
-	tcase_add_loop_test(tcase, killed_at_each_instruction, 0, SCENARIOS);
-	tcase_add_loop_test(tcase, stopped_at_each_instruction, 0, SCENARIOS);
-	suite_add_tcase(suite, tcase);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed;
+	tcase_add_loop_test(tests, killed_at_each_instruction, 0, SCENARIOS);
+	tcase_add_loop_test(tests, stopped_at_each_instruction, 0, SCENARIOS);
 }
 
 int main(void)
 {
-	trace_require();
-	return world_in_scratch(run) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return world_main("crash in a bucket", add);
 }

@@ -7,14 +7,9 @@
  * Then others go on: they spend the same key's bucket to its end, or another key, with
  * more debt, takes the only slot that there is.  A stopped process wakes up after that.
  */
-#include <check.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "world.h"
-
-#define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
 
 #define KEY	  "key"
 #define OTHER_KEY "other"
@@ -27,28 +22,22 @@ static const char *const policies[][2] = {
 	{ "giant", "1/1d" },
 };
 
-enum operation {
-	SPEND,
-	REFUND,
-	RESET,
-};
-
 static const struct scenario {
 	const char *name;
-	enum operation operation;
+	enum world_operation operation;
 	const char *policy;
 	uint64_t cost;
 	uint64_t now_ns;
 	bool former;	/* another key has the slot before, with policy light */
 	unsigned spent; /* tokens of KEY before */
 } scenarios[] = {
-	{ "insert", SPEND, "light", 1, BEGIN_NS, false, 0 },
-	{ "insert, 3 tokens", SPEND, "middle", 3, BEGIN_NS, false, 0 },
-	{ "charge", SPEND, "light", 1, BEGIN_NS, false, 1 },
-	{ "take", SPEND, "light", 1, LATER_NS, true, 0 },
-	{ "evict", SPEND, "middle", 1, BEGIN_NS, true, 0 },
-	{ "refund", REFUND, "light", 2, BEGIN_NS, false, 3 },
-	{ "reset", RESET, "light", 1, BEGIN_NS, false, 3 },
+	{ "insert", WORLD_SPEND, "light", 1, BEGIN_NS, false, 0 },
+	{ "insert, 3 tokens", WORLD_SPEND, "middle", 3, BEGIN_NS, false, 0 },
+	{ "charge", WORLD_SPEND, "light", 1, BEGIN_NS, false, 1 },
+	{ "take", WORLD_SPEND, "light", 1, LATER_NS, true, 0 },
+	{ "evict", WORLD_SPEND, "middle", 1, BEGIN_NS, true, 0 },
+	{ "refund", WORLD_REFUND, "light", 2, BEGIN_NS, false, 3 },
+	{ "reset", WORLD_RESET, "light", 1, BEGIN_NS, false, 3 },
 };
 
 enum variant {
@@ -69,27 +58,9 @@ static void operate(void *context)
 {
 	struct test *test = context;
 	const struct scenario *scenario = test->scenario;
-	struct weir_decision decision;
-	struct weir_request request = {
-		.policy = weir_policy_find(test->world.weir, scenario->policy),
-		.key = KEY,
-		.key_length = strlen(KEY),
-		.cost = scenario->cost,
-		.now_ns = scenario->now_ns,
-	};
 
-	switch (scenario->operation) {
-	case SPEND:
-		test->world.told->passed = weir_decide(test->world.weir, &request, &decision);
-		break;
-	case REFUND:
-		test->world.told->passed = weir_refund(test->world.weir, &request, &decision);
-		break;
-	case RESET:
-		test->world.told->passed = weir_reset(test->world.weir, &request, &decision);
-		break;
-	}
-	test->world.told->decision.reason = decision.reason;
+	world_operate(&test->world, scenario->operation, scenario->policy, KEY, scenario->cost,
+		      scenario->now_ns);
 }
 
 static unsigned remaining(struct test *test)
@@ -114,13 +85,13 @@ static void spend_same(struct test *test, pid_t child)
 		return;
 	trace_finish(child);
 	/* Nothing is left that a charge could have; what is given back is there again. */
-	must_say(test->world.told->passed == (scenario->operation != SPEND || done),
+	must_say(test->world.told->passed == (scenario->operation != WORLD_SPEND || done),
 		 "the bucket had %u tokens when it was stopped, and it was answered %d (reason %s)",
 		 left, test->world.told->passed,
 		 weir_reason_name(test->world.told->decision.reason));
-	left = scenario->operation == SPEND || done ? 0 :
-	       scenario->operation == RESET	    ? BURST :
-						      (unsigned)scenario->cost;
+	left = scenario->operation == WORLD_SPEND || done ? 0 :
+	       scenario->operation == WORLD_RESET	  ? BURST :
+							    (unsigned)scenario->cost;
 	must(world_exhaust(&test->world, scenario->policy, KEY, scenario->now_ns) == left);
 	world_check(&test->world, false);
 }
@@ -192,26 +163,14 @@ START_TEST(stopped)
 }
 END_TEST
 
-static int run_all(void)
+static void add(TCase *tests)
 {
-	Suite *suite = suite_create("crash: compact");
-	TCase *cases = tcase_create("compact");
-	SRunner *runner;
-	int failed;
-
-	tcase_set_timeout(cases, 170);
-	tcase_add_loop_test(cases, killed, 0, LENGTH(scenarios));
-	tcase_add_loop_test(cases, stopped, 0, LENGTH(scenarios));
-	suite_add_tcase(suite, cases);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	tcase_set_timeout(tests, 170);
+	tcase_add_loop_test(tests, killed, 0, LENGTH(scenarios));
+	tcase_add_loop_test(tests, stopped, 0, LENGTH(scenarios));
 }
 
 int main(void)
 {
-	trace_require();
-	return world_in_scratch(run_all);
+	return world_main("crash: compact", add);
 }

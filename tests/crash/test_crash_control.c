@@ -12,13 +12,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "world.h"
 
-#define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
 #define KEY	      "key"
 #define MADE	      "./made"
 #define BUSY_EVERY    16u /* stops of which one tries to set policies */
@@ -399,26 +397,14 @@ START_TEST(policy_writer_is_halted)
 }
 END_TEST
 
-static int run(void)
+static void add(TCase *tests)
 {
-	Suite *suite = suite_create("crash in a control function");
-	TCase *tcase = tcase_create("crash");
-	SRunner *runner = srunner_create(suite);
-	int failed;
-
-	tcase_set_timeout(tcase, 60);
-	tcase_add_loop_test(tcase, creator_is_halted, 0, 2);
-	tcase_add_loop_test(tcase, opener_is_halted, 0, 2);
-	tcase_add_loop_test(tcase, policy_writer_is_halted, 0, 4);
-	suite_add_tcase(suite, tcase);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed;
+	tcase_add_loop_test(tests, creator_is_halted, 0, 2);
+	tcase_add_loop_test(tests, opener_is_halted, 0, 2);
+	tcase_add_loop_test(tests, policy_writer_is_halted, 0, 4);
 }
 
 int main(void)
 {
-	trace_require();
-	return world_in_scratch(run) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return world_main("crash in a control function", add);
 }

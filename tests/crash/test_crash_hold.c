@@ -6,12 +6,10 @@
  * again once that process is dead, the hold records too.
  */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "world.h"
 
-#define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
 #define KEY	      "key"
 #define POLICY	      "few"
 #define LIMIT	      2u
@@ -259,25 +257,13 @@ START_TEST(stopped_at_each_instruction)
 }
 END_TEST
 
-static int run(void)
+static void add(TCase *tests)
 {
-	Suite *suite = suite_create("crash of a holder");
-	TCase *tcase = tcase_create("crash");
-	SRunner *runner = srunner_create(suite);
-	int failed;
-
-	tcase_set_timeout(tcase, 60);
-	tcase_add_loop_test(tcase, killed_at_each_instruction, 0, OPERATIONS);
-	tcase_add_loop_test(tcase, stopped_at_each_instruction, 0, OPERATIONS);
-	suite_add_tcase(suite, tcase);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed;
+	tcase_add_loop_test(tests, killed_at_each_instruction, 0, OPERATIONS);
+	tcase_add_loop_test(tests, stopped_at_each_instruction, 0, OPERATIONS);
 }
 
 int main(void)
 {
-	trace_require();
-	return world_in_scratch(run) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return world_main("crash of a holder", add);
 }

@@ -7,12 +7,9 @@
  *   - the policy was replaced, twice, so that its copy was overwritten.
  */
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "world.h"
 
-#define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
 #define KEY	      "key"
 #define POLICY	      "double"
 #define FIRST	      5u /* tokens of the first limit ... */
@@ -181,26 +178,14 @@ END_TEST
 
 /* ---- Main -------------------------------------------------------------- */
 
-static int run(void)
+static void add(TCase *tests)
 {
-	Suite *suite = suite_create("crash between limits");
-	TCase *tcase = tcase_create("crash");
-	SRunner *runner = srunner_create(suite);
-	int failed;
-
-	tcase_set_timeout(tcase, 60);
-	tcase_add_loop_test(tcase, killed_between_two_limits, 0, 2);
-	tcase_add_loop_test(tcase, stopped_between_two_limits, 0, 2);
-	tcase_add_loop_test(tcase, stopped_while_the_policy_changes, 0, 2);
-	suite_add_tcase(suite, tcase);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed;
+	tcase_add_loop_test(tests, killed_between_two_limits, 0, 2);
+	tcase_add_loop_test(tests, stopped_between_two_limits, 0, 2);
+	tcase_add_loop_test(tests, stopped_while_the_policy_changes, 0, 2);
 }
 
 int main(void)
 {
-	trace_require();
-	return world_in_scratch(run) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return world_main("crash between limits", add);
 }

@@ -8,10 +8,7 @@
  * ahead by the process, if that was halted between charging the bucket and filling its
  * purse, or between emptying it and giving back; and for the request that it was in.
  */
-#include <check.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "shm/policy_table.h"
 #include "shm/purse.h"
@@ -189,25 +186,13 @@ START_TEST(stopped_at_each_instruction)
 }
 END_TEST
 
-static int run(void)
+static void add(TCase *tests)
 {
-	Suite *suite = suite_create("crash with a purse");
-	TCase *tcase = tcase_create("crash");
-	SRunner *runner = srunner_create(suite);
-	int failed;
-
-	tcase_set_timeout(tcase, 60);
-	tcase_add_loop_test(tcase, killed_at_each_instruction, 0, OPERATIONS);
-	tcase_add_loop_test(tcase, stopped_at_each_instruction, 0, OPERATIONS);
-	suite_add_tcase(suite, tcase);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed;
+	tcase_add_loop_test(tests, killed_at_each_instruction, 0, OPERATIONS);
+	tcase_add_loop_test(tests, stopped_at_each_instruction, 0, OPERATIONS);
 }
 
 int main(void)
 {
-	trace_require();
-	return world_in_scratch(run) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return world_main("crash with a purse", add);
 }

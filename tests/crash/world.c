@@ -14,7 +14,7 @@
 #define EXHAUST_MAX  1000u
 #define HEAVY	     "heavy" /* the policy of world_fill() */
 
-/* ---- Scratch ----------------------------------------------------------- */
+/* ---- Running ----------------------------------------------------------- */
 
 static void remove_directory(const char *path)
 {
@@ -28,20 +28,37 @@ static void remove_directory(const char *path)
 	rmdir(path);
 }
 
-int world_in_scratch(int (*run)(void))
+static int run(const char *name, void (*add)(TCase *tests))
 {
-	char path[] = "/dev/shm/weir-crash-XXXXXX";
+	Suite *suite = suite_create(name);
+	TCase *tests = tcase_create(name);
+	SRunner *runner = srunner_create(suite);
 	int failed;
 
+	tcase_set_timeout(tests, 60);
+	add(tests);
+	suite_add_tcase(suite, tests);
+	srunner_run_all(runner, CK_ENV);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+int world_main(const char *name, void (*add)(TCase *tests))
+{
+	char path[] = "/dev/shm/weir-crash-XXXXXX";
+	int result;
+
+	trace_require();
 	if (!mkdtemp(path) || chdir(path) != 0) {
 		perror(path);
-		return 1;
+		return EXIT_FAILURE;
 	}
-	failed = run();
+	result = run(name, add);
 	if (chdir("/") != 0)
 		perror("/");
 	remove_directory(path);
-	return failed;
+	return result;
 }
 
 /* ---- The segment ------------------------------------------------------- */
@@ -135,18 +152,46 @@ void world_restore(const struct world *world)
 
 /* ---- Requests ---------------------------------------------------------- */
 
-bool world_ask(struct world *world, const char *policy, const char *key, uint64_t cost,
-	       uint64_t now_ns, struct weir_decision *decision)
+static struct weir_request request_of(const struct world *world, const char *policy,
+				      const char *key, uint64_t cost, uint64_t now_ns)
 {
-	struct weir_request request = {
+	return (struct weir_request){
 		.policy = weir_policy_find(world->weir, policy),
 		.key = key,
 		.key_length = strlen(key),
 		.cost = cost,
 		.now_ns = now_ns,
 	};
+}
+
+bool world_ask(struct world *world, const char *policy, const char *key, uint64_t cost,
+	       uint64_t now_ns, struct weir_decision *decision)
+{
+	struct weir_request request = request_of(world, policy, key, cost, now_ns);
 
 	return weir_decide(world->weir, &request, decision);
+}
+
+void world_operate(struct world *world, enum world_operation operation, const char *policy,
+		   const char *key, uint64_t cost, uint64_t now_ns)
+{
+	struct weir_request request = request_of(world, policy, key, cost, now_ns);
+	volatile struct told *told = world->told;
+	struct weir_decision decision;
+
+	switch (operation) {
+	case WORLD_SPEND:
+		told->passed = weir_decide(world->weir, &request, &decision);
+		break;
+	case WORLD_REFUND:
+		told->passed = weir_refund(world->weir, &request, &decision);
+		break;
+	case WORLD_RESET:
+		told->passed = weir_reset(world->weir, &request, &decision);
+		break;
+	}
+	told->decision.outcome = decision.outcome;
+	told->decision.reason = decision.reason;
 }
 
 unsigned world_exhaust(struct world *world, const char *policy, const char *key, uint64_t now_ns)
@@ -181,12 +226,7 @@ void world_fill(struct world *world, unsigned count)
 struct slot *world_slot(const struct world *world, const char *policy, uint32_t limit_index,
 			const char *key)
 {
-	struct weir_request request = {
-		.policy = weir_policy_find(world->weir, policy),
-		.key = key,
-		.key_length = strlen(key),
-		.now_ns = BEGIN_NS,
-	};
+	struct weir_request request = request_of(world, policy, key, 0, BEGIN_NS);
 	enum weir_reason reason;
 	struct bucket_ref ref;
 	struct plan plan;

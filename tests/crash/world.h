@@ -22,6 +22,8 @@
 #define DAY_NS	  (86400 * SECOND_NS)
 #define BEGIN_NS  (1700000000 * SECOND_NS)
 
+#define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
+
 /* What a child tells: memory that it shares with the tracer. */
 struct told {
 	bool passed;
@@ -39,9 +41,10 @@ struct world {
 	volatile struct told *told;
 };
 
-/* Call RUN, with a directory of its own in shared memory as the working
- * directory, and remove all of it afterwards. */
-int world_in_scratch(int (*run)(void));
+/* main() of a crash test: run the cases that ADD adds, each with 60 s unless ADD says
+ * otherwise, in a directory of its own in shared memory, which is removed afterwards.
+ * Skipped where children cannot be traced. */
+int world_main(const char *name, void (*add)(TCase *tests));
 
 /* Make the segment, with COUNT policies given as pairs of name and limit; a
  * further limit of the same policy has the name NULL. */
@@ -56,6 +59,17 @@ void world_restore(const struct world *world);
 /* One request of COST tokens at NOW_NS. */
 bool world_ask(struct world *world, const char *policy, const char *key, uint64_t cost,
 	       uint64_t now_ns, struct weir_decision *decision);
+
+/* What a halted child may be in the middle of. */
+enum world_operation {
+	WORLD_SPEND,
+	WORLD_REFUND,
+	WORLD_RESET,
+};
+
+/* Do it, and tell how it was answered. */
+void world_operate(struct world *world, enum world_operation operation, const char *policy,
+		   const char *key, uint64_t cost, uint64_t now_ns);
 
 /* Ask for single tokens until one is denied; returns how many were allowed.
  * Each is decided by the limits at once, whoever else was killed or stopped. */
