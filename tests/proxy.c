@@ -22,19 +22,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tests/must.h"
+
 #define CONNECTIONS_MAX 128
 #define QUEUE_SIZE (256u << 10)         /* what is held; then the sender must wait */
 #define WAIT_SECONDS 30
-
-/* For a thread, where Check's assertions cannot be used. */
-#define must(condition) \
-	do { \
-		if (!(condition)) { \
-			fprintf(stderr, "%s:%d: must hold: %s (%m)\n", __FILE__, __LINE__, \
-				#condition); \
-			abort(); \
-		} \
-	} while (0)
 
 struct address {
 	union {

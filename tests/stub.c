@@ -12,14 +12,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define must(condition) \
-	do { \
-		if (!(condition)) { \
-			fprintf(stderr, "%s:%d: must hold: %s (%m)\n", __FILE__, __LINE__, \
-				#condition); \
-			abort(); \
-		} \
-	} while (0)
+#include "tests/must.h"
 
 struct stub {
 	struct sockaddr_un address;

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <sys/types.h>
 
+#include "tests/must.h"
 #include "weir.h"
 
 #if defined(__SANITIZE_THREAD__)
@@ -22,16 +23,6 @@
 #ifndef UNDER_THREAD_SANITIZER
 #define UNDER_THREAD_SANITIZER 0
 #endif
-
-/* For threads and forked workers, where Check's assertions cannot be used. */
-#define must(condition) \
-	do { \
-		if (!(condition)) { \
-			fprintf(stderr, "%s:%d: must hold: %s\n", __FILE__, __LINE__, \
-				#condition); \
-			abort(); \
-		} \
-	} while (0)
 
 /* ---- Running ----------------------------------------------------------- */
 
