@@ -42,18 +42,21 @@ struct weir *fixture_open_slots(uint64_t slots)
 struct weir *fixture_open_synced(uint64_t slots, uint64_t interval_ns)
 {
 	struct weir_options options;
-	struct segment *segment;
 	struct weir *weir;
 
 	weir_options_init(&options);
 	options.slots = slots;
 	options.sync = true;
 	weir = fixture_open(&options);
-	segment = handle_control(weir);
+	fixture_sync(handle_control(weir), interval_ns);
+	return weir;
+}
+
+void fixture_sync(struct segment *segment, uint64_t interval_ns)
+{
 	segment->header->sync.enabled = 1;
 	segment->header->sync.interval_ns = interval_ns;
 	segment->header->sync.staleness_ns = 2 * SECOND;
-	return weir;
 }
 
 struct weir_policy fixture_policy(const char *name, const char *limits)

@@ -11,6 +11,8 @@
 #include "weir.h"
 #include "shm/limit.h"
 
+struct segment;
+
 #define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
 
 #define MS 1000000ull
@@ -34,9 +36,12 @@ struct weir *fixture_open(const struct weir_options *options);
 /* The same with SLOTS slots. */
 struct weir *fixture_open_slots(uint64_t slots);
 
-/* The same, by the system's clock, as if hosts shared it by rounds that are INTERVAL_NS apart;
- * but there is no sync thread: the test collects and merges. */
+/* The same, by the system's clock, with fixture_sync(); but there is no sync thread: the test
+ * collects and merges. */
 struct weir *fixture_open_synced(uint64_t slots, uint64_t interval_ns);
+
+/* As if hosts shared SEGMENT by rounds that are INTERVAL_NS apart. */
+void fixture_sync(struct segment *segment, uint64_t interval_ns);
 
 /* A policy NAME with LIMITS, which are separated by ", ". */
 struct weir_policy fixture_policy(const char *name, const char *limits);

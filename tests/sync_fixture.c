@@ -162,10 +162,15 @@ bool ask(int host, const char *key, uint64_t cost, struct weir_decision *decisio
 	return weir_allow_n(hosts[host], ids[host], key, strlen(key), cost, decision);
 }
 
+static struct weir_request request_of(int host, const char *key, uint64_t cost)
+{
+	return (struct weir_request){ .policy = ids[host], .key = key,
+				      .key_length = strlen(key), .cost = cost };
+}
+
 struct weir_decision look(int host, const char *key)
 {
-	struct weir_request request = { .policy = ids[host], .key = key,
-					.key_length = strlen(key), .cost = 1 };
+	struct weir_request request = request_of(host, key, 1);
 	struct weir_decision decision;
 
 	weir_status(hosts[host], &request, &decision);
@@ -180,6 +185,20 @@ void take(int host, const char *key, int count)
 		wait_until(ask(host, key, 1, &decision) || decision.reason == WEIR_REASON_LIMIT);
 		ck_assert_int_eq(decision.outcome, WEIR_ALLOWED);
 	}
+}
+
+void give_back(int host, const char *key, uint64_t cost)
+{
+	struct weir_request request = request_of(host, key, cost);
+
+	ck_assert(weir_refund(hosts[host], &request, NULL));
+}
+
+void forgive(int host, const char *key)
+{
+	struct weir_request request = request_of(host, key, 1);
+
+	ck_assert(weir_reset(hosts[host], &request, NULL));
 }
 
 void all_agree_on(const char *key, uint64_t remaining)

@@ -77,6 +77,10 @@ struct weir_decision look(int host, const char *key);
 /* Take COUNT tokens, one by one, as a caller that honours retry_after does. */
 void take(int host, const char *key, int count);
 
+/* Refund COST tokens; reset KEY.  Both must be done. */
+void give_back(int host, const char *key, uint64_t cost);
+void forgive(int host, const char *key);
+
 /* Wait until each host sees REMAINING of KEY.  A host that was never asked for a key has
  * no view of it: ask each. */
 void all_agree_on(const char *key, uint64_t remaining);

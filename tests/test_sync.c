@@ -2,76 +2,28 @@
 /*
  * test_sync.c - hosts and a real Redis.
  */
-#include <stdio.h>
 #include <string.h>
 
 #include <hiredis/hiredis.h>
 
-#include "tests/redis_server.h"
-#include "tests/sync_fixture.h"
+#include "tests/suite.h"
+#include "tests/sync_scenarios.h"
 
-#define HOSTS 3
 #define IDLE_NS 1600000000ull       /* 80 intervals: a bucket is idle after 63 */
-
-static struct redis_server *server;
-
-static const char *url(void)
-{
-	static char text[256];
-
-	snprintf(text, sizeof(text), "unix://%s?command_ms=500", redis_server_socket(server));
-	return text;
-}
-
-static void open_hosts(const char *limit, enum weir_consistency consistency,
-		       enum weir_fail_mode fail_mode)
-{
-	struct weir_policy policy = host_policy(limit, consistency, fail_mode);
-
-	hosts_open(HOSTS, url(), &policy);
-}
 
 /* ---- Tests ------------------------------------------------------------- */
 
-/* The contract: 3 instances x 30 of 100 tokens, and all agree on 90. */
 START_TEST(test_thirty_each)
 {
 	static const enum weir_consistency modes[] = { WEIR_BOUNDED, WEIR_EVENTUAL };
 
-	open_hosts("100/365d", modes[_i], WEIR_FAIL_CLOSED);
-	for (int round = 0; round < 30; round++) {
-		for (int i = 0; i < HOSTS; i++)
-			take(i, "customer", 1);
-	}
-	all_agree_on("customer", 10);
-	for (int i = 0; i < HOSTS; i++)
-		wait_until(status_of(hosts[i]).unmerged_tokens == 0);
-	hosts_close();
+	thirty_each("100/365d", modes[_i]);
 }
 END_TEST
 
-/* Three hosts that hammer one key admit the burst, and the bound beyond it. */
 START_TEST(test_bounded)
 {
-	uint64_t admitted = 0, denied = 0;
-
-	open_hosts("60/365d", WEIR_BOUNDED, WEIR_FAIL_CLOSED);
-	ck_assert_uint_eq(status_of(hosts[0]).largest_cap, 1);  /* 5 % of 60, for 2 others */
-	while (denied < 300 * HOSTS) {
-		for (int i = 0; i < HOSTS; i++) {
-			struct weir_decision decision;
-
-			if (ask(i, "hot", 1, &decision))
-				admitted++;
-			else if (decision.reason == WEIR_REASON_LIMIT)
-				denied++;
-			else
-				nap();
-		}
-	}
-	ck_assert_uint_ge(admitted, 60);
-	ck_assert_uint_le(admitted, 60 + (HOSTS - 1) * 1);
-	hosts_close();
+	hammer_one_key("60/365d");
 }
 END_TEST
 
@@ -91,7 +43,7 @@ START_TEST(test_never_merged)
 	ck_assert_int_eq(weir_policy_set(weir, &policy, 1, NULL), 0);
 	id = weir_policy_find(weir, "api");
 	ck_assert_int_eq(weir_sync_pause(weir, NULL), 0);
-	ck_assert_int_eq(host_start(weir, url(), 3, NULL), 0);
+	ck_assert_int_eq(host_start(weir, url, 3, NULL), 0);
 	for (int i = 0; i < 30; i++) {
 		passed += weir_allow(weir, id, "key", 3, &decision);
 		ck_assert_int_eq(decision.reason, WEIR_REASON_STALE);
@@ -108,119 +60,41 @@ START_TEST(test_never_merged)
 }
 END_TEST
 
-/* Cut off by a pause: what was admitted meanwhile is merged after the heal. */
 START_TEST(test_partition)
 {
-	open_hosts("100/365d", WEIR_BOUNDED, WEIR_FAIL_OPEN);
-	for (int i = 0; i < HOSTS; i++)
-		take(i, "key", 3);
-	all_agree_on("key", 91);
-	ck_assert_int_eq(weir_sync_pause(hosts[2], NULL), 0);
-	wait_until(look(2, "key").reason == WEIR_REASON_STALE);
-	take(2, "key", 20);
-	take(0, "key", 5);
-	take(1, "key", 1);
-	wait_until(look(0, "key").remaining == 85 && look(1, "key").remaining == 85);
-	ck_assert_uint_eq(look(2, "key").remaining, 71);
-	ck_assert_int_eq(weir_sync_resume(hosts[2], NULL), 0);
-	wait_until(is_fresh(hosts[2]));
-	for (int i = 0; i < HOSTS; i++)
-		take(i, "key", 1);
-	all_agree_on("key", 62);
-	ck_assert_uint_eq(status_of(hosts[2]).unmerged_tokens, 0);
-	hosts_close();
+	cut_one_off("100/365d");
 }
 END_TEST
 
-/* Redis killed and back, empty: debt that was agreed is told to it again. */
 START_TEST(test_redis_forgets)
 {
-	open_hosts("100/365d", WEIR_BOUNDED, WEIR_FAIL_SHARE);
-	for (int i = 0; i < HOSTS; i++)
-		take(i, "key", 10);
-	all_agree_on("key", 70);
-	redis_server_kill(server);
-	for (int i = 0; i < HOSTS; i++)
-		wait_until(!is_fresh(hosts[i]) && !status_of(hosts[i]).connected);
-	redis_server_restart(server);
-	all_are_fresh();
-	for (int i = 0; i < HOSTS; i++)
-		take(i, "key", 5);
-	all_agree_on("key", 55);
-	hosts_close();
+	lose_redis("100/365d", WEIR_FAIL_SHARE, 0);
 }
 END_TEST
 
-/* Redis stopped for longer than a call may take, and continued: what was in doubt
- * is neither lost nor charged twice. */
 START_TEST(test_redis_stops)
 {
-	open_hosts("1000/365d", WEIR_EVENTUAL, WEIR_FAIL_OPEN);
-	for (int i = 0; i < 5; i++) {
-		take(0, "key", 3);
-		redis_server_stop(server);
-		take(0, "key", 3);
-		wait_until(!status_of(hosts[0]).connected);
-		take(1, "key", 1);
-		redis_server_continue(server);
-		wait_until(is_fresh(hosts[0]) && is_fresh(hosts[1]));
-		wait_until(status_of(hosts[0]).connected);
-	}
-	for (int i = 0; i < HOSTS; i++)
-		take(i, "key", 1);
-	all_agree_on("key", 1000 - 5 * 7 - HOSTS);
-	/* Not one for each: the call that ended may be one of which nothing is in doubt. */
-	ck_assert_uint_ge(fixture_counter(hosts[0], "sync_fences"), 1);
-	hosts_close();
+	stop_redis("1000/365d");
 }
 END_TEST
 
-static void give_back(int host, const char *key, uint64_t cost, bool all)
-{
-	struct weir_request request = { .policy = ids[host], .key = key,
-					.key_length = strlen(key), .cost = cost };
-
-	ck_assert(all ? weir_reset(hosts[host], &request, NULL) :
-			weir_refund(hosts[host], &request, NULL));
-}
-
-/* A refund and a reset on one host reach the others, whose views are older. */
 START_TEST(test_refund_and_reset)
 {
-	open_hosts("100/365d", WEIR_BOUNDED, WEIR_FAIL_CLOSED);
-	for (int i = 0; i < HOSTS; i++)
-		take(i, "key", 13);
-	all_agree_on("key", 61);
-	give_back(0, "key", 10, false);
-	take(1, "key", 1);
-	take(2, "key", 1);
-	all_agree_on("key", 69);
-	give_back(2, "key", 1, true);
-	take(2, "key", 1);
-	/* Merged, hence after the reset: what others took before it is forgiven. */
-	wait_until(status_of(hosts[2]).unmerged_tokens == 0);
-	ck_assert_uint_eq(look(2, "key").remaining, 99);
-	take(0, "key", 1);
-	take(1, "key", 1);
-	all_agree_on("key", 97);
-	hosts_close();
+	refund_and_reset("100/365d");
 }
 END_TEST
 
 /* What one host took is given back on another, also on one that never saw the key. */
 START_TEST(test_refund_elsewhere)
 {
-	open_hosts("100/365d", WEIR_BOUNDED, WEIR_FAIL_CLOSED);
+	open_hosts(HOSTS, "100/365d", WEIR_BOUNDED, WEIR_FAIL_CLOSED);
 	take(0, "key", 30);
 	wait_until(status_of(hosts[0]).unmerged_tokens == 0);
 	for (int i = 1; i < HOSTS; i++) {
-		struct weir_request request = { .policy = ids[i], .key = "key", .key_length = 3,
-						.cost = 10 };
-
 		/* This one asks for the key first, the last one never has. */
 		if (i == 1)
 			take(i, "key", 1);
-		ck_assert(weir_refund(hosts[i], &request, NULL));
+		give_back(i, "key", 10);
 	}
 	all_agree_on("key", 89);
 	for (int i = 0; i < HOSTS; i++)
@@ -234,12 +108,9 @@ END_TEST
  * another host gives back reaches them when they deny the next time. */
 static void given_back_when_idle(const char *limit)
 {
-	struct weir_request reset = { .key = "reset", .key_length = 5, .cost = 1 };
-	struct weir_request refund = { .key = "refund", .key_length = 6, .cost = 10 };
 	uint64_t begun_ns;
 
-	open_hosts(limit, WEIR_EVENTUAL, WEIR_FAIL_CLOSED);
-	reset.policy = refund.policy = ids[1];
+	open_hosts(HOSTS, limit, WEIR_EVENTUAL, WEIR_FAIL_CLOSED);
 	take(0, "reset", 100);
 	take(1, "refund", 10);
 	wait_until(status_of(hosts[1]).unmerged_tokens == 0);
@@ -248,8 +119,8 @@ static void given_back_when_idle(const char *limit)
 	wait_until(status_of(hosts[0]).unmerged_tokens == 0);
 	begun_ns = weir_now_ns(hosts[0]);
 	wait_until(weir_now_ns(hosts[0]) - begun_ns > IDLE_NS);
-	ck_assert(weir_reset(hosts[1], &reset, NULL));
-	ck_assert(weir_refund(hosts[1], &refund, NULL));
+	forgive(1, "reset");
+	give_back(1, "refund", 10);
 	wait_until(ask(0, "reset", 1, NULL));
 	wait_until(ask(0, "refund", 1, NULL));
 	hosts_close();
@@ -270,14 +141,11 @@ END_TEST
 /* A reset where nobody ever asked for the key reaches the others, too. */
 START_TEST(test_reset_elsewhere)
 {
-	struct weir_request request = { .key = "key", .key_length = 3, .cost = 1 };
-
-	open_hosts("100/365d", WEIR_BOUNDED, WEIR_FAIL_CLOSED);
+	open_hosts(HOSTS, "100/365d", WEIR_BOUNDED, WEIR_FAIL_CLOSED);
 	take(0, "key", 30);
 	wait_until(status_of(hosts[0]).unmerged_tokens == 0);
 	ck_assert_uint_eq(look(0, "key").remaining, 70);
-	request.policy = ids[1];
-	ck_assert(weir_reset(hosts[1], &request, NULL));
+	forgive(1, "key");
 	wait_until(look(0, "key").remaining == 100);
 	hosts_close();
 }
@@ -297,7 +165,7 @@ START_TEST(test_local_and_back)
 {
 	uint64_t hour_ns = 3600 * SECOND, now_ns;
 
-	open_hosts("10/1s", WEIR_LOCAL, WEIR_FAIL_CLOSED);
+	open_hosts(HOSTS, "10/1s", WEIR_LOCAL, WEIR_FAIL_CLOSED);
 	now_ns = weir_now_ns(hosts[0]);
 	ck_assert_uint_gt(now_ns, hour_ns);
 	for (uint64_t ago_ns = hour_ns; ago_ns > SECOND; ago_ns -= SECOND) {
@@ -320,7 +188,7 @@ START_TEST(test_made_local)
 {
 	struct weir_sync_status status;
 
-	open_hosts("100/365d", WEIR_BOUNDED, WEIR_FAIL_CLOSED);
+	open_hosts(HOSTS, "100/365d", WEIR_BOUNDED, WEIR_FAIL_CLOSED);
 	ck_assert_int_eq(weir_sync_pause(hosts[0], NULL), 0);
 	ck_assert(ask(0, "key", 1, NULL));
 	status = status_of(hosts[0]);
@@ -354,8 +222,8 @@ START_TEST(test_other_secret)
 {
 	struct weir *other = host_open("another secret..");
 
-	open_hosts("10/1s", WEIR_BOUNDED, WEIR_FAIL_CLOSED);
-	ck_assert_int_eq(host_start(other, url(), 1, NULL), 0);
+	open_hosts(HOSTS, "10/1s", WEIR_BOUNDED, WEIR_FAIL_CLOSED);
+	ck_assert_int_eq(host_start(other, url, 1, NULL), 0);
 	wait_until(strstr(status_of(other).last_error, "another hash secret") != NULL);
 	ck_assert(!is_fresh(other));
 	weir_close(other);
@@ -369,7 +237,7 @@ START_TEST(test_takeover)
 	struct weir_sync_status status;
 	uint64_t term;
 
-	open_hosts("100/365d", WEIR_BOUNDED, WEIR_FAIL_CLOSED);
+	open_hosts(HOSTS, "100/365d", WEIR_BOUNDED, WEIR_FAIL_CLOSED);
 	status = status_of(hosts[0]);
 	ck_assert(status.leading);
 	term = status.term;
@@ -378,7 +246,7 @@ START_TEST(test_takeover)
 	/* A leader whose process has gone: stopping resigns, starting stands anew. */
 	ck_assert_int_eq(weir_sync_stop(hosts[0], NULL), 0);
 	ck_assert(!status_of(hosts[0]).leading);
-	ck_assert_int_eq(host_start(hosts[0], url(), HOSTS, NULL), 0);
+	ck_assert_int_eq(host_start(hosts[0], url, HOSTS, NULL), 0);
 	wait_until(status_of(hosts[0]).leading);
 	ck_assert_uint_gt(status_of(hosts[0]).term, term);
 	for (int i = 0; i < HOSTS; i++)
@@ -399,7 +267,7 @@ START_TEST(test_begun_later)
 	for (int i = 0; i < HOSTS; i++)
 		ck_assert(ask(i, "key", 10, NULL));
 	for (int i = 0; i < HOSTS; i++)
-		ck_assert_msg(host_start(hosts[i], url(), HOSTS, &error) == 0, "%s", error.message);
+		ck_assert_msg(host_start(hosts[i], url, HOSTS, &error) == 0, "%s", error.message);
 	all_are_fresh();
 	for (int i = 0; i < HOSTS; i++)
 		take(i, "key", 1);
@@ -435,8 +303,8 @@ START_TEST(test_erase)
 	struct weir_error error;
 
 	weir_sync_options_init(&options);
-	options.url = url();
-	open_hosts("100/365d", WEIR_EVENTUAL, WEIR_FAIL_CLOSED);
+	options.url = url;
+	open_hosts(HOSTS, "100/365d", WEIR_EVENTUAL, WEIR_FAIL_CLOSED);
 	for (int i = 0; i < HOSTS; i++)
 		take(i, "key", 10);
 	all_agree_on("key", 70);
@@ -466,7 +334,7 @@ START_TEST(test_longest)
 {
 	struct weir_sync_status status;
 
-	open_hosts("1000/365d", WEIR_EVENTUAL, WEIR_FAIL_OPEN);
+	open_hosts(HOSTS, "1000/365d", WEIR_EVENTUAL, WEIR_FAIL_OPEN);
 	take(0, "key", 1);
 	wait_until(status_of(hosts[0]).unmerged_tokens == 0);
 	status = status_of(hosts[0]);
@@ -504,33 +372,21 @@ START_TEST(test_arguments)
 	options.prefix = "a{b}";
 	ck_assert_int_eq(weir_sync_start(weir, &options, &error), WEIR_EINVAL);
 	ck_assert_int_eq(weir_sync_stop(weir, &error), WEIR_ENOENT);
-	ck_assert_int_eq(host_start(weir, url(), 1, NULL), 0);
-	ck_assert_int_eq(host_start(weir, url(), 1, &error), WEIR_EEXIST);
+	ck_assert_int_eq(host_start(weir, url, 1, NULL), 0);
+	ck_assert_int_eq(host_start(weir, url, 1, &error), WEIR_EEXIST);
 	weir_close(weir);
 	weir_close(plain);
 }
 END_TEST
 
-static void begin(void)
-{
-	server = redis_server_start(NULL);
-}
-
-static void end(void)
-{
-	redis_server_end(server);
-}
-
 int main(void)
 {
 	Suite *suite = suite_create("sync");
 	TCase *tests = tcase_create("sync");
-	SRunner *runner;
-	int failed;
 
 	redis_server_require();
 	tcase_set_timeout(tests, 60);
-	tcase_add_checked_fixture(tests, begin, end);
+	tcase_add_checked_fixture(tests, server_begin, server_end);
 	tcase_add_loop_test(tests, test_thirty_each, 0, 2);
 	tcase_add_test(tests, test_bounded);
 	tcase_add_loop_test(tests, test_never_merged, 0, 3);
@@ -552,9 +408,5 @@ int main(void)
 	tcase_add_test(tests, test_longest);
 	tcase_add_test(tests, test_arguments);
 	suite_add_tcase(suite, tests);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return suite_run(suite);
 }

@@ -8,22 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "redis_server.h"
-#include "sync_fixture.h"
-
-static struct redis_server *server;
-static char url[160];
-
-static void begin(void)
-{
-	server = redis_server_start(NULL);
-	snprintf(url, sizeof(url), "unix://%s?command_ms=2000", redis_server_socket(server));
-}
-
-static void end(void)
-{
-	redis_server_end(server);
-}
+#include "tests/suite.h"
+#include "tests/sync_redis.h"
 
 static weir_policy_id set(int host, const char *name, const char *limits, const char *buckets)
 {
@@ -136,20 +122,14 @@ int main(void)
 {
 	Suite *suite = suite_create("sync_buckets");
 	TCase *tests = tcase_create("sync_buckets");
-	SRunner *runner;
-	int failed;
 
 	redis_server_require();
 	tcase_set_timeout(tests, 60);
-	tcase_add_checked_fixture(tests, begin, end);
+	tcase_add_checked_fixture(tests, server_begin_patient, server_end);
 	tcase_add_loop_test(tests, test_hosts_agree, 0, 2);
 	tcase_add_test(tests, test_published);
 	tcase_add_test(tests, test_disagreement);
 	tcase_add_loop_test(tests, test_denied_by_share, 0, 2);
 	suite_add_tcase(suite, tests);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return suite_run(suite);
 }

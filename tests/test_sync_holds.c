@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_sync_holds.c - concurrency limits of several hosts, and a real Redis. */
-#include <stdio.h>
 #include <string.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -9,53 +8,12 @@
 
 #include <hiredis/hiredis.h>
 
-#include "src/handle.h"
-#include "sync/round.h"
-#include "tests/redis_server.h"
-#include "tests/sync_fixture.h"
+#include "tests/suite.h"
+#include "tests/sync_held.h"
+#include "tests/sync_redis.h"
 
 #define HOSTS 2
 #define LIMIT 10u
-#define MORE 64
-#define KEY "key"
-
-static struct redis_server *server;
-static char url[256];
-
-/* What each host holds of KEY, as the test took it. */
-static struct weir_hold held[HOSTS_MAX][MORE];
-static unsigned held_count[HOSTS_MAX];
-
-static void open_hosts(int count, const char *limit, enum weir_consistency consistency,
-		       enum weir_fail_mode fail_mode)
-{
-	struct weir_policy policy = host_policy(limit, consistency, fail_mode);
-
-	memset(held_count, 0, sizeof(held_count));
-	hosts_open(count, url, &policy);
-}
-
-static struct weir_request request_of(int host, uint64_t cost)
-{
-	return (struct weir_request){ .policy = ids[host], .key = KEY,
-				      .key_length = strlen(KEY), .cost = cost };
-}
-
-static bool acquire_n(int host, uint64_t cost, struct weir_decision *decision)
-{
-	struct weir_request request = request_of(host, cost);
-
-	ck_assert_uint_lt(held_count[host], MORE);
-	if (!weir_acquire(hosts[host], &request, &held[host][held_count[host]], decision))
-		return false;
-	held_count[host]++;
-	return true;
-}
-
-static bool acquire(int host, struct weir_decision *decision)
-{
-	return acquire_n(host, 1, decision);
-}
 
 /* As a caller does who honours the cap, and waits for a view that is late: a machine that is
  * busy may be late with any. */
@@ -84,29 +42,12 @@ static void must_be_denied(int host, uint64_t cost, enum weir_reason reason)
 	ck_assert_int_eq(decision.reason, reason);
 }
 
-static void release(int host, unsigned count)
-{
-	for (unsigned i = 0; i < count; i++) {
-		ck_assert_uint_gt(held_count[host], 0);
-		ck_assert_int_eq(weir_release(hosts[host], &held[host][--held_count[host]]), 0);
-	}
-}
-
-static unsigned held_by_all(void)
-{
-	unsigned sum = 0;
-
-	for (int i = 0; i < host_count; i++)
-		sum += held_count[i];
-	return sum;
-}
-
 /* Every host sees what all of them hold, and Redis knows of everything. */
 static void all_agree(void)
 {
 	unsigned sum = held_by_all();
 
-	all_agree_on(KEY, sum < LIMIT ? LIMIT - sum : 0);
+	all_agree_on(HELD_KEY, sum < LIMIT ? LIMIT - sum : 0);
 }
 
 /* ---- Agreement --------------------------------------------------------- */
@@ -202,197 +143,6 @@ START_TEST(test_bound)
 }
 END_TEST
 
-/* ---- Calls under way ---------------------------------------------------- */
-
-#define LEADER 4096u            /* a participant's id */
-#define TERM 3u
-
-static struct round rounds[SYNC_SHARDS];
-static struct round_walk walk;
-
-/* A host that this test leads by hand, without Redis, with a cap of one. */
-static struct segment *open_by_hand(void)
-{
-	struct weir_policy policy = host_policy("10 concurrency", WEIR_BOUNDED, WEIR_FAIL_CLOSED);
-	struct segment *segment;
-
-	memset(held_count, 0, sizeof(held_count));
-	hosts_create(1, &policy);
-	segment = handle_control(hosts[0]);
-	segment->header->sync.enabled = 1;
-	segment->header->sync.interval_ns = 100 * MS;
-	segment->header->sync.staleness_ns = 2 * SECOND;
-	segment->header->leader.word = (struct word_pair){ LEADER, TERM };
-	walk = (struct round_walk){ 0 };
-	for (unsigned i = 0; i < SYNC_SHARDS; i++) {
-		segment->shards[i].fresh_until_ns = WEIR_NEVER;
-		rounds[i] = (struct round){ .shard = i, .tag = (uint64_t)TERM << 32 };
-	}
-	return segment;
-}
-
-/* The round that takes the bucket, at LATER_NS from now; NULL if none does. */
-static struct round *collect(const struct segment *segment, uint64_t later_ns)
-{
-	struct round *found = NULL;
-
-	/* Each call has a tag of its own. */
-	for (unsigned i = 0; i < SYNC_SHARDS; i++)
-		rounds[i].tag++;
-	round_collect(segment, rounds, &walk, NULL, LEADER, TERM,
-		      weir_now_ns(hosts[0]) + later_ns, NULL);
-	for (unsigned i = 0; i < SYNC_SHARDS; i++) {
-		ck_assert_uint_le(rounds[i].hold_count, found ? 0 : 1);
-		if (rounds[i].hold_count)
-			found = &rounds[i];
-	}
-	return found;
-}
-
-/* What ROUND tells. */
-static uint64_t told(const struct round *round)
-{
-	return (uint64_t)wire_get64(round->hold_blob + 16);
-}
-
-/* Redis answers that the others hold OTHERS. */
-static void answer(struct segment *segment, const struct round *round, uint64_t others,
-		   uint32_t error)
-{
-	unsigned char item[WIRE_HOLD_REPLY];
-	struct round_reply reply = { .code = ROUND_DONE, .hosts = 2, .last_tag = round->tag,
-				     .holds = item, .hold_count = 1 };
-
-	wire_put32(wire_put32(wire_put64(item, others), 1), error);
-	ck_assert(round_merge(segment, round, &reply));
-	segment->shards[round->shard].fresh_until_ns = WEIR_NEVER;
-}
-
-/* Units that were released and taken again while a call is under way are in nobody's
- * view: they count against the cap. */
-START_TEST(test_cap_after_release)
-{
-	struct segment *segment = open_by_hand();
-	struct weir_decision decision;
-	struct round *round;
-
-	for (int i = 0; i < 8; i++) {
-		ck_assert(acquire(0, &decision));
-		/* The cap is one. */
-		ck_assert(!acquire(0, &decision));
-		ck_assert_int_eq(decision.reason, WEIR_REASON_CAP);
-		ck_assert_uint_eq(decision.retry_after_ns, 100 * MS);
-		round = collect(segment, 0);
-		ck_assert_uint_eq(told(round), (uint64_t)i + 1);
-		answer(segment, round, 1, 0);
-	}
-	release(0, 8);
-	round = collect(segment, 0);
-	ck_assert_uint_eq(told(round), 0);
-	ck_assert(acquire(0, &decision));
-	ck_assert(!acquire(0, &decision));
-	ck_assert_int_eq(decision.reason, WEIR_REASON_CAP);
-	answer(segment, round, 9, 0);
-	ck_assert(!acquire(0, &decision));
-	ck_assert_int_eq(decision.reason, WEIR_REASON_LIMIT);
-	hosts_close();
-}
-END_TEST
-
-/* A request that was judged before merged was lowered, and is counted behind it, fails. */
-START_TEST(test_epoch_moves)
-{
-	struct segment *segment = open_by_hand();
-	struct word_pair seen, state;
-	struct slot *slot;
-	struct round *round;
-
-	acquire(0, NULL);
-	round = collect(segment, 0);
-	slot = &segment->table.slots[round->holds[0].slot];
-	answer(segment, round, 0, 0);
-	acquire(0, NULL);
-	answer(segment, collect(segment, 0), 0, 0);
-	release(0, 1);
-	seen = slot->state;
-	ck_assert_uint_eq(told(collect(segment, 0)), 1);
-	state = slot->state;
-	ck_assert_uint_eq(slot->merged >> STATE_USED_SHIFT, 1);
-	ck_assert_uint_ne(seen.second, state.second);
-	ck_assert_uint_eq((seen.second ^ state.second) & ~STATE_EPOCH_MASK, 0);
-	/* To tell more, or the same, moves nothing. */
-	answer(segment, collect(segment, 0), 0, 0);
-	seen = slot->state;
-	ck_assert_ptr_nonnull(collect(segment, SECOND));
-	state = slot->state;
-	ck_assert_uint_eq(seen.second, state.second);
-	hosts_close();
-}
-END_TEST
-
-/* Renewed for as long as it is held, every 10 s at least; told once that it is not; and
- * asked for anew when somebody is denied. */
-START_TEST(test_renewed)
-{
-	struct segment *segment = open_by_hand();
-	struct weir_decision decision;
-	uint64_t later_ns = 0, last_ns = 0;
-	unsigned calls = 0;
-
-	acquire(0, &decision);
-	for (; later_ns < 120 * SECOND; later_ns += 100 * MS) {
-		struct round *round = collect(segment, later_ns);
-
-		if (!round)
-			continue;
-		ck_assert_uint_eq(told(round), 1);
-		ck_assert_uint_le(later_ns - last_ns, 10 * SECOND + 100 * MS);
-		last_ns = later_ns;
-		answer(segment, round, 10, 0);
-		calls++;
-	}
-	ck_assert_uint_lt(calls, 25);
-	/* A call that Redis could not keep is made again. */
-	release(0, 1);
-	answer(segment, collect(segment, later_ns), 10, 3);
-	answer(segment, collect(segment, later_ns), 10, 0);
-	for (calls = 0; later_ns < 240 * SECOND; later_ns += 100 * MS) {
-		struct round *round = collect(segment, later_ns);
-
-		if (round)
-			answer(segment, round, 10, 0);
-		calls += round != NULL;
-	}
-	ck_assert_uint_lt(calls, 10);
-	ck_assert_ptr_null(collect(segment, later_ns));
-	ck_assert(!acquire(0, &decision));
-	ck_assert_ptr_nonnull(collect(segment, later_ns));
-	hosts_close();
-}
-END_TEST
-
-/* Redis has forgotten, and answers as if nobody held anything: for max_staleness what
- * was known stands. */
-START_TEST(test_floor_after_loss)
-{
-	struct segment *segment = open_by_hand();
-	struct weir_decision decision;
-	struct round *round;
-
-	acquire(0, &decision);
-	round = collect(segment, 0);
-	answer(segment, round, 9, 0);
-	segment->shards[round->shard].lost_ns = weir_now_ns(hosts[0]);
-	answer(segment, collect(segment, SECOND), 0, 0);
-	ck_assert(!acquire(0, &decision));
-	answer(segment, collect(segment, SECOND), 8, 0);
-	ck_assert(!acquire(0, &decision));
-	answer(segment, collect(segment, 3 * SECOND), 8, 0);
-	ck_assert(acquire(0, &decision));
-	hosts_close();
-}
-END_TEST
-
 /* ---- Trouble ----------------------------------------------------------- */
 
 /* With a stale view, what others held at last does not count: open is this host alone,
@@ -407,7 +157,7 @@ START_TEST(test_partition)
 	acquire_all(1, 2);
 	all_agree();
 	ck_assert_int_eq(weir_sync_pause(hosts[1], NULL), 0);
-	wait_until(look(1, KEY).reason == WEIR_REASON_STALE);
+	wait_until(look(1, HELD_KEY).reason == WEIR_REASON_STALE);
 	while (acquire(1, &decision))
 		ck_assert_int_eq(decision.reason, WEIR_REASON_STALE);
 	ck_assert_int_eq(decision.reason, WEIR_REASON_STALE);
@@ -415,7 +165,7 @@ START_TEST(test_partition)
 	ck_assert_int_eq(weir_sync_resume(hosts[1], NULL), 0);
 	wait_until(is_fresh(hosts[1]));
 	/* Both hold more than the limit, and nobody gets more until they hold less. */
-	wait_until(look(1, KEY).remaining == 0 && look(0, KEY).remaining == 0);
+	wait_until(look(1, HELD_KEY).remaining == 0 && look(0, HELD_KEY).remaining == 0);
 	release(1, held_count[1]);
 	release(0, 1);
 	all_agree();
@@ -483,14 +233,13 @@ START_TEST(test_leader_killed)
 	struct weir_decision decision;
 	pid_t holder;
 
-	memset(held_count, 0, sizeof(held_count));
 	hosts_create(HOSTS, &policy);
 	holder = spawn_holder(0, 8);
 	for (int i = 0; i < HOSTS; i++)
 		ck_assert_int_eq(host_start(hosts[i], url, HOSTS, NULL), 0);
 	all_are_fresh();
 	acquire_all(1, 1);
-	wait_until(look(1, KEY).remaining == 1);
+	wait_until(look(1, HELD_KEY).remaining == 1);
 	wait_until(acquire(1, &decision));
 	wait_until(status_of(hosts[1]).unmerged_tokens == 0);
 	ck_assert(!acquire(1, &decision));
@@ -499,7 +248,7 @@ START_TEST(test_leader_killed)
 	while (held_by_all() < LIMIT)
 		wait_until(acquire(1, &decision));
 	ck_assert_uint_ge(fixture_counter(hosts[0], "holds_reaped"), 8);
-	wait_until(look(1, KEY).remaining == 0);
+	wait_until(look(1, HELD_KEY).remaining == 0);
 	hosts_close();
 }
 END_TEST
@@ -612,33 +361,21 @@ END_TEST
 
 static void begin(void)
 {
-	server = redis_server_start(NULL);
-	snprintf(url, sizeof(url), "unix://%s?command_ms=500", redis_server_socket(server));
-}
-
-static void end(void)
-{
-	redis_server_end(server);
+	held_forget();
+	server_begin();
 }
 
 int main(void)
 {
 	Suite *suite = suite_create("sync_holds");
-	TCase *tests = tcase_create("sync_holds"), *by_hand = tcase_create("by hand");
-	SRunner *runner;
-	int failed;
+	TCase *tests = tcase_create("sync_holds");
 
 	redis_server_require();
 	tcase_set_timeout(tests, 60);
-	tcase_add_checked_fixture(tests, begin, end);
+	tcase_add_checked_fixture(tests, begin, server_end);
 	tcase_add_loop_test(tests, test_shared, 0, 2);
 	tcase_add_test(tests, test_waits);
 	tcase_add_loop_test(tests, test_bound, 0, 4);
-	tcase_add_test(by_hand, test_cap_after_release);
-	tcase_add_test(by_hand, test_epoch_moves);
-	tcase_add_test(by_hand, test_renewed);
-	tcase_add_test(by_hand, test_floor_after_loss);
-	suite_add_tcase(suite, by_hand);
 	tcase_add_loop_test(tests, test_partition, 0, 2);
 	tcase_add_test(tests, test_takeover);
 	tcase_add_test(tests, test_leader_killed);
@@ -646,9 +383,5 @@ int main(void)
 	tcase_add_test(tests, test_redis_forgets);
 	tcase_add_test(tests, test_host_gone);
 	suite_add_tcase(suite, tests);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return suite_run(suite);
 }

@@ -13,39 +13,19 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "tests/redis_server.h"
-#include "tests/sync_fixture.h"
+#include "tests/suite.h"
+#include "tests/sync_redis.h"
 
 #undef must                     /* Check's assertions are not for threads */
-#define must(condition) \
-	do { \
-		if (!(condition)) { \
-			fprintf(stderr, "%s:%d: must hold: %s\n", __FILE__, __LINE__, \
-				#condition); \
-			abort(); \
-		} \
-	} while (0)
+#include "tests/must.h"
 
 #define THREADS 128
 #define KEYS 24
 #define CALLS_MIN 40            /* of each thread */
 #define ROUNDS 10               /* of each host, meanwhile */
 
-static struct redis_server *server;
-static char url[256];
 static bool enough;
 static const char *const names[] = { "api", "strict", "jobs", "window" };
-
-static void begin(void)
-{
-	server = redis_server_start(NULL);
-	snprintf(url, sizeof(url), "unix://%s?command_ms=2000", redis_server_socket(server));
-}
-
-static void end(void)
-{
-	redis_server_end(server);
-}
 
 static struct weir_policy policy_of(unsigned i)
 {
@@ -289,17 +269,11 @@ int main(void)
 {
 	Suite *suite = suite_create("sync_threads");
 	TCase *tests = tcase_create("sync_threads");
-	SRunner *runner;
-	int failed;
 
 	redis_server_require();
 	tcase_set_timeout(tests, 60);
-	tcase_add_checked_fixture(tests, begin, end);
+	tcase_add_checked_fixture(tests, server_begin_patient, server_end);
 	tcase_add_test(tests, test_all_calls);
 	suite_add_tcase(suite, tests);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return suite_run(suite);
 }
