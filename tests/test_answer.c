@@ -3,58 +3,13 @@
  * tables and the fail modes, shadow, holds. */
 #include <check.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "src/handle.h"
-#include "fixture.h"
-
-static struct weir *weir;
-
-static void open_weir(void)
-{
-	weir = fixture_open_slots(1024);
-}
-
-static void close_weir(void)
-{
-	weir_close(weir);
-}
-
-static struct weir_request request_for(weir_policy_id policy, const char *key, uint64_t cost,
-				       uint64_t now_ns)
-{
-	return (struct weir_request){
-		.policy = policy,
-		.key = key,
-		.key_length = strlen(key),
-		.cost = cost,
-		.now_ns = now_ns,
-	};
-}
-
-static bool decide(weir_policy_id policy, const char *key, uint64_t cost, uint64_t now_ns,
-		   struct weir_decision *decision)
-{
-	struct weir_request request = request_for(policy, key, cost, now_ns);
-	bool passed = weir_decide(weir, &request, decision);
-
-	ck_assert(passed == (decision->outcome == WEIR_ALLOWED));
-	return passed;
-}
-
-static struct weir_decision status(weir_policy_id policy, const char *key, uint64_t cost,
-				   uint64_t now_ns)
-{
-	struct weir_request request = request_for(policy, key, cost, now_ns);
-	struct weir_decision decision;
-	bool passes = weir_status(weir, &request, &decision);
-
-	ck_assert(passes == (decision.outcome == WEIR_ALLOWED));
-	return decision;
-}
+#include "tests/decide_fixture.h"
+#include "tests/suite.h"
 
 /* ---- Keys -------------------------------------------------------------- */
 
@@ -487,8 +442,6 @@ int main(void)
 {
 	Suite *suite = suite_create("answer");
 	TCase *cases = tcase_create("answer");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_checked_fixture(cases, open_weir, close_weir);
 	tcase_add_test(cases, keys);
@@ -506,9 +459,5 @@ int main(void)
 	tcase_add_test(cases, holds_are_all_or_nothing);
 	tcase_add_test(cases, no_hold_record_left);
 	suite_add_tcase(suite, cases);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }
