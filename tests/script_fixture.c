@@ -131,10 +131,16 @@ enum script_code shard_call(const struct script_call *call)
 	return reply->code;
 }
 
-static void peer_done(struct peer *peer)
+static void learn_time(struct peer *peer)
 {
 	peer->now_ns = shard.reply.now_ns;
 	peer->at_us = shard.true_us;
+}
+
+void peer_done(struct peer *peer)
+{
+	peer->seq++;
+	learn_time(peer);
 }
 
 void peer_fence(struct peer *peer)
@@ -146,7 +152,16 @@ void peer_fence(struct peer *peer)
 	call = peer_call(peer, NULL, 0);
 	call.seq = 0;
 	ck_assert_int_eq(shard_call(&call), SCRIPT_DONE);
-	peer_done(peer);
+	learn_time(peer);
+}
+
+void peers_fence(struct peer *peers, int count)
+{
+	for (int i = 0; i < count; i++) {
+		peers[i] = peer("");
+		peers[i].id[0] = (uint8_t)('a' + i);
+		peer_fence(&peers[i]);
+	}
 }
 
 void peer_send(struct peer *peer, const struct script_item *items, size_t count)
@@ -155,7 +170,6 @@ void peer_send(struct peer *peer, const struct script_item *items, size_t count)
 
 	ck_assert_int_eq(shard_call(&call), SCRIPT_DONE);
 	ck_assert_uint_eq(shard.reply.count, count);
-	peer->seq++;
 	peer_done(peer);
 }
 
@@ -201,6 +215,18 @@ long long shard_command(const char *format, ...)
 		reply->type == REDIS_REPLY_NIL ? 0 : (long long)reply->len;
 	freeReplyObject(reply);
 	return value;
+}
+
+long long shard_fields(void)
+{
+	return shard_command("HLEN %s", SCRIPT_SHARD);
+}
+
+void shard_collects(struct peer *peer, long long fields, int rounds)
+{
+	while (shard_fields() > fields && rounds-- > 0)
+		peer_send(peer, NULL, 0);
+	ck_assert_int_le(shard_fields(), fields);
 }
 
 void shard_flush(void)

@@ -52,9 +52,15 @@ struct script_call peer_call(const struct peer *peer, const struct script_item *
 /* Make CALL, here and there.  Returns the code. */
 enum script_code shard_call(const struct script_call *call);
 
+/* Take over what the last call, a batch of PEER, was answered. */
+void peer_done(struct peer *peer);
+
 /* A fence with the next term, and a batch with the next seq; both must be done. */
 void peer_fence(struct peer *peer);
 void peer_send(struct peer *peer, const struct script_item *items, size_t count);
+
+/* COUNT hosts, "a" and on, and a fence of each. */
+void peers_fence(struct peer *peers, int count);
 
 /* An item that charges D of an entry NAME, which never ran empty and was never merged. */
 struct script_item item(const char *name, int64_t charge_ns);
@@ -64,6 +70,13 @@ struct script_result peer_send_item(struct peer *peer, struct script_item item);
 
 /* tat - now of NAME, as anybody sees it who charges nothing. */
 int64_t peer_debt_ns(struct peer *peer, const char *name);
+
+/* The fields of the shard's hash. */
+long long shard_fields(void);
+
+/* PEER's empty batches, ROUNDS of them at most, have the script collect what nobody needs
+ * until FIELDS are left. */
+void shard_collects(struct peer *peer, long long fields, int rounds);
 
 /* FLUSHALL. */
 void shard_flush(void);

@@ -21,13 +21,6 @@ static struct script_hold hold(const char *name, uint64_t held)
 	return item;
 }
 
-static void peer_done(struct peer *peer)
-{
-	peer->seq++;
-	peer->now_ns = shard.reply.now_ns;
-	peer->at_us = shard.true_us;
-}
-
 static struct script_hold_result peer_tell(struct peer *peer, const char *name, uint64_t held)
 {
 	struct script_hold item = hold(name, held);
@@ -236,11 +229,10 @@ START_TEST(test_collection)
 {
 	struct peer a = peer("a");
 	long long fields;
-	int rounds = 0;
 
 	peer_fence(&a);
 	peer_send(&a, NULL, 0);
-	fields = shard_command("HLEN %s", SCRIPT_SHARD);
+	fields = shard_fields();
 	for (int i = 0; i < 300; i++) {
 		char name[16];
 
@@ -250,11 +242,9 @@ START_TEST(test_collection)
 	store("damage", "x", 1);
 	for (int i = 0; i < 200; i++)
 		peer_send(&a, NULL, 0);
-	ck_assert_int_eq(shard_command("HLEN %s", SCRIPT_SHARD), fields + 300);
+	ck_assert_int_eq(shard_fields(), fields + 300);
 	shard.true_us += ALIVE_US;
-	while (shard_command("HLEN %s", SCRIPT_SHARD) > fields && rounds++ < 1000)
-		peer_send(&a, NULL, 0);
-	ck_assert_int_lt(rounds, 1000);
+	shard_collects(&a, fields, 1000);
 }
 END_TEST
 
@@ -299,12 +289,7 @@ START_TEST(test_equals_its_model)
 	uint64_t calls = support_amount(5000, 500000), units = 0, alone = 0;
 	struct peer hosts[HOSTS];
 
-	for (int i = 0; i < HOSTS; i++) {
-		char name[] = { (char)('a' + i), 0 };
-
-		hosts[i] = peer(name);
-		peer_fence(&hosts[i]);
-	}
+	peers_fence(hosts, HOSTS);
 	for (uint64_t i = 0; i < calls; i++) {
 		/* Now and then one host is heard of alone, for long enough. */
 		struct peer *one = &hosts[i % 500 < 100 ? 0 : random_below(&random, HOSTS)];

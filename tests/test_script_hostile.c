@@ -309,7 +309,7 @@ START_TEST(test_collection)
 
 	peer_fence(&a);
 	peer_send(&a, NULL, 0);
-	fields = shard_command("HLEN %s", SCRIPT_SHARD);
+	fields = shard_fields();
 	for (int batch = 0; batch < BATCHES; batch++) {
 		for (int i = 0; i < SCRIPT_MAX_ITEMS; i++) {
 			snprintf(name, sizeof(name), "%d:%d", batch, i);
@@ -319,13 +319,13 @@ START_TEST(test_collection)
 	}
 	peer_send_item(&a, refund);
 	peer_send_item(&a, item("busy", 600 * SECOND_NS));
-	ck_assert_int_eq(shard_command("HLEN %s", SCRIPT_SHARD), fields + 20002);
+	ck_assert_int_eq(shard_fields(), fields + 20002);
 
 	/* Ordinary calls remove them, each a few. */
 	shard.true_us += 7 * SECOND_US;
 	for (int i = 0; i < 10; i++)
 		items[i] = item("busy", 0);
-	while (shard_command("HLEN %s", SCRIPT_SHARD) > fields + 2 && rounds++ < 10000)
+	while (shard_fields() > fields + 2 && rounds++ < 10000)
 		peer_send(&a, items, 10);
 	ck_assert_int_lt(rounds, 10000);
 	ck_assert_int_gt(rounds, 100);

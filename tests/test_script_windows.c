@@ -48,9 +48,7 @@ static struct script_window_result peer_send_window(struct peer *peer, struct sc
 {
 	ck_assert_int_eq(try_window(peer, &item), SCRIPT_DONE);
 	ck_assert_uint_eq(shard.reply.window_count, 1);
-	peer->seq++;
-	peer->now_ns = shard.reply.now_ns;
-	peer->at_us = shard.true_us;
+	peer_done(peer);
 	return shard.reply.windows[0];
 }
 
@@ -260,11 +258,10 @@ START_TEST(test_collection)
 {
 	struct peer a = peer("a");
 	long long fields;
-	int rounds = 0;
 
 	peer_fence(&a);
 	peer_send(&a, NULL, 0);
-	fields = shard_command("HLEN %s", SCRIPT_SHARD);
+	fields = shard_fields();
 	for (int i = 0; i < 300; i++) {
 		char name[16];
 
@@ -274,11 +271,9 @@ START_TEST(test_collection)
 	next_window(&a);
 	for (int i = 0; i < 200; i++)
 		peer_send(&a, NULL, 0);
-	ck_assert_int_eq(shard_command("HLEN %s", SCRIPT_SHARD), fields + 300);
+	ck_assert_int_eq(shard_fields(), fields + 300);
 	next_window(&a);
-	while (shard_command("HLEN %s", SCRIPT_SHARD) > fields && rounds++ < 1000)
-		peer_send(&a, NULL, 0);
-	ck_assert_int_lt(rounds, 1000);
+	shard_collects(&a, fields, 1000);
 }
 END_TEST
 
@@ -313,12 +308,7 @@ START_TEST(test_equals_its_model)
 	uint64_t calls = support_amount(5000, 500000), tokens = 0;
 	struct peer hosts[HOSTS];
 
-	for (int i = 0; i < HOSTS; i++) {
-		char name[] = { (char)('a' + i), 0 };
-
-		hosts[i] = peer(name);
-		peer_fence(&hosts[i]);
-	}
+	peers_fence(hosts, HOSTS);
 	for (uint64_t i = 0; i < calls; i++) {
 		struct peer *one = &hosts[random_below(&random, HOSTS)];
 		struct script_window items[8];
@@ -335,9 +325,7 @@ START_TEST(test_equals_its_model)
 			peer_fence(one);
 			continue;
 		}
-		one->seq++;
-		one->now_ns = shard.reply.now_ns;
-		one->at_us = shard.true_us;
+		peer_done(one);
 		for (size_t k = 0; k < call.window_count; k++)
 			tokens += shard.reply.windows[k].total > 0;
 	}
