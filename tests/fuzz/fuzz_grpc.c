@@ -14,12 +14,8 @@
 #include "serve/grpc.h"
 #include "serve/grpc_room.h"
 #include "serve/http2.h"
-#include "serve/server.h"
-#include "tests/fuzz/fuzz.h"
-#include "tests/fuzz/rules.h"
+#include "tests/fuzz/served.h"
 #include "weir.h"
-
-#define PIECE_BYTES 4096u       /* less than a socket holds */
 
 /* In the first byte, beside two bits for how. */
 #define DRAINS 0x40
@@ -33,9 +29,6 @@ static struct options options = {
 	.request_timeout_s = 30,
 	.keepalive_s = 60,
 };
-static struct server server;
-static struct loop loop;
-static int client;
 
 static const struct weir_policy policy = {
 	.name = "api",
@@ -62,51 +55,13 @@ static const char *const paths[] = {
 
 static void begin(void)
 {
-	struct weir_options segment;
 	struct weir_error error;
-	char name[64];
 
 	if (loop.base)
 		return;
-	snprintf(name, sizeof(name), "weir-fuzz-grpc-%d", getpid());
-	weir_options_init(&segment);
-	segment.slots = 64;
-	must(weir_create(name, &segment, &error) == WEIR_OK);
-	must(weir_open(name, &server.weir, &error) == WEIR_OK);
-	must(weir_remove(name, &error) == WEIR_OK);
-	must(weir_policy_set(server.weir, &policy, 1, &error) == WEIR_OK);
-	server.options = &options;
-	server.rules = fuzz_rules_start(server.weir);
+	served_begin(&options, &policy, 1);
 	must(loop_open(&loop, &server, &error) == WEIR_OK);
 	must(grpc_room.open(&loop, &error) == WEIR_OK);
-}
-
-/* Let the service do what there is to do, and read what it says. */
-static void turn(void)
-{
-	static unsigned char answer[65536];
-
-	for (int i = 0; i < 4; i++) {
-		event_base_loop(loop.base, EVLOOP_NONBLOCK);
-		while (client >= 0 && recv(client, answer, sizeof(answer), MSG_DONTWAIT) > 0)
-			;
-	}
-}
-
-/* Send LENGTH bytes, as far as the service takes them. */
-static void put(const void *bytes, size_t length)
-{
-	const unsigned char *at = bytes;
-
-	while (length > 0) {
-		size_t piece = length < PIECE_BYTES ? length : PIECE_BYTES;
-
-		if (send(client, at, piece, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)piece)
-			return;
-		at += piece;
-		length -= piece;
-		turn();
-	}
 }
 
 static void put_frame(uint8_t kind, uint8_t flags, const void *payload, size_t length)
@@ -116,8 +71,8 @@ static void put_frame(uint8_t kind, uint8_t flags, const void *payload, size_t l
 				       (unsigned char)length, kind, flags, 0, 0, 0,
 				       (unsigned char)stream };
 
-	put(head, sizeof(head));
-	put(payload, length);
+	served_put(head, sizeof(head));
+	served_put(payload, length);
 }
 
 /* Add a field to a header block, as it is. */
@@ -136,7 +91,7 @@ static size_t add_field(unsigned char *block, size_t length, const char *name, c
 
 static void greet(void)
 {
-	put("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 24);
+	served_put("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 24);
 	put_frame(NGHTTP2_SETTINGS, 0, NULL, 0);
 }
 
@@ -183,7 +138,7 @@ static void pass_time(void)
 	for (int i = 0; i < 3; i++) {
 		loop.seconds += options.keepalive_s + 1;
 		grpc_room.tick(&loop);
-		turn();
+		served_turn();
 	}
 }
 
@@ -202,11 +157,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		connection_each(room, http2_drain);
 	switch (how % 4) {
 	case 0:
-		put(data, size);
+		served_put(data, size);
 		break;
 	case 1:
 		greet();
-		put(data + 1, size - 1);
+		served_put(data + 1, size - 1);
 		break;
 	case 2:
 		put_call(data + 1, size - 1, false);
@@ -215,21 +170,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		put_call(data + 1, size - 1, true);
 		break;
 	}
-	turn();
+	served_turn();
 	if (how & TIME_PASSES) {
 		pass_time();
 		must(server_connections(&server) == 0);
 	}
-	close(client);
-	client = -1;
-	for (int i = 0; i < 100 && server_connections(&server) > 0; i++)
-		turn();
-	must(server_connections(&server) == 0);
+	served_leave();
 	must(room->call_count == 0);
 	must(room->buffered_bytes == 0);
 	must(TAILQ_EMPTY(&room->streaming));
 	must(TAILQ_EMPTY(&room->waiting));
 	must(TAILQ_EMPTY(&room->heard) && TAILQ_EMPTY(&room->asked));
-	must(loop.arena.used_bytes == 0);
 	return 0;
 }

@@ -12,12 +12,10 @@
 
 #include "serve/http.h"
 #include "serve/http_room.h"
-#include "serve/server.h"
-#include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/rules.h"
+#include "tests/fuzz/served.h"
 #include "weir.h"
 
-#define PIECE_BYTES 4096u       /* less than a socket holds */
 #define TIME_PASSES 0x80        /* in the first byte, beside two bits for how */
 
 static struct options options = {
@@ -26,10 +24,7 @@ static struct options options = {
 	.message_max_bytes = 65536,
 	.request_timeout_s = 30,
 };
-static struct server server;
-static struct loop loop;
 static struct sockaddr_un address = { .sun_family = AF_UNIX };
-static int client;
 
 static const struct weir_policy policies[] = {
 	{ .name = "api", .limit_count = 1, .limits = { { .limit = 100, .period_ns = 1000000000 } } },
@@ -49,57 +44,20 @@ static int listen_there(void)
 
 static void begin(void)
 {
-	struct weir_options segment;
 	struct weir_error error;
-	char name[128];
 
 	if (loop.base)
 		return;
-	snprintf(name, sizeof(name), "%s/segment", fuzz_directory());
-	weir_options_init(&segment);
-	segment.slots = 64;
-	must(weir_create(name, &segment, &error) == WEIR_OK);
-	must(weir_open(name, &server.weir, &error) == WEIR_OK);
-	must(weir_remove(name, &error) == WEIR_OK);
-	must(weir_policy_set(server.weir, policies, 2, &error) == WEIR_OK);
-	server.options = &options;
-	server.rules = fuzz_rules_start(server.weir);
+	served_begin(&options, policies, 2);
 	must(survey_start(&server, 5, &server.survey, &error) == WEIR_OK);
 	must(loop_open(&loop, &server, &error) == WEIR_OK);
 	must(http_room.open(&loop, &error) == WEIR_OK);
 	must(http_room.listen(&loop, listen_there(), false, &error) == WEIR_OK);
 }
 
-/* Let the service do what there is to do, and read what it says. */
-static void turn(void)
-{
-	static unsigned char answer[65536];
-
-	for (int i = 0; i < 3; i++) {
-		event_base_loop(loop.base, EVLOOP_NONBLOCK);
-		while (client >= 0 && recv(client, answer, sizeof(answer), MSG_DONTWAIT) > 0)
-			;
-	}
-}
-
-static void put(const void *bytes, size_t length)
-{
-	const unsigned char *at = bytes;
-
-	while (length > 0) {
-		size_t piece = length < PIECE_BYTES ? length : PIECE_BYTES;
-
-		if (send(client, at, piece, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)piece)
-			return;
-		at += piece;
-		length -= piece;
-		turn();
-	}
-}
-
 static void put_text(const char *text)
 {
-	put(text, strlen(text));
+	served_put(text, strlen(text));
 }
 
 static size_t page_count(void)
@@ -124,7 +82,7 @@ static void put_body(const uint8_t *data, size_t size)
 	snprintf(head, sizeof(head), "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %zu\r\n\r\n", path,
 		 size);
 	put_text(head);
-	put(data, size);
+	served_put(data, size);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -136,35 +94,28 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	must(client >= 0 && connect(client, (struct sockaddr *)&address, sizeof(address)) == 0);
 	switch (how % 4) {
 	case 0:
-		put(data, size);
+		served_put(data, size);
 		break;
 	case 1:
 		put_text("POST /v1/allow?");
-		put(data + 1, size - 1);
+		served_put(data + 1, size - 1);
 		put_text(" HTTP/1.1\r\nHost: x\r\n\r\n");
 		break;
 	case 2:
 		put_text("GET /v1/status?policy=api&");
-		put(data + 1, size - 1);
+		served_put(data + 1, size - 1);
 		put_text(" HTTP/1.1\r\nHost: x\r\n\r\n");
 		break;
 	case 3:
 		put_body(data + 1, size - 1);
 		break;
 	}
-	turn();
+	served_turn();
 	if (how & TIME_PASSES) {
 		loop.seconds += options.request_timeout_s + 1;
 		http_room.tick(&loop);
-		for (int i = 0; i < 100 && server_connections(&server) > 0; i++)
-			turn();
-		must(server_connections(&server) == 0);
+		served_settle();
 	}
-	close(client);
-	client = -1;
-	for (int i = 0; i < 100 && server_connections(&server) > 0; i++)
-		turn();
-	must(server_connections(&server) == 0);
-	must(loop.arena.used_bytes == 0);
+	served_leave();
 	return 0;
 }
