@@ -67,22 +67,28 @@ START_TEST(counts_beyond_the_limit)
 }
 END_TEST
 
+/* What a bucket cannot count leaves it over the limit, as a sum in Redis would be. */
 START_TEST(more_than_can_be_counted)
 {
-	struct envoy_descriptor descriptor = double_descriptor("k=1");
+	static const uint64_t many[] = { WEIR_COUNT_MAX + 1, 1ull << 50, UINT64_MAX };
+	struct envoy_descriptor descriptor;
 	struct envoy_request request = { TEXT("d"), &descriptor, 1, 1, 7 };
 	struct envoy_reader *reader;
 	struct envoy_answer answer;
 
 	load(COMPAT_ENVOY, RULE("requests_per_unit: 4294967295"));
 	reader = double_reader(service);
-	descriptor.has_hits = true;
-	descriptor.hits = UINT64_MAX;
-	ck_assert_int_eq(envoy_service_answer(reader, &request, &answer, NULL), WEIR_OK);
-	ck_assert_int_eq(answer.overall, CODE_OVER_LIMIT);
-	descriptor.hits = 5;
-	ck_assert_int_eq(envoy_service_answer(reader, &request, &answer, NULL), WEIR_OK);
-	ck_assert_int_eq(answer.overall, CODE_OK);
+	for (size_t i = 0; i < sizeof(many) / sizeof(many[0]); i++) {
+		char entries[] = { 'k', '=', (char)('a' + i), '\0' };
+
+		ck_assert_int_eq(double_ask(service, "d", entries, 5).overall, CODE_OK);
+		descriptor = double_descriptor(entries);
+		descriptor.has_hits = true;
+		descriptor.hits = many[i];
+		ck_assert_int_eq(envoy_service_answer(reader, &request, &answer, NULL), WEIR_OK);
+		ck_assert_int_eq(answer.overall, CODE_OVER_LIMIT);
+		ck_assert_int_eq(double_ask(service, "d", entries, 1).overall, CODE_OVER_LIMIT);
+	}
 }
 END_TEST
 

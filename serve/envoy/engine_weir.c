@@ -9,6 +9,7 @@
 
 #define SECOND_NS 1000000000ull
 #define NAME_PREFIX "rls:"              /* of all policies that are made for limits */
+#define FULL (WEIR_COUNT_MAX / 2 + 1)   /* twice as much does not fit into a bucket */
 
 /* What a segment cannot hold a limit to: it is as good as none. */
 static uint64_t clamp_limit(const struct engine_limit *limit)
@@ -180,6 +181,18 @@ static bool is_decided(const struct weir_decision *decision)
 	}
 }
 
+/* More than a bucket can count: it counts as much as is over any limit. */
+static uint64_t fill(struct weir *weir, const struct weir_request *request, uint64_t counted)
+{
+	struct weir_request most = *request;
+	uint64_t sum;
+
+	most.cost = FULL;
+	if (counted < FULL)
+		weir_force_take(weir, &most, NULL);
+	return __builtin_add_overflow(counted, request->cost, &sum) ? UINT64_MAX : sum;
+}
+
 static struct engine_answer call(struct engine *base, enum engine_call call,
 				 weir_policy_id policy, struct text key, uint64_t cost)
 {
@@ -215,10 +228,8 @@ static struct engine_answer call(struct engine *base, enum engine_call call,
 		.remaining = decision.remaining,
 		.reset_after_ns = decision.reset_after_ns,
 	};
-	/* More than a bucket can count: it would have been this much. */
-	if (call == ENGINE_COUNT && decision.reason == WEIR_REASON_DEBT &&
-	    __builtin_add_overflow(answer.counted, cost, &answer.counted))
-		answer.counted = UINT64_MAX;
+	if (call == ENGINE_COUNT && decision.reason == WEIR_REASON_DEBT)
+		answer.counted = fill(weir, &request, answer.counted);
 	return answer;
 }
 

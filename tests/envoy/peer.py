@@ -92,16 +92,49 @@ class Redis:
         self.process.wait()
 
 
-class Ratelimit:
-    """The service.  Its configuration is one file, which load() replaces."""
+class Rules:
+    """Where a service has its configuration, and how that is replaced: with RUNTIME_WATCH_ROOT
+    by a link to another directory, else one file by another."""
 
-    FILE = "test.yaml"
+    def __init__(self, directory, by_link):
+        self.directory = pathlib.Path(directory) / "rules"
+        self.link = self.directory / "current"
+        self.by_link = by_link
+        self.versions = 0
+        self.put_directory({"test.yaml": b"domain: none\n"})
+
+    def variables(self):
+        return {"RUNTIME_ROOT": str(self.link), "RUNTIME_SUBDIRECTORY": "runtime",
+                "RUNTIME_WATCH_ROOT": str(self.by_link).lower()}
+
+    def put_directory(self, texts):
+        self.versions += 1
+        version = self.directory / f"version-{self.versions}"
+        for name, text in texts.items():
+            path = version / "runtime" / "config" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(text)
+        new = self.directory / "new"
+        new.symlink_to(version.name)
+        os.rename(new, self.link)
+
+    def put(self, texts):
+        """{name: bytes}; just one, if it is no link that is replaced."""
+        if self.by_link:
+            self.put_directory(texts)
+            return
+        (name, text), = texts.items()
+        new = self.directory / "new"
+        new.write_bytes(text)
+        os.rename(new, self.link / "runtime" / "config" / name)
+
+
+class Ratelimit:
+    """The service."""
 
     def __init__(self, program, directory, **environment):
         self.directory = pathlib.Path(directory)
-        self.config = self.directory / "runtime" / "config"
-        self.config.mkdir(parents=True)
-        (self.config / self.FILE).write_text("domain: none\n", encoding="utf-8")
+        self.rules = Rules(directory, environment.get("RUNTIME_WATCH_ROOT") == "true")
         self.redis = Redis(directory)
         self.port = free_port()
         self.http_port = free_port()
@@ -116,14 +149,12 @@ class Ratelimit:
             "USE_STATSD": "false",
             "LOG_LEVEL": "info",
             "LOG_FORMAT": "json",
-            "RUNTIME_ROOT": str(self.directory),
-            "RUNTIME_SUBDIRECTORY": "runtime",
-            "RUNTIME_WATCH_ROOT": "false",
             "REDIS_SOCKET_TYPE": "unix",
             "REDIS_URL": self.redis.path,
             "REDIS_POOL_SIZE": "1",
         }
         settings.update(environment)
+        settings.update(self.rules.variables())
         self.process = subprocess.Popen(
             [program], env={**os.environ, **settings}, stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE, preexec_fn=die_with_the_test)
@@ -151,11 +182,9 @@ class Ratelimit:
         """Until a configuration was loaded, "", or refused: why."""
         return self.events.get(timeout=30)
 
-    def load(self, text):
+    def load(self, texts):
         """Replace the configuration; "" or the error."""
-        path = self.directory / "new.yaml"
-        path.write_bytes(text)
-        os.rename(path, self.config / self.FILE)
+        self.rules.put(texts)
         return self.wait_for_load()
 
     def close(self):

@@ -40,7 +40,7 @@ import peer  # noqa: E402
 import wire  # noqa: E402
 
 SECONDS = {1: 1, 2: 60, 3: 3600, 4: 86400, 5: 30 * 86400, 6: 365 * 86400, 7: 7 * 86400}
-CONFIGS_OF_A_RUN = 25  # with the same variables
+CONFIGS_OF_A_RUN = 10  # with the same variables
 MARGIN_S = 0.015  # no pair is begun so near to a new second
 RESET_HEADER = "X-Reset"  # of draw.settings()
 
@@ -49,24 +49,21 @@ class Weir:
     """`weir serve` on a segment of its own, told by the same variables."""
 
     def __init__(self, directory, compat, settings):
-        self.directory = pathlib.Path(directory)
-        self.config = self.directory / "rules"
-        self.config.mkdir()
-        (self.config / peer.Ratelimit.FILE).write_text("domain: none\n", encoding="utf-8")
-        self.segment = str(self.directory / "segment")
+        self.rules = peer.Rules(directory, settings["RUNTIME_WATCH_ROOT"] == "true")
         self.process = subprocess.Popen(
-            [os.environ["WEIR_SERVE"], "--segment", self.segment, "--create", "--compat",
-             compat, "--rules", str(self.config), "--grpc", "127.0.0.1:0", "--http",
-             "127.0.0.1:0"],
-            env={**os.environ, **settings}, stderr=subprocess.PIPE, text=True,
-            preexec_fn=peer.die_with_the_test)
+            [os.environ["WEIR_SERVE"], "--segment", str(pathlib.Path(directory) / "segment"),
+             "--create", "--compat", compat, "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0"],
+            env={**os.environ, **settings, **self.rules.variables()}, stderr=subprocess.PIPE,
+            text=True, preexec_fn=peer.die_with_the_test)
         self.wait_for_load()
         self.port, self.http_port = (
             int(re.search(r":(\d+)$", self.process.stderr.readline()).group(1))
             for _ in range(2))
 
     def wait_for_load(self):
+        said = []
         for line in self.process.stderr:
+            said.append(line)
             if "Successfully loaded new configuration" in line:
                 return ""
             error = line.partition("Error loading new configuration: ")[2]
@@ -74,12 +71,10 @@ class Weir:
                 # What is no ASCII is escaped: it could harm a terminal.
                 return re.sub(rb"\\x([0-9a-f]{2})", lambda hex: bytes.fromhex(hex[1].decode()),
                               error.rstrip("\n").encode()).decode(errors="replace")
-        raise RuntimeError("weir serve ended")
+        raise RuntimeError("weir serve ended: " + "".join(said))
 
-    def load(self, text):
-        path = self.directory / "new.yaml"
-        path.write_bytes(text)
-        os.rename(path, self.config / peer.Ratelimit.FILE)
+    def load(self, texts):
+        self.rules.put(texts)
         return self.wait_for_load()
 
     def close(self):
@@ -159,9 +154,10 @@ class Buckets:
     A bucket goes by its entries, and one that share_threshold may share with other entries
     also by its limit."""
 
-    def __init__(self, settings, root):
+    def __init__(self, settings, files):
         self.together = "STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT" in settings
-        self.shared = set(draw.shared_limits(root["descriptors"]))
+        self.shared = {limit for root in files.values()
+                       for limit in draw.shared_limits(root["descriptors"])}
         self.windows = set()  # (name, start)
         self.names = set()
         self.units = {}
@@ -172,8 +168,9 @@ class Buckets:
             if "current_limit" in status:
                 limit = status["current_limit"]
                 unit, name = limit["unit"], limit["name"]
-                entries = "_".join(f"{key}_{value}" for key, value in descriptor["entries"])
-                yield (request["domain"], entries), unit
+                # Joined as in a key of Redis: what collides there is one.
+                yield "_".join([request["domain"], *(
+                    f"{key}_{value}" for key, value in descriptor["entries"])]), unit
                 if (limit["requests_per_unit"], unit, name) in self.shared:
                     yield (request["domain"], limit["requests_per_unit"], name), unit
 
@@ -203,6 +200,10 @@ class Buckets:
         return usable
 
 
+def as_printed(texts):
+    return "".join(f"{name}:\n{text.decode(errors='replace')}\n" for name, text in texts.items())
+
+
 class Run:
     """Both services, with one set of variables, but for those OF_OURS."""
 
@@ -223,31 +224,39 @@ class Run:
     def find_release(self):
         """Which of the two behaviours the program has."""
         probe = b"domain: probe\ndescriptors: [{key: k, metadata: {a: b}}]\n"
-        return "january" if self.peer.load(probe) else "july"
+        return "january" if self.peer.load({draw.FILE: probe}) else "july"
 
-    def load(self, root):
-        """Load it into both, in a name space of its own: nothing was counted there."""
+    def load(self, files):
+        """Load it into both, in a name space of its own: nothing was counted there.  Returns
+        what is before its domains."""
         self.number += 1
-        root = {**root, "domain": f"{root['domain']}{self.number}"}
-        text = draw.as_text(root)
-        errors = self.peer.load(text), self.weir.load(text)
+        texts = {name: draw.as_text({**root, "domain": f"{self.number}{root['domain']}"})
+                 for name, root in files.items()}
+        errors = self.peer.load(texts), self.weir.load(texts)
         if errors[0] or errors[1]:
-            raise AssertionError(f"not loaded: {errors}\n{text.decode()}")
-        return root["domain"]
+            raise AssertionError(f"not loaded: {errors}\n{as_printed(texts)}")
+        return str(self.number)
 
-    def is_valid(self, root):
-        return not self.peer.load(draw.as_text(root))
+    def is_valid(self, files):
+        return not self.peer.load({name: draw.as_text(root) for name, root in files.items()})
 
-    def refused_alike(self, text):
+    def refused_alike(self, texts):
         """Both say the same of a configuration that is wrong, or load it."""
-        theirs, ours = self.peer.load(text), self.weir.load(text)
+        theirs, ours = self.peer.load(texts), self.weir.load(texts)
         # Of several mistakes each has a line of its own there.
         theirs = theirs.replace("errors:\n  ", "errors: ").replace("\n  ", "; ")
-        if theirs == ours:
+        if self.nameless(theirs) == self.nameless(ours):
             self.counts["refused" if ours else "accepted"] += 1
             return True
-        print(f"{text.decode(errors='replace')}\nenvoyproxy/ratelimit: {theirs}\nweir: {ours}")
+        print(f"{as_printed(texts)}\nenvoyproxy/ratelimit: {theirs}\nweir: {ours}")
         return False
+
+    @staticmethod
+    def nameless(error):
+        """Which of two files has something a second time depends on the order in which they
+        are read, which is any there."""
+        name, colon, rest = error.partition(": ")
+        return rest if rest.startswith("duplicate ") else name + colon + rest
 
     def pair(self, request):
         """Both answers, and the seconds in which the pair was begun and ended."""
@@ -261,13 +270,15 @@ class Run:
         theirs, ours = (answer() for answer in answers)
         return theirs, ours, before, int(time.time())
 
-    def first_difference(self, root, requests, counts=None):
+    def first_difference(self, files, requests, counts=None):
         """(index, theirs, ours) of the first pair that differs, or None."""
-        domain = self.load(root)
-        buckets = Buckets(self.settings, root)
+        prefix = self.load(files)
+        domains = {root["domain"] for root in files.values()}
+        buckets = Buckets(self.settings, files)
         counts = counts if counts is not None else collections.Counter()
-        for index, drawn in enumerate(requests):
-            request = drawn if drawn["domain"] != root["domain"] else {**drawn, "domain": domain}
+        for index, request in enumerate(requests):
+            if request["domain"] in domains:
+                request = {**request, "domain": prefix + request["domain"]}
             theirs, ours, before, after = self.pair(request)
             if before != after:
                 counts["discarded"] += 1
@@ -283,40 +294,40 @@ class Run:
                 return index, theirs, ours
         return None
 
-    def shrink(self, root, requests):
+    def shrink(self, files, requests):
         """A smaller case that differs, too."""
         deadline = time.monotonic() + 120
         found = True
         while found and time.monotonic() < deadline:
             found = False
             for smaller in draw.smaller_requests(requests):
-                if self.first_difference(root, smaller):
+                if self.first_difference(files, smaller):
                     requests, found = smaller, True
                     break
-            for smaller in draw.smaller_configs(root) if not found else ():
+            for smaller in draw.smaller_configs(files) if not found else ():
                 if self.is_valid(smaller) and self.first_difference(smaller, requests):
-                    root, found = smaller, True
+                    files, found = smaller, True
                     break
-        return root, requests
+        return files, requests
 
     def one(self, seed, request_count):
         """Compare one configuration; True if both are alike."""
         generator = random.Random(seed)
-        root = draw.Config(generator, self.release).root
-        requests = [draw.request(generator, root) for _ in range(request_count)]
+        files = draw.Config(generator, self.release, self.settings).files
+        requests = [draw.request(generator, files) for _ in range(request_count)]
         self.counts["configurations"] += 1
-        if not self.refused_alike(draw.mistake(generator, root)):
-            print(f"seed {seed}: a configuration is refused otherwise")
+        if not self.refused_alike(draw.mistake(generator, files)):
+            print(f"seed {seed}: a configuration is refused otherwise, with {self.settings}")
             return False
-        difference = self.first_difference(root, requests, self.counts)
+        difference = self.first_difference(files, requests, self.counts)
         if not difference:
             return True
         print(f"seed {seed}: request {difference[0]} is answered otherwise, with {self.settings}")
-        root, requests = self.shrink(root, requests[:difference[0] + 1])
-        print(json.dumps(root, ensure_ascii=False, indent=1))
+        files, requests = self.shrink(files, requests[:difference[0] + 1])
+        print(as_printed({name: draw.as_text(root) for name, root in files.items()}))
         for request in requests:
             print(json.dumps(request, ensure_ascii=False))
-        difference = self.first_difference(root, requests) or difference
+        difference = self.first_difference(files, requests) or difference
         print("envoyproxy/ratelimit:", json.dumps(difference[1], default=repr, indent=1))
         print("weir:", json.dumps(difference[2], default=repr, indent=1))
         return False

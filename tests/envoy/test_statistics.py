@@ -63,9 +63,9 @@ def metrics(port):
             for counter, labels, count in METRIC.findall(text) if int(count)}
 
 
-def draw_requests(generator, root):
+def draw_requests(generator, files):
     for _ in range(REQUESTS):
-        request = draw.request(generator, root)
+        request = draw.request(generator, files, odd=False)
         for descriptor in request["descriptors"]:
             descriptor.pop("limit", None)
         yield request
@@ -83,8 +83,8 @@ def compare(program, seed):
         try:
             for i in range(CONFIGS):
                 generator = random.Random(seed * CONFIGS + i)
-                root = draw.Config(generator, run.release).root
-                difference = run.first_difference(root, list(draw_requests(generator, root)))
+                files = draw.Config(generator, run.release, settings).files
+                difference = run.first_difference(files, list(draw_requests(generator, files)))
                 if difference:
                     return [difference]
             until = time.monotonic() + PATIENCE_S

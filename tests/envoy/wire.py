@@ -164,6 +164,15 @@ def json_request(request):
     return out
 
 
+def as_doubles(value):
+    """Numbers of a Struct are doubles, however JSON writes them."""
+    if isinstance(value, dict):
+        return {key: as_doubles(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [as_doubles(each) for each in value]
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 def from_json(answer):
     """A response as decode_response() has it."""
     statuses = []
@@ -184,4 +193,4 @@ def from_json(answer):
                 (header["key"], header["value"], "")
                 for header in answer.pop("responseHeadersToAdd", [])],
             "request_headers_to_add": [], "raw_body": b"",
-            "dynamic_metadata": answer.pop("dynamicMetadata", None), "more": answer}
+            "dynamic_metadata": as_doubles(answer.pop("dynamicMetadata", None)), "more": answer}
