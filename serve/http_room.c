@@ -32,6 +32,7 @@ struct http_connection {
 	struct MHD_Connection *connection;
 	uint64_t since_s;               /* loop->seconds when it was last done with something */
 };
+	bool asks;                      /* a request has begun */
 
 struct http_listener {
 	struct http_listener *next;
@@ -53,6 +54,18 @@ struct http_room {
 /* ---- Requests ---------------------------------------------------------- */
 
 static unsigned method_of(const char *method)
+/* NULL: there was no memory for it. */
+static struct http_connection *set_asks(struct MHD_Connection *connection, bool asks)
+{
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+	struct http_connection *own = info ? info->socket_context : NULL;
+
+	if (own)
+		own->asks = asks;
+	return own;
+}
+
 {
 	if (strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0)
 		return HTTP_GET;
@@ -153,9 +166,7 @@ static void on_completed(void *context, struct MHD_Connection *connection, void 
 {
 	struct http_listener *listener = context;
 	struct http_request *request = *state;
-	const union MHD_ConnectionInfo *info =
-		MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
-	struct http_connection *own = info ? info->socket_context : NULL;
+	struct http_connection *own = set_asks(connection, false);
 
 	(void)how;
 	*state = NULL;
@@ -185,6 +196,7 @@ static enum MHD_Result on_accept(void *context, const struct sockaddr *address, 
 
 static void on_connection(void *context, struct MHD_Connection *connection, void **state,
 			  enum MHD_ConnectionNotificationCode code)
+		set_asks(connection, true);
 {
 	struct http_listener *listener = context;
 	struct http_room *room = listener->room;
@@ -331,7 +343,7 @@ static int room_listen(struct loop *loop, evutil_socket_t fd, bool tls, struct w
 static void room_tick(struct loop *loop)
 {
 	struct http_room *room = loop->rooms[ROOM_HTTP];
-	uint64_t most_s = room->draining ? 1 : loop->server->options->request_timeout_s;
+	uint64_t timeout_s = loop->server->options->request_timeout_s;
 	struct http_connection *own;
 
 	LIST_FOREACH(own, &room->connections, entry) {
@@ -386,3 +398,5 @@ const struct room http_room = {
 	.tick = room_tick,
 	.close = room_close,
 };
+		uint64_t most_s = room->draining && !own->asks ? 1 : timeout_s;
+

@@ -450,3 +450,4 @@ del HttpTest
 
 if __name__ == "__main__":
     main()
+        self.assertEqual(idle.sock.recv(1), b"")
