@@ -4,11 +4,26 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "serve/server.h"
 
+/* A client may write "http://HOST/path" for "/path" (RFC 9112, 3.2.2). */
+static const char *skip_authority(const char *path)
+{
+	if (strncasecmp(path, "http://", 7) == 0)
+		path += 7;
+	else if (strncasecmp(path, "https://", 8) == 0)
+		path += 8;
+	else
+		return path;
+	path += strcspn(path, "/");
+	return *path ? path : "/";
+}
+
 const struct http_page *http_page(const struct options *options, const char *path)
 {
+	path = skip_authority(path);
 	if (options->metrics_path && strcmp(path, options->metrics_path) == 0)
 		path = "/metrics";
 	for (const struct http_page *page = http_pages; page->path; page++) {
@@ -62,7 +77,7 @@ void http_reply(struct http_request *request, unsigned status, const char *type,
 		return;
 	}
 	MHD_add_response_header(response, "Content-Type", type);
-	if (atomic_load(&request->loop->server->draining))
+	if (request->ends_connection || atomic_load(&request->loop->server->draining))
 		MHD_add_response_header(response, "Connection", "close");
 	/* An answer of now is wrong a moment later. */
 	MHD_add_response_header(response, "Cache-Control", "no-store");

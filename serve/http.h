@@ -57,6 +57,7 @@ struct http_request {
 	size_t field_count;
 	enum MHD_Result result;         /* what MHD said to the answer */
 	bool answered;
+	bool ends_connection;           /* with the answer */
 };
 
 /* The value of "?NAME=value", or NULL: it is not there, or has no value.  Of any bytes

@@ -12,6 +12,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -31,8 +32,8 @@ struct http_connection {
 	LIST_ENTRY(http_connection) entry;
 	struct MHD_Connection *connection;
 	uint64_t since_s;               /* loop->seconds when it was last done with something */
-};
 	bool asks;                      /* a request has begun */
+};
 
 struct http_listener {
 	struct http_listener *next;
@@ -53,7 +54,6 @@ struct http_room {
 
 /* ---- Requests ---------------------------------------------------------- */
 
-static unsigned method_of(const char *method)
 /* NULL: there was no memory for it. */
 static struct http_connection *set_asks(struct MHD_Connection *connection, bool asks)
 {
@@ -66,6 +66,7 @@ static struct http_connection *set_asks(struct MHD_Connection *connection, bool 
 	return own;
 }
 
+static unsigned method_of(const char *method)
 {
 	if (strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0)
 		return HTTP_GET;
@@ -88,6 +89,61 @@ static struct http_request *request_begin(struct http_listener *listener,
 	return request;
 }
 
+/* What the headers say of where the request ends. */
+struct framing {
+	unsigned hosts;
+	unsigned lengths;
+	unsigned encodings;
+	bool chunked;
+	bool blank;                     /* before a colon */
+};
+
+static bool is_name(const char *name, size_t length, const char *wanted)
+{
+	return length == strlen(wanted) && strncasecmp(name, wanted, length) == 0;
+}
+
+static enum MHD_Result look_at_header(void *context, enum MHD_ValueKind kind, const char *name,
+				      size_t length, const char *value, size_t value_length)
+{
+	struct framing *framing = context;
+
+	(void)kind;
+	framing->blank |= length == 0 || name[length - 1] == ' ' || name[length - 1] == '\t';
+	framing->hosts += is_name(name, length, MHD_HTTP_HEADER_HOST);
+	framing->lengths += is_name(name, length, MHD_HTTP_HEADER_CONTENT_LENGTH);
+	if (is_name(name, length, MHD_HTTP_HEADER_TRANSFER_ENCODING)) {
+		framing->encodings++;
+		framing->chunked = is_name(value, value_length, "chunked");
+	}
+	return MHD_YES;
+}
+
+/* A proxy in front of us may find another end of such a request, and so take what follows
+ * for another one's (RFC 9112, 6.3 and 11.2): the connection ends with it. */
+static void refuse_ambiguity(struct http_request *request)
+{
+	struct framing framing = { 0 };
+
+	MHD_get_connection_values_n(request->connection, MHD_HEADER_KIND, look_at_header, &framing);
+	request->ends_connection = true;
+	if (framing.blank)
+		http_fail(request, MHD_HTTP_BAD_REQUEST, "a header's name is empty, or has a blank "
+			  "before its colon; leave that out");
+	else if (framing.hosts > 1)
+		http_fail(request, MHD_HTTP_BAD_REQUEST, "the request has %u Host headers; send one",
+			  framing.hosts);
+	else if (framing.lengths + framing.encodings > 1)
+		http_fail(request, MHD_HTTP_BAD_REQUEST, "the length of the body is told %u times "
+			  "(Content-Length, Transfer-Encoding); send one of the two, once",
+			  framing.lengths + framing.encodings);
+	else if (framing.encodings && !framing.chunked)
+		http_fail(request, MHD_HTTP_NOT_IMPLEMENTED, "the body comes in a Transfer-Encoding "
+			  "other than chunked; send that, or a Content-Length");
+	else
+		request->ends_connection = false;
+}
+
 /* Of a body that is too large the client is told before it sends it. */
 static void refuse_too_much(struct http_request *request)
 {
@@ -95,7 +151,7 @@ static void refuse_too_much(struct http_request *request)
 	const char *length = MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND,
 							 MHD_HTTP_HEADER_CONTENT_LENGTH);
 
-	if (!length || strtoull(length, NULL, 10) <= most)
+	if (request->answered || !length || strtoull(length, NULL, 10) <= most)
 		return;
 	http_fail(request, MHD_HTTP_CONTENT_TOO_LARGE, "the body has %.20s bytes; send %llu at "
 		  "most, or start the service with a larger --max-message", length,
@@ -142,11 +198,13 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
 		*state = request;
 		if (!request)
 			return MHD_NO;
+		set_asks(connection, true);
 		if (listener->tls && !http_tls_verified(listener->room->loop->server, connection))
 			http_fail(request, MHD_HTTP_FORBIDDEN, "no certificate that this service "
 				  "accepts was shown; use one that --tls-client-ca has signed");
 		else
-			refuse_too_much(request);
+			refuse_ambiguity(request);
+		refuse_too_much(request);
 		return request->result;
 	}
 	if (*upload_length > 0) {
@@ -196,7 +254,6 @@ static enum MHD_Result on_accept(void *context, const struct sockaddr *address, 
 
 static void on_connection(void *context, struct MHD_Connection *connection, void **state,
 			  enum MHD_ConnectionNotificationCode code)
-		set_asks(connection, true);
 {
 	struct http_listener *listener = context;
 	struct http_room *room = listener->room;
@@ -347,6 +404,8 @@ static void room_tick(struct loop *loop)
 	struct http_connection *own;
 
 	LIST_FOREACH(own, &room->connections, entry) {
+		uint64_t most_s = room->draining && !own->asks ? 1 : timeout_s;
+
 		if (loop->seconds - own->since_s <= most_s)
 			continue;
 		count_up(&loop->counts, COUNT_CONNECTIONS_TIMED_OUT);
@@ -398,5 +457,3 @@ const struct room http_room = {
 	.tick = room_tick,
 	.close = room_close,
 };
-		uint64_t most_s = room->draining && !own->asks ? 1 : timeout_s;
-

@@ -402,6 +402,53 @@ class Bounds(HttpTest):
         self.assertLessEqual(answered, 20)
 
 
+class Framing(HttpTest):
+    """What a proxy in front might read otherwise."""
+
+    POLICIES = (("api", "5/1d"),)
+
+    def answers(self, *lines, body=b""):
+        client = self.socket()
+        client.sendall("".join(line + "\r\n" for line in lines).encode() + b"\r\n" + body)
+        answer = http.client.HTTPResponse(client)
+        answer.begin()
+        return answer.status, answer.read().decode(), client
+
+    def test_the_absolute_form(self):
+        for begin in ("http://", "HTTP://", "https://"):
+            status, text, _ = self.answers(f"GET {begin}weir.example:80/v1/status?policy=api&key=k "
+                                           "HTTP/1.1", "Host: weir.example")
+            self.assertEqual((status, json.loads(text)["remaining"]), (200, 5))
+        for target in ("http://weir.example", "http:/healthz", "weir.example/healthz"):
+            self.assertEqual(self.answers(f"GET {target} HTTP/1.1", "Host: x")[0], 404)
+
+    def test_where_the_body_ends(self):
+        inner = b"POST /v1/allow?policy=api&key=k HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+        chunked = "Transfer-Encoding: chunked"
+        for status, says, *headers in (
+                (400, "told 2 times", "Content-Length: 5", chunked),
+                (400, "told 2 times", "Content-Length: 5", f"Content-Length: {5 + len(inner)}"),
+                (400, "told 2 times", chunked, "Transfer-Encoding: identity"),
+                (400, "blank", "Content-Length : 5"), (400, "blank", "Transfer-Encoding\t: chunked"),
+                (400, "2 Host", "Host: y", "Content-Length: 5"),
+                (501, "chunked", "Transfer-Encoding: gzip, chunked"),
+                (501, "chunked", "Transfer-Encoding: xchunked")):
+            got, text, client = self.answers("POST /v1/allow HTTP/1.1", "Host: x", *headers,
+                                             body=b"0\r\n\r\n" + inner)
+            self.assertEqual(got, status, (headers, text))
+            self.assertIn(says, json.loads(text)["detail"])
+            try:
+                self.assertEqual(client.recv(1), b"", headers)
+            except ConnectionResetError:
+                pass                    # as much of an end: what was left was not read
+        # What followed was no request of its own.
+        self.assertEqual(self.ask("GET", "/v1/status?policy=api&key=k").value["remaining"], 5)
+        got, text, _ = self.answers("POST /v1/status HTTP/1.1", "Host: x",
+                                    "Transfer-Encoding: Chunked", body=b"20\r\n"
+                                    b'{"policy": "api", "key": "k"}   \r\n0\r\n\r\n')
+        self.assertEqual((got, json.loads(text)["remaining"]), (200, 5))
+
+
 class Ending(HttpTest):
     POLICIES = (("api", "1000/1d"),)
     ADDRESS = ("--http", "127.0.0.1:0", "--http", "unix:socket")
@@ -438,6 +485,7 @@ class Ending(HttpTest):
                 break
             except ConnectionResetError:
                 pass            # it waited in the listener that was closed
+        self.assertEqual(idle.sock.recv(1), b"")
         slow.sendall(body)
         answer = slow.recv(65536)
         self.assertTrue(answer.startswith(b"HTTP/1.1 200"), answer)
@@ -450,4 +498,3 @@ del HttpTest
 
 if __name__ == "__main__":
     main()
-        self.assertEqual(idle.sock.recv(1), b"")
