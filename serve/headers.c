@@ -32,18 +32,24 @@ static uint64_t capacity(const struct weir_limit *limit)
 									       limit->limit);
 }
 
+/* When a token bucket has one more: before it is full the others come, too. */
+static uint64_t next_token_ns(const struct weir_limit *limit, const struct weir_decision *decision)
+{
+	uint64_t others = decision->limit > decision->remaining + 1 ?
+			  decision->limit - decision->remaining - 1 : 0;
+	/* At most what a bucket takes to fill, and so below 2^64. */
+	uint64_t others_ns = (uint64_t)((unsigned __int128)others * limit->period_ns / limit->limit);
+
+	return decision->reset_after_ns > others_ns ? decision->reset_after_ns - others_ns : 0;
+}
+
 uint64_t headers_more_s(const struct weir_limit *limit, const struct weir_decision *decision)
 {
-	uint64_t token_ns;
-
 	if (decision->outcome == WEIR_DENIED && decision->retry_after_ns != WEIR_NEVER)
 		return headers_seconds(decision->retry_after_ns);
-	/* A window has more when it ends; a bucket with its next token, at the latest. */
-	if (limit->algorithm != WEIR_TOKEN_BUCKET)
-		return headers_seconds(decision->reset_after_ns);
-	token_ns = limit->period_ns / limit->limit + (limit->period_ns % limit->limit > 0);
-	return headers_seconds(token_ns < decision->reset_after_ns ? token_ns :
-								     decision->reset_after_ns);
+	/* A window has more when it ends. */
+	return headers_seconds(limit->algorithm == WEIR_TOKEN_BUCKET ?
+				       next_token_ns(limit, decision) : decision->reset_after_ns);
 }
 
 /* "api", or "api/1" for its second limit. */

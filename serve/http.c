@@ -33,20 +33,6 @@ const struct http_page *http_page(const struct options *options, const char *pat
 	return NULL;
 }
 
-/* ---- Reading a request ------------------------------------------------- */
-
-const char *http_query(const struct http_request *request, const char *name, size_t *length)
-{
-	const char *value = NULL;
-	size_t size = 0;
-
-	MHD_lookup_connection_value_n(request->connection, MHD_GET_ARGUMENT_KIND, name,
-				      strlen(name), &value, &size);
-	if (length)
-		*length = size;
-	return value;
-}
-
 /* ---- Answering --------------------------------------------------------- */
 
 void http_field(struct http_request *request, const char *name, const char *format, ...)

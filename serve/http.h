@@ -60,10 +60,6 @@ struct http_request {
 	bool ends_connection;           /* with the answer */
 };
 
-/* The value of "?NAME=value", or NULL: it is not there, or has no value.  Of any bytes
- * but 0, *LENGTH (may be NULL) of them. */
-const char *http_query(const struct http_request *request, const char *name, size_t *length);
-
 /* Give the answer that follows a header.  VALUE is cut to what there is room for. */
 void http_field(struct http_request *request, const char *name, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));

@@ -35,36 +35,67 @@ static bool bad(struct http_request *request, const char *what, const char *want
 	return false;
 }
 
+/* Padded as it must be: EVP_DecodeBlock() takes blanks around it, and '=' within. */
+static bool is_base64(const char *text, size_t length)
+{
+	static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+				      "0123456789+/";
+	size_t padding = length - strspn(text, letters);
+
+	return length > 0 && length % 4 == 0 && length / 4 * 3 <= WEIR_KEY_MAX + 2 &&
+	       padding <= 2 && memcmp(text + length - padding, "==", padding) == 0;
+}
+
+static bool is_first_key(struct http_request *request, const struct asked *asked)
+{
+	return !asked->key || bad(request, "key and key_base64 are both there", "one of them");
+}
+
+static bool set_key(struct http_request *request, struct asked *asked, const char *text,
+		    size_t length)
+{
+	if (!is_first_key(request, asked))
+		return false;
+	asked->key = text;
+	asked->key_length = length;
+	return true;
+}
+
 static bool read_base64(struct http_request *request, struct asked *asked, const char *text,
 			size_t length)
 {
-	const char *padding = memchr(text, '=', length);
 	int size;
 
-	if (length > 0 && length % 4 == 0 && length / 4 * 3 <= WEIR_KEY_MAX + 2 &&
-	    (!padding || padding >= text + length - 2))
-		asked->decoded = malloc(length / 4 * 3);
-	size = asked->decoded ? EVP_DecodeBlock(asked->decoded, (const unsigned char *)text,
-						(int)length) : -1;
-	if (size <= 0)
+	if (!is_first_key(request, asked))
+		return false;
+	if (!is_base64(text, length))
 		return bad(request, "key_base64 is not base64 of 1 to 65536 bytes",
 			   "it padded, with the letters + and /");
+	asked->decoded = malloc(length / 4 * 3);
+	size = asked->decoded ? EVP_DecodeBlock(asked->decoded, (const unsigned char *)text,
+						(int)length) : -1;
+	if (size <= 0) {
+		http_fail(request, MHD_HTTP_SERVICE_UNAVAILABLE, "no memory for a key; ask again");
+		return false;
+	}
 	/* The padding was decoded to zeroes. */
 	size -= (text[length - 1] == '=') + (text[length - 2] == '=');
-	asked->key = (const char *)asked->decoded;
-	asked->key_length = (size_t)size;
-	return true;
+	return set_key(request, asked, (const char *)asked->decoded, (size_t)size);
 }
 
 static bool read_integer(struct http_request *request, const char *name, const json_t *value,
 			 uint64_t *number)
 {
+	char *text;
+
 	if (json_is_integer(value) && json_integer_value(value) >= 0) {
 		*number = (uint64_t)json_integer_value(value);
 		return true;
 	}
-	http_fail(request, MHD_HTTP_BAD_REQUEST, "%s is not a whole number of 0 or more; give one",
-		  name);
+	text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+	http_fail(request, MHD_HTTP_BAD_REQUEST, "%s is not a whole number of 0 or more, but %.64s; "
+		  "give one", name, text ? text : "something else");
+	free(text);
 	return false;
 }
 
@@ -79,6 +110,13 @@ static bool read_string(struct http_request *request, const char *name, const js
 	return false;
 }
 
+static bool unknown(struct http_request *request, const char *name)
+{
+	http_fail(request, MHD_HTTP_BAD_REQUEST, "\"%.64s\" is not known; give policy, key or "
+		  "key_base64, cost, force and now_ns", name);
+	return false;
+}
+
 static bool read_member(struct http_request *request, struct asked *asked, const char *name,
 			const json_t *value)
 {
@@ -88,7 +126,8 @@ static bool read_member(struct http_request *request, struct asked *asked, const
 	if (strcmp(name, "policy") == 0)
 		return read_string(request, name, value, &asked->policy, &asked->policy_length);
 	if (strcmp(name, "key") == 0)
-		return read_string(request, name, value, &asked->key, &asked->key_length);
+		return read_string(request, name, value, &text, &length) &&
+		       set_key(request, asked, text, length);
 	if (strcmp(name, "key_base64") == 0)
 		return read_string(request, name, value, &text, &length) &&
 		       read_base64(request, asked, text, length);
@@ -100,10 +139,9 @@ static bool read_member(struct http_request *request, struct asked *asked, const
 		asked->force = json_is_true(value);
 		return true;
 	}
-	http_fail(request, MHD_HTTP_BAD_REQUEST, strcmp(name, "force") == 0 ?
-		  "force is not true or false%.0s" : "\"%.64s\" is not known; give policy, key or "
-		  "key_base64, cost, force and now_ns", name);
-	return false;
+	if (strcmp(name, "force") == 0)
+		return bad(request, "force is not true or false", "one of them");
+	return unknown(request, name);
 }
 
 static bool read_body(struct http_request *request, struct asked *asked)
@@ -130,13 +168,22 @@ static bool read_body(struct http_request *request, struct asked *asked)
 	return true;
 }
 
-static bool read_number(struct http_request *request, const char *name, uint64_t *number)
+/* A query on its way into what was asked. */
+struct query {
+	struct http_request *request;
+	struct asked *asked;
+	unsigned seen;                  /* a bit for each of query_names */
+	bool failed;                    /* and answered */
+};
+
+static const char *const query_names[] = { "policy", "key", "key_base64", "cost", "force", "now_ns" };
+#define QUERY_NAMES (sizeof(query_names) / sizeof(query_names[0]))
+
+static bool read_number(struct http_request *request, const char *name, const char *text,
+			uint64_t *number)
 {
-	const char *text = http_query(request, name, NULL);
 	char *end;
 
-	if (!text)
-		return true;
 	errno = 0;
 	*number = strtoull(text, &end, 10);
 	if (*text >= '0' && *text <= '9' && *end == '\0' && errno == 0)
@@ -145,21 +192,62 @@ static bool read_number(struct http_request *request, const char *name, uint64_t
 	return false;
 }
 
+static bool read_argument(const struct query *query, size_t index, const char *text,
+			  size_t length)
+{
+	struct http_request *request = query->request;
+	struct asked *asked = query->asked;
+
+	switch (index) {
+	case 0:
+		asked->policy = text;
+		asked->policy_length = length;
+		return true;
+	case 1:
+		return set_key(request, asked, text, length);
+	case 2:
+		return read_base64(request, asked, text, length);
+	case 3:
+		return read_number(request, query_names[index], text, &asked->cost);
+	case 4:
+		asked->force = strcmp(text, "true") == 0;
+		return asked->force || strcmp(text, "false") == 0 ||
+		       bad(request, "force is neither true nor false", "one of them");
+	default:
+		return read_number(request, query_names[index], text, &asked->now_ns);
+	}
+}
+
+/* As strict as with a body: what was mistyped must not silently mean something else. */
+static enum MHD_Result on_argument(void *context, enum MHD_ValueKind kind, const char *name,
+				   size_t name_length, const char *text, size_t length)
+{
+	struct query *query = context;
+	size_t index = 0;
+
+	(void)kind;
+	(void)name_length;
+	while (index < QUERY_NAMES && strcmp(query_names[index], name) != 0)
+		index++;
+	if (index == QUERY_NAMES) {
+		query->failed = !unknown(query->request, name);
+	} else if (query->seen & (1u << index)) {
+		http_fail(query->request, MHD_HTTP_BAD_REQUEST, "%s stands twice in the query; give "
+			  "one", name);
+		query->failed = true;
+	} else {
+		query->seen |= 1u << index;
+		query->failed = !read_argument(query, index, text ? text : "", length);
+	}
+	return query->failed ? MHD_NO : MHD_YES;
+}
+
 static bool read_query(struct http_request *request, struct asked *asked)
 {
-	size_t length;
-	const char *text = http_query(request, "key_base64", &length);
-	const char *force = http_query(request, "force", NULL);
+	struct query query = { .request = request, .asked = asked };
 
-	asked->policy = http_query(request, "policy", &asked->policy_length);
-	asked->key = http_query(request, "key", &asked->key_length);
-	asked->force = force && strcmp(force, "true") == 0;
-	if (force && !asked->force && strcmp(force, "false") != 0)
-		return bad(request, "force is neither true nor false", "one of them");
-	if (text && !read_base64(request, asked, text, length))
-		return false;
-	return read_number(request, "cost", &asked->cost) &&
-	       read_number(request, "now_ns", &asked->now_ns);
+	MHD_get_connection_values_n(request->connection, MHD_GET_ARGUMENT_KIND, on_argument, &query);
+	return !query.failed;
 }
 
 /* Who could choose the time could have as many tokens as he likes. */
@@ -213,18 +301,42 @@ static void answer_fault(struct http_request *request, const struct weir_decisio
 			  "give nanoseconds since 1970: the segment's clock is the caller's");
 }
 
+/* What was wrong, and what to do. */
+static void explain(const struct weir_policy *policy, const struct weir_decision *decision,
+		    char text[256])
+{
+	char limit[96] = "";
+
+	if (decision->outcome == WEIR_UNAVAILABLE) {
+		snprintf(text, 256, "%s", cli_reason_sentence(decision->reason));
+		return;
+	}
+	if (decision->limit_index < policy->limit_count)
+		weir_limit_format(&policy->limits[decision->limit_index], limit, sizeof(limit));
+	if (decision->reason == WEIR_REASON_COST)
+		snprintf(text, 256, "the cost is more than %s can ever allow; ask for less at once",
+			 limit);
+	else if (decision->retry_after_ns == WEIR_NEVER)
+		snprintf(text, 256, "the bucket of %s would be beyond the largest debt or count; ask "
+			 "for less", limit);
+	else
+		snprintf(text, 256, "%s has %" PRIu64 " left; ask again in %" PRIu64 " s", limit,
+			 decision->remaining, headers_seconds(decision->retry_after_ns));
+}
+
 static json_t *tell_problem(const struct weir_policy *policy, const struct weir_decision *decision)
 {
 	bool denied = decision->outcome == WEIR_DENIED;
 	const char *type = denied ? PROBLEM_TYPES "quota-exceeded" :
 				    PROBLEM_TYPES "temporary-reduced-capacity";
+	char detail[256];
 	json_t *problem;
 
+	explain(policy, decision, detail);
 	problem = json_pack("{s:s, s:s, s:i, s:s, s:[s]}", "type", type, "title",
 			    denied ? "rate limit exceeded" : "rate limiter unavailable", "status",
 			    denied ? MHD_HTTP_TOO_MANY_REQUESTS : MHD_HTTP_SERVICE_UNAVAILABLE,
-			    "detail", weir_reason_name(decision->reason), "violated-policies",
-			    policy->name);
+			    "detail", detail, "violated-policies", policy->name);
 	if (problem && !denied)
 		json_object_del(problem, "violated-policies");
 	return problem;

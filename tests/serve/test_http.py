@@ -102,6 +102,8 @@ class Decisions(HttpTest):
         wait = denied.value["retry_after_ns"] / 1e9
         self.assertLessEqual(wait, 720)
         self.assertEqual(int(denied.headers["Retry-After"]), -(-denied.value["retry_after_ns"] // 10**9))
+        self.assertEqual(denied.value["detail"], "5/1h has 1 left; ask again in "
+                         f"{denied.headers['Retry-After']} s")
         # What is denied spends nothing.
         self.assertEqual(self.allow(policy="api", key="k").status, 200)
 
@@ -138,6 +140,8 @@ class Decisions(HttpTest):
         answer = self.allow(policy="api", key="k", cost=5, force=True)
         self.assertEqual((answer.status, answer.value["remaining"]), (200, 0))
         self.assertGreater(answer.value["reset_after_ns"], 3600 * 10**9)
+        # The next token comes when the debt is paid.
+        self.assertEqual(answer.headers["RateLimit"], '"api";r=0;t=4320')
 
     def test_headers(self):
         answer = self.allow(policy="api", key="k", cost=2)
@@ -190,9 +194,13 @@ class Decisions(HttpTest):
                 ({"policy": "api", "key": "k" * 65537}, "65536"),
                 ({"policy": "api", "key_base64": "?"}, "base64"),
                 ({"policy": "api", "key_base64": "===="}, "base64"),
+                ({"policy": "api", "key_base64": "AA=A"}, "base64"),
+                ({"policy": "api", "key_base64": "    YQ=="}, "base64"),
+                ({"policy": "api", "key_base64": "YQ==", "key": "a"}, "both there"),
+                ({"policy": "api", "key": "a", "key_base64": "YQ=="}, "both there"),
                 ({"policy": "api", "key": "k", "cost": 0}, "cost is 0"),
-                ({"policy": "api", "key": "k", "cost": -1}, "cost is not"),
-                ({"policy": "api", "key": "k", "cost": 1.5}, "cost is not"),
+                ({"policy": "api", "key": "k", "cost": -1}, "cost is not a whole number of 0 or more, but -1"),
+                ({"policy": "api", "key": "k", "cost": [1]}, "but [1]"),
                 ({"policy": "api", "key": "k", "cost": 2**44}, "17592186044416"),
                 ({"policy": "api", "key": "k", "force": 1}, "force"),
                 ({"policy": "api", "key": "k", "kost": 1}, '"kost"'),
@@ -202,6 +210,9 @@ class Decisions(HttpTest):
         for query, says in (
                 ("", "no policy"), ("policy=api", "no key"), ("policy=api&key=k&cost=x", '"x"'),
                 ("policy=api&key=k&cost=-1", '"-1"'), ("policy=api&key=k&cost=99999999999999999999", "cost"),
+                ("policy=api&key=k&kost=2", '"kost" is not known'),
+                ("policy=api&key=k&key=l", "key stands twice"),
+                ("policy=api&key=k&key_base64=YQ==", "both there"), ("policy=api&key", "no key"),
                 ("policy=api&key=k&now_ns=18446744073709551615", "now_ns is 18446744073709551615"),
                 ("policy=api&key=k&force=maybe", "force")):
             self.refused(400, says, "POST", "/v1/allow?" + query)
