@@ -12,13 +12,12 @@
 #define NO_TRACES "no traces are sent; ask /metrics, or watch weir.v1.Limiter/Watch"
 
 /* What says that nothing special is wanted. */
-static const char *const nothing[] = { "", "text", "0", "0s", "f", "F", "false", "FALSE", "False" };
+static const char *const nothing[] = { "", "0", "0s", "f", "F", "false", "FALSE", "False" };
 
 static const struct {
 	const char *name;
 	const char *instead;
 } unused[] = {
-	{ "LOG_FORMAT", "lines are text, which a collector of logs can put into JSON" },
 	{ "EXPIRATION_JITTER_MAX_SECONDS", "no keys expire in Redis all at once" },
 	{ "LOCAL_CACHE_SIZE_IN_BYTES", "each answer comes from memory; --slots says for how many "
 	  "keys there is room" },

@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "serve/log.h"
 #include "serve/options.h"
 #include "serve/server.h"
 
@@ -122,14 +123,14 @@ static void reload(struct server *server)
 
 	if (server->tls && (tls_load(server->tls, &error) < 0 ||
 			    http_tls_load(server->http_tls, &error) < 0))
-		cli_warn("the certificates stay as they were: %s", error.message);
+		cli_tell(CLI_LEVEL_ERROR, "the certificates stay as they were: %s", error.message);
 	if (path && load_policies(server->weir, path, &error) < 0)
-		cli_warn("the policies stay as they were: %s", error.message);
+		cli_tell(CLI_LEVEL_ERROR, "the policies stay as they were: %s", error.message);
 }
 
 static void tell_rules(const char *what, const char *error)
 {
-	cli_warn("%s%s", what, error);
+	cli_tell(*error ? CLI_LEVEL_ERROR : CLI_LEVEL_INFO, "%s%s", what, error);
 }
 
 /* That all is well is of less weight than what is not. */
@@ -255,6 +256,7 @@ int main(int argc, char **argv)
 	struct weir_error error;
 	sigset_t signals;
 
+	log_start();
 	options_parse(&cli, argc, argv, &options);
 	signal(SIGPIPE, SIG_IGN);
 	sigemptyset(&signals);

@@ -17,7 +17,14 @@
 
 /* ---- Ends -------------------------------------------------------------- */
 
-static void warn(const char *format, va_list arguments)
+static bool (*log_write)(enum cli_level level, const char *message);
+
+void cli_set_log(bool (*write)(enum cli_level level, const char *message))
+{
+	log_write = write;
+}
+
+static void tell(enum cli_level level, const char *format, va_list arguments)
 {
 	char message[2048];
 	int length = vsnprintf(message, sizeof(message), format, arguments);
@@ -26,9 +33,20 @@ static void warn(const char *format, va_list arguments)
 		length = 0;
 	if ((size_t)length >= sizeof(message))
 		length = sizeof(message) - 1;
+	if (log_write && log_write(level, length > 0 ? message : ""))
+		return;
 	fputs("weir: ", stderr);
 	cli_print_message(stderr, message, (size_t)length);
 	fputc('\n', stderr);
+}
+
+void cli_tell(enum cli_level level, const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	tell(level, format, arguments);
+	va_end(arguments);
 }
 
 void cli_warn(const char *format, ...)
@@ -36,7 +54,7 @@ void cli_warn(const char *format, ...)
 	va_list arguments;
 
 	va_start(arguments, format);
-	warn(format, arguments);
+	tell(CLI_LEVEL_WARNING, format, arguments);
 	va_end(arguments);
 }
 
@@ -45,7 +63,7 @@ void cli_die(struct cli *cli, const char *format, ...)
 	va_list arguments;
 
 	va_start(arguments, format);
-	warn(format, arguments);
+	tell(CLI_LEVEL_FATAL, format, arguments);
 	va_end(arguments);
 	exit(cli_finish(cli, CLI_ERROR));
 }

@@ -112,11 +112,27 @@ const char *cli_consistency_choice(unsigned index);
 
 /* ---- Ends -------------------------------------------------------------- */
 
+/* What a line is worth to who reads it; only a log that cli_set_log() set tells. */
+enum cli_level {
+	CLI_LEVEL_FATAL,
+	CLI_LEVEL_ERROR,
+	CLI_LEVEL_WARNING,
+	CLI_LEVEL_INFO,
+};
+
 /* Print "weir: MESSAGE" to standard error.  Bytes that could harm a terminal
  * are escaped. */
+void cli_tell(enum cli_level level, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+
+/* cli_tell() a warning. */
 void cli_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* cli_warn(), then exit with CLI_ERROR. */
+/* From now on WRITE has each message first, as it was formatted, and returns whether it
+ * has written it.  Before there are threads. */
+void cli_set_log(bool (*write)(enum cli_level level, const char *message));
+
+/* cli_tell() what is fatal, then exit with CLI_ERROR. */
 _Noreturn void cli_die(struct cli *cli, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What else envoyproxy/ratelimit is told by its environment: health, statistics, where people
-look, how old connections become; and what is told of variables that have no use."""
+look, how old connections become, what lines of a log look like; and what is told of variables
+that have no use."""
 
 import collections
+import datetime
 import http.client
+import json
 import os
 import re
 import socket
@@ -323,6 +326,57 @@ class Addresses(EnvironmentTest):
                 service.end()
 
 
+class Logs(EnvironmentTest):
+    """LOG_FORMAT=json: lines as envoyproxy/ratelimit writes them."""
+
+    def told(self, line):
+        """(level, message, time zone) of a line."""
+        fields = json.loads(line, object_pairs_hook=list)
+        self.assertEqual([name for name, _ in fields], ["@message", "@timestamp", "level"])
+        (_, message), (_, timestamp), (_, level) = fields
+        # Python knows microseconds.
+        found = re.fullmatch(r"(.{19}\.\d{6})\d{3}(Z|[+-]\d\d:\d\d)", timestamp)
+        self.assertIsNotNone(found, timestamp)
+        when = datetime.datetime.fromisoformat(found[1] + found[2].replace("Z", "+00:00"))
+        age = datetime.datetime.now(datetime.timezone.utc) - when
+        self.assertLess(abs(age.total_seconds()), 2 * PATIENCE_S)
+        return level, message, found[2]
+
+    def serve_silently(self, **environment):
+        self.environment.update(environment)
+        return Service(self, "--compat", "envoy", "--rules", self.rules, addresses=())
+
+    def test_all_lines(self):
+        for zone, offset in (("UTC", "Z"), ("XST-5:30", "+05:30"), ("YST3", "-03:00")):
+            with self.subTest(zone):
+                self.write(RULES)
+                service = self.serve_silently(LOG_FORMAT="JSON", TZ=zone, REDIS_POOL_SIZE="10",
+                                              HOST="127.0.0.1", PORT="0", GRPC_HOST="127.0.0.1",
+                                              GRPC_PORT="0")
+                lines = [self.told(service.process.stderr.readline()) for _ in range(4)]
+                self.assertEqual([level for level, _, _ in lines],
+                                 ["warning", "info", "warning", "warning"])
+                self.assertEqual({zone for _, _, zone in lines}, {offset})
+                self.assertIn("REDIS_POOL_SIZE has no use here", lines[0][1])
+                self.assertEqual(lines[1][1], "Successfully loaded new configuration")
+                self.assertRegex(lines[2][1], r"^serving HTTP on 127\.0\.0\.1:\d+$")
+                self.write('domain: d\ndescriptors: [{key: k, rate_limit: {unit: "ä\\\\\\""}}]')
+                self.assertEqual(self.told(service.process.stderr.readline())[:2], (
+                    "error", "Error loading new configuration: "
+                    "shop.yaml: invalid rate limit unit 'ä\\\"'"))
+                self.assertEqual(service.end(), "")
+
+    def test_what_ends_it(self):
+        for options in (("--compat", "envoy", "--rules", self.rules), ("--nonsense",)):
+            line = self.refused(*options, LOG_FORMAT="json", SHADOW_MODE="yes")
+            self.assertEqual(self.told(line)[0], "fatal")
+
+    def test_text(self):
+        service = self.serve_silently(LOG_FORMAT="xml")
+        service.expect('weir: LOG_FORMAT is "xml", and lines are text; write json or text')
+        service.expect("weir: Successfully loaded new configuration")
+
+
 class Ages(EnvironmentTest):
     def test_an_old_connection_is_told_to_go(self):
         service = self.serve("--rules", self.rules, GRPC_MAX_CONNECTION_AGE="100ms")
@@ -368,8 +422,7 @@ class Words(EnvironmentTest):
                 ("EXPIRATION_JITTER_MAX_SECONDS", "300", "no keys expire in Redis"),
                 ("REDIS_POOL_SIZE", "10", "a connection or two are enough"),
                 ("REDIS_PERSECOND", "true", "limits per second are exchanged"),
-                ("TRACING_ENABLED", "T", "no traces are sent"),
-                ("LOG_FORMAT", "json", "lines are text")):
+                ("TRACING_ENABLED", "T", "no traces are sent")):
             with self.subTest(name):
                 self.environment[name] = value
                 Service(self, "--compat", "envoy", "--rules", self.rules, addresses=(),
