@@ -473,12 +473,18 @@ END_TEST
 START_TEST(strict_with_one_key_twice)
 {
 	struct envoy_service *service;
+	struct envoy_answer answer;
 
 	options.compat = COMPAT_STRICT;
 	service = start_service();
 	ask(service, "two=1", 1);
 	ck_assert_int_eq(ask(service, "two=1; two=1", 1).overall, CODE_OVER_LIMIT);
 	ck_assert_uint_eq(double_counted(&fake, 3600, "d_two_1_"), 1);
+	/* Each is told what is left once all was given back. */
+	answer = ask(service, "ten=1; ten=1; ten=1", 4);
+	ck_assert_int_eq(answer.overall, CODE_OVER_LIMIT);
+	ck_assert_uint_eq(answer.statuses[0].limit_remaining, 10);
+	ck_assert_uint_eq(answer.statuses[1].limit_remaining, 10);
 	envoy_service_free(service);
 }
 END_TEST
@@ -547,6 +553,28 @@ START_TEST(service_errors)
 
 	options.near_limit_ratio = 1.5f;
 	ck_assert_int_eq(envoy_service_new(&options, &fake.engine, &service, &error), WEIR_EINVAL);
+}
+END_TEST
+
+/* A domain that has no rules has no limits, whatever the request brings along. */
+START_TEST(override_of_an_unknown_domain)
+{
+	struct envoy_descriptor descriptor = double_descriptor("ten=1");
+	struct envoy_request request = { TEXT("other"), &descriptor, 1, 1, 7 };
+	struct envoy_service *service = start_service();
+	size_t policies = fake.policy_count;
+	struct envoy_answer answer;
+
+	descriptor.has_override = true;
+	for (int unit = UNIT_UNKNOWN; unit <= UNIT_WEEK + 1; unit++) {
+		descriptor.override_unit = unit;
+		ck_assert_int_eq(envoy_service_answer(double_reader(service), &request, &answer,
+						      NULL), WEIR_OK);
+		ck_assert_int_eq(answer.statuses[0].code, CODE_OK);
+		ck_assert(!answer.statuses[0].has_limit);
+	}
+	ck_assert_uint_eq(fake.policy_count, policies);
+	envoy_service_free(service);
 }
 END_TEST
 
@@ -632,6 +660,7 @@ int main(void)
 	tcase_add_test(cases, strict_shadow);
 	tcase_add_test(cases, token_bucket);
 	tcase_add_test(cases, service_errors);
+	tcase_add_test(cases, override_of_an_unknown_domain);
 	tcase_add_test(cases, long_keys_and_long_lists);
 	tcase_add_test(cases, reload);
 	suite_add_tcase(suite, cases);

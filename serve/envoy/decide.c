@@ -198,15 +198,21 @@ static void decide_as_envoy(struct decision_round *round)
 
 /* ---- Compat strict ------------------------------------------------------------- */
 
+static bool was_charged(const struct decided *decided)
+{
+	return decided->match.rule && !decided->over && decided->hits > 0;
+}
+
+/* What is left is looked at once all is back: descriptors may share a bucket. */
 static void give_back(struct decision_round *round, size_t end)
 {
 	for (size_t i = 0; i < end; i++) {
-		struct decided *decided = &round->decided[i];
-
-		if (!decided->match.rule || decided->over || decided->hits == 0)
-			continue;
-		ask(round, decided, ENGINE_REFUND, decided->hits);
-		peek(round, decided);
+		if (was_charged(&round->decided[i]))
+			ask(round, &round->decided[i], ENGINE_REFUND, round->decided[i].hits);
+	}
+	for (size_t i = 0; i < end; i++) {
+		if (was_charged(&round->decided[i]))
+			peek(round, &round->decided[i]);
 	}
 }
 

@@ -308,11 +308,22 @@ static int override_policy(struct envoy_reader *reader, const struct engine_limi
 	return status;
 }
 
-/* The policies of the limits that a request brings along.  Making one may take a while, so
- * this comes before the configuration is in use. */
+static bool knows_domain(struct envoy_reader *reader, struct text domain)
+{
+	bool known = envoy_config_domain(reader_enter(reader), domain);
+
+	reader_leave(reader);
+	return known;
+}
+
+/* The policies of the limits that a request brings along; of a domain that has no rules
+ * they are not looked at.  Making one may take a while, so this comes before the
+ * configuration is in use. */
 static int prepare_overrides(struct envoy_reader *reader, const struct envoy_request *request,
 			     weir_policy_id *policies, struct weir_error *error)
 {
+	if (!knows_domain(reader, request->domain))
+		return WEIR_OK;
 	for (size_t i = 0; i < request->descriptor_count; i++) {
 		const struct envoy_descriptor *descriptor = &request->descriptors[i];
 		struct engine_limit limit;
