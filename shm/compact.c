@@ -53,7 +53,7 @@
  *
  * Ordering.  E16: every CAS of a slot -> the loads of it: who sees a key gone sees
  * taken_ns.  A denial is judged on two loads of 8 bytes, as in bucket.c.  E17: publish, a
- * full barrier, before window_read's loads.
+ * full barrier, before window_read_own's loads.
  *
  * References: M. Dietzfelbinger et al., "A reliable randomized algorithm for the
  * closest-pair problem", 1997 (multiply-shift); and those of table.c.
@@ -78,18 +78,11 @@ void compact_multipliers(const uint64_t secret[2], uint64_t multiplier[2])
 
 /* ---- A window ----------------------------------------------------------- */
 
-enum status {
-	FREE,                   /* nobody's, or without debt */
-	OWING,
-	TENTATIVE,
-};
-
-struct seen_slot {
-	struct compact_slot *slot;
-	struct word_pair word;
-	enum status status;
-	bool mine;
-	uint64_t debt_ns;       /* that is lost if the slot is taken */
+/* The slots of a window that have the key's name. */
+struct own_slots {
+	struct compact_slot *live;
+	struct bucket_ref tentative;    /* the first in probe order */
+	bool others;                    /* are there more of these? */
 };
 
 /* The two words as they stood together; false if they did not. */
@@ -118,100 +111,137 @@ static uint64_t name_of(struct word_pair word)
 	return word.first & ~COMPACT_COUNT_MASK;
 }
 
-static bool look_at(struct compact_slot *slot, uint64_t name, uint64_t now_ns,
-		    struct seen_slot *seen)
+/* Enter SLOT into OWN, if it has NAME.  False if it did not stand still. */
+static __attribute__((noinline)) bool slot_read_own(struct compact_slot *slot, uint64_t name,
+						    struct own_slots *own)
 {
-	struct bucket_state state = { 0 };
+	struct word_pair word;
 
-	seen->slot = slot;
-	if (!slot_read(slot, &seen->word))
+	if (!slot_read(slot, &word))
 		return false;
-	state.time_ns = seen->word.second;
-	seen->mine = name_of(seen->word) == name;
-	seen->debt_ns = is_tentative(seen->word) ? 0 : gcra_debt_ns(&state, now_ns);
-	seen->status = is_tentative(seen->word) ? TENTATIVE : seen->debt_ns ? OWING : FREE;
+	if (name_of(word) != name)
+		return true;
+	if (!is_tentative(word)) {
+		if (!own->live)
+			own->live = slot;
+		return true;
+	}
+	if (own->tentative.compact)
+		own->others = true;
+	else
+		own->tentative = (struct bucket_ref){ .compact = slot,
+						      .generation = word.second,
+						      .tentative = true };
 	return true;
 }
 
-static bool window_read(const struct compact_table *table, struct fingerprint fingerprint,
-			uint64_t now_ns, struct seen_slot window[COMPACT_WINDOW_SLOTS])
+static bool window_read_own(const struct compact_window *window, uint64_t name,
+			    struct own_slots *own)
 {
-	uint64_t name = compact_name(table, fingerprint);
-
-	for (unsigned line = 1; line < COMPACT_WINDOW_LINES; line++)
-		prefetch_line(compact_line(table, fingerprint, line));
+	*own = (struct own_slots){ .live = NULL };
 	/* E17: behind the publication of the slot that the caller may confirm. */
-	for (unsigned i = 0; i < COMPACT_WINDOW_SLOTS; i++) {
-		struct compact_slot *line = compact_line(table, fingerprint,
-							 i / COMPACT_LINE_SLOTS);
+	for (unsigned line = 0; line < COMPACT_WINDOW_LINES; line++) {
+#pragma GCC unroll 4
+		for (unsigned i = 0; i < COMPACT_LINE_SLOTS; i++) {
+			struct compact_slot *slot = &window->lines[line][i];
+			uint64_t first = atomic_load_acquire(&slot->word.first);        /* E16 */
 
-		if (!look_at(&line[i % COMPACT_LINE_SLOTS], name, now_ns, &window[i]))
-			return false;
+			if (__builtin_expect((first ^ name) <= COMPACT_COUNT_MASK, 0) &&
+			    !slot_read_own(slot, name, own))
+				return false;
+		}
 	}
 	return true;
-}
-
-/* The first of the key's slots that is, or is not, tentative. */
-static const struct seen_slot *window_first(const struct seen_slot window[COMPACT_WINDOW_SLOTS],
-					    bool tentative)
-{
-	for (unsigned i = 0; i < COMPACT_WINDOW_SLOTS; i++) {
-		if (window[i].mine && (window[i].status == TENTATIVE) == tentative)
-			return &window[i];
-	}
-	return NULL;
 }
 
 /* ---- Victims ------------------------------------------------------------ */
 
-/* Has A been free for longer than B? */
-static bool is_older(const struct seen_slot *a, const struct seen_slot *b)
-{
-	return !b || a->word.second < b->word.second;
-}
+/* What a group has to offer. */
+struct offer {
+	struct compact_slot *slot;      /* free for longest; none is free: the least debt */
+	uint64_t second;                /* its word, as it was read */
+	unsigned taken;                 /* slots that are not free */
+	bool tentative;                 /* some are */
+};
 
-static const struct seen_slot *oldest_free(const struct seen_slot *group, unsigned *others)
+/* A slot is free if its second word, a time, is not after now; tentative ones have bit 63.
+ * Relaxed: whoever chooses by it looks at his slot again. */
+static void group_weigh(struct compact_slot *const lines[COMPACT_GROUP_LINES], uint64_t now_ns,
+			struct offer *offer)
 {
-	const struct seen_slot *oldest = NULL;
+	uint64_t least = UINT64_MAX, all = 0;
 
-	*others = 0;
-	for (unsigned i = 0; i < COMPACT_GROUP_SLOTS; i++) {
-		if (group[i].status != FREE)
-			++*others;
-		else if (is_older(&group[i], oldest))
-			oldest = &group[i];
+	*offer = (struct offer){ .slot = lines[0] };
+	for (unsigned line = 0; line < COMPACT_GROUP_LINES; line++) {
+#pragma GCC unroll 4
+		for (unsigned i = 0; i < COMPACT_LINE_SLOTS; i++) {
+			struct compact_slot *slot = &lines[line][i];
+			uint64_t second = atomic_load_relaxed(&slot->word.second);
+
+			offer->slot = second < least ? slot : offer->slot;
+			least = second < least ? second : least;
+			offer->taken += second > now_ns;
+			all |= second;
+		}
 	}
-	return oldest;
+	offer->second = least;
+	offer->tentative = (all & COMPACT_TENTATIVE) != 0;
 }
 
-static const struct seen_slot *choose_victim(const struct seen_slot window[COMPACT_WINDOW_SLOTS],
-					     uint64_t newcomer_debt_ns)
+/* The slot to take, and the second word that it is chosen for.  NULL: all have as much
+ * debt as the newcomer. */
+struct choice {
+	struct compact_slot *slot;
+	uint64_t second;
+};
+
+/* Of a window without a free slot: another key's tentative one, whose claimer is at work or
+ * dead. */
+static struct choice first_tentative(const struct compact_window *window)
 {
-	const struct seen_slot *least = NULL, *first, *second;
-	unsigned in_first, in_second;
+	struct choice choice = { .slot = NULL };
 
-	first = oldest_free(window, &in_first);
-	second = oldest_free(window + COMPACT_GROUP_SLOTS, &in_second);
-	if (first && (!second || (!is_older(second, first) &&
-				  (in_first < COMPACT_PREFERRED || in_first <= in_second))))
-		return first;
-	if (second)
-		return second;
+	for (unsigned i = 0; i < COMPACT_WINDOW_SLOTS && !choice.slot; i++) {
+		struct compact_slot *slot =
+			&window->lines[i / COMPACT_LINE_SLOTS][i % COMPACT_LINE_SLOTS];
 
-	for (unsigned i = 0; i < COMPACT_WINDOW_SLOTS; i++) {
-		if (!least || window[i].debt_ns < least->debt_ns)
-			least = &window[i];
+		/* Relaxed: as in group_weigh(). */
+		choice.second = atomic_load_relaxed(&slot->word.second);
+		if (choice.second & COMPACT_TENTATIVE)
+			choice.slot = slot;
 	}
-	return least->status == TENTATIVE || least->debt_ns < newcomer_debt_ns ? least : NULL;
+	return choice;
 }
 
-/* A bucket without debt at NOW is about to be taken: say so first, as in table.c. */
-static bool announce(const struct compact_table *table, const struct seen_slot *seen,
-		     uint64_t now_ns)
+static struct choice choose_victim(const struct compact_window *window, uint64_t now_ns,
+				   uint64_t newcomer_debt_ns)
+{
+	struct choice choice = { .slot = NULL };
+	const struct offer *best;
+	struct offer first, second;
+
+	group_weigh(window->lines, now_ns, &first);
+	group_weigh(window->lines + COMPACT_GROUP_LINES, now_ns, &second);
+	best = second.second < first.second ? &second : &first;
+	/* Both have a free slot, and in the first it is the older one. */
+	if (best == &first && second.second <= now_ns && first.taken >= COMPACT_PREFERRED &&
+	    first.taken > second.taken)
+		best = &second;
+	if (best->second > now_ns && (first.tentative || second.tentative))
+		choice = first_tentative(window);
+	if (!choice.slot &&
+	    (best->second <= now_ns || best->second - now_ns < newcomer_debt_ns))
+		choice = (struct choice){ best->slot, best->second };
+	return choice;
+}
+
+/* The bucket of WORD, if it has no debt at NOW, is about to be taken: say so first, as in
+ * table.c.  False if too many others are saying so. */
+static bool announce(const struct compact_table *table, struct word_pair word, uint64_t now_ns)
 {
 	uint64_t latest_ns;
 
-	if (seen->status != FREE || seen->word.second == 0)
+	if (word.second > now_ns || word.second == 0)
 		return true;
 	/* Relaxed: the publication, a full barrier, comes behind it. */
 	latest_ns = atomic_load_relaxed(table->taken_ns);
@@ -227,80 +257,114 @@ static bool announce(const struct compact_table *table, const struct seen_slot *
 /* ---- Claiming ----------------------------------------------------------- */
 
 /* *CLAIM is then the slot as it was claimed. */
-static bool publish(const struct compact_table *table, const struct seen_slot *seen, uint64_t name,
-		    struct bucket_ref *claim, struct claim_report *report)
+static bool publish(const struct compact_table *table, struct compact_slot *slot,
+		    struct word_pair word, uint64_t name, struct bucket_ref *claim)
 {
 	/* Relaxed: only that no two are equal counts. */
 	uint64_t number = atomic_fetch_add_relaxed(table->claims, 1) &
 			  ~COMPACT_TENTATIVE;
 	struct word_pair tentative = { name, COMPACT_TENTATIVE | number };
 
-	if (!atomic_cas_pair_full(&seen->slot->word, seen->word, tentative)) /* E16, E17 */
+	if (!atomic_cas_pair_full(&slot->word, word, tentative))        /* E16, E17 */
 		return false;
-	report->claimed++;
-	if (seen->status == OWING)
-		report->evicted_live++;
-	*claim = (struct bucket_ref){ .compact = seen->slot, .generation = tentative.second };
+	*claim = (struct bucket_ref){ .compact = slot, .generation = tentative.second };
 	return true;
 }
 
-/* Empty the key's tentative slots in WINDOW but KEPT, which comes first in probe order.
- * False if one of them has changed since it was read. */
-static bool empty_others(const struct seen_slot window[COMPACT_WINDOW_SLOTS],
-			 const struct seen_slot *kept)
+/* Empty the key's tentative slots behind KEPT, in probe order.  False if one of them has
+ * come to life, or changes, or another is in front of it by now: else both could go, each
+ * for the other one. */
+static __attribute__((noinline)) bool empty_others(const struct compact_window *window,
+						   uint64_t name, const struct compact_slot *kept)
 {
 	static const struct word_pair nobody;
+	bool behind = false;
 
 	for (unsigned i = 0; i < COMPACT_WINDOW_SLOTS; i++) {
-		const struct seen_slot *other = &window[i];
+		struct compact_slot *slot =
+			&window->lines[i / COMPACT_LINE_SLOTS][i % COMPACT_LINE_SLOTS];
+		struct word_pair word;
 
-		if (other != kept && other->mine && other->status == TENTATIVE &&
-		    !atomic_cas_pair_full(&other->slot->word, other->word, nobody))     /* E16 */
+		if (slot == kept) {
+			behind = true;
+			continue;
+		}
+		if (!slot_read(slot, &word))
+			return false;
+		if (name_of(word) != name)
+			continue;
+		if (!behind || !is_tentative(word) ||
+		    !atomic_cas_pair_full(&slot->word, word, nobody))   /* E16 */
 			return false;
 	}
 	return true;
+}
+
+/* Take the chosen slot for NAME.  CLAIM_TENTATIVE: *CANDIDATE is it; CLAIM_CONTENDED: look again. */
+static enum table_claim take(const struct compact_table *table,
+			     struct choice choice, uint64_t name, uint64_t now_ns, bool patient,
+			     struct bucket_ref *candidate, struct claim_report *report)
+{
+	struct compact_slot *slot = choice.slot;
+	struct word_pair word;
+
+	if (!slot)
+		return CLAIM_FULL;
+	/* By now it may be another's, or the key's. */
+	if (!slot_read(slot, &word) || word.second != choice.second || name_of(word) == name)
+		return CLAIM_CONTENDED;
+	/* Two keys that take the slot from each other get nowhere. */
+	if (is_tentative(word) && patient)
+		return CLAIM_CONTENDED;
+	if (!announce(table, word, now_ns) || !publish(table, slot, word, name, candidate))
+		return CLAIM_CONTENDED;
+	report->claimed++;
+	if (word.second > now_ns && !is_tentative(word))
+		report->evicted_live++;
+	return CLAIM_TENTATIVE;
 }
 
 enum table_claim compact_claim(const struct compact_table *table, struct fingerprint fingerprint,
 			       uint64_t now_ns, uint64_t newcomer_debt_ns, struct bucket_ref *ref,
 			       struct claim_report *report)
 {
-	struct seen_slot window[COMPACT_WINDOW_SLOTS];
+	const struct compact_window window = compact_window(table, fingerprint);
 	uint64_t name = compact_name(table, fingerprint);
 	struct bucket_ref candidate = { .compact = NULL };
 
 	for (int attempt = 0; attempt < CLAIM_ATTEMPTS; attempt++) {
-		const struct seen_slot *seen;
+		struct own_slots own;
+		struct choice choice;
 
-		if (!window_read(table, fingerprint, now_ns, window))
+		/* Before the look for the key's own: then what another claimer of it
+		 * publishes meanwhile is seen there, or by take(). */
+		if (!candidate.compact)
+			choice = choose_victim(&window, now_ns, newcomer_debt_ns);
+		if (!window_read_own(&window, name, &own))
 			continue;
-		seen = window_first(window, false);
-		if (seen) {
-			*ref = (struct bucket_ref){ .compact = seen->slot };
+		if (own.live) {
+			*ref = (struct bucket_ref){ .compact = own.live };
 			return CLAIM_FOUND;
 		}
-		seen = window_first(window, true);
-		if (!seen) {
-			seen = choose_victim(window, newcomer_debt_ns);
+		if (!own.tentative.compact && candidate.compact) {
+			/* It is gone: look for another. */
+			candidate.compact = NULL;
+			continue;
+		}
+		if (!own.tentative.compact) {
 			/* It may have come meanwhile, to a slot that was read before. */
-			if (!seen)
+			if (take(table, choice, name, now_ns, attempt < CLAIM_PATIENCE,
+				 &candidate, report) == CLAIM_FULL)
 				return compact_find(table, fingerprint, ref) ? CLAIM_FOUND :
 									       CLAIM_FULL;
-			/* Two keys that take the slot from each other get nowhere. */
-			if (seen->status == TENTATIVE && attempt < CLAIM_PATIENCE)
-				continue;
-			if (announce(table, seen, now_ns))
-				publish(table, seen, name, &candidate, report);
 			continue;
 		}
 		/* This reading counts only if all of it came after the slot was known to
 		 * be tentative: behind our own publication, or at the second sight of
 		 * another one's. */
-		*ref = (struct bucket_ref){ .compact = seen->slot,
-					    .generation = seen->word.second,
-					    .tentative = true };
+		*ref = own.tentative;
 		if (candidate.compact == ref->compact && candidate.generation == ref->generation) {
-			if (empty_others(window, seen))
+			if (!own.others || empty_others(&window, name, ref->compact))
 				return CLAIM_TENTATIVE;
 		}
 		candidate = *ref;

@@ -31,41 +31,76 @@ static inline uint64_t compact_name(const struct compact_table *table,
 	return name ? name : COMPACT_COUNT_MASK + 1;
 }
 
-/* The first slot of line LINE (0 to COMPACT_WINDOW_LINES - 1) in the probe order of
- * FINGERPRINT. */
-static inline struct compact_slot *compact_line(const struct compact_table *table,
-						struct fingerprint fingerprint, unsigned line)
+/* The lines of a key's window in probe order, each by its first slot. */
+struct compact_window {
+	struct compact_slot *lines[COMPACT_WINDOW_LINES];
+};
+
+static inline uint64_t compact_group(const struct compact_table *table, uint64_t bits)
 {
-	uint64_t group = (uint64_t)((unsigned __int128)fingerprint.high * table->groups >> 64);
+	return (uint64_t)((unsigned __int128)bits * table->groups >> 64);
+}
 
-	if (line >= COMPACT_GROUP_LINES) {
-		uint64_t swapped = fingerprint.high << 32 | fingerprint.high >> 32;
-		uint64_t other = (uint64_t)((unsigned __int128)swapped * table->groups >> 64);
+static inline struct compact_window compact_window(const struct compact_table *table,
+						   struct fingerprint fingerprint)
+{
+	uint64_t first = compact_group(table, fingerprint.high);
+	uint64_t second = compact_group(table, fingerprint.high << 32 | fingerprint.high >> 32);
+	struct compact_window window;
 
-		if (other == group)
-			other = group + 1 < table->groups ? group + 1 : 0;
-		group = other;
+	if (second == first)
+		second = first + 1 < table->groups ? first + 1 : 0;
+	for (unsigned i = 0; i < COMPACT_GROUP_LINES; i++) {
+		unsigned line = (i ^ (unsigned)fingerprint.low) & (COMPACT_GROUP_LINES - 1);
+
+		window.lines[i] = &table->slots[first * COMPACT_GROUP_SLOTS +
+						line * COMPACT_LINE_SLOTS];
+		window.lines[COMPACT_GROUP_LINES + i] =
+			&table->slots[second * COMPACT_GROUP_SLOTS + line * COMPACT_LINE_SLOTS];
 	}
-	line = (line ^ (unsigned)fingerprint.low) & (COMPACT_GROUP_LINES - 1);
-	return &table->slots[group * COMPACT_GROUP_SLOTS + line * COMPACT_LINE_SLOTS];
+	return window;
+}
+
+/* The first of these. */
+static inline struct compact_slot *compact_first_line(const struct compact_table *table,
+						      struct fingerprint fingerprint)
+{
+	unsigned line = (unsigned)fingerprint.low & (COMPACT_GROUP_LINES - 1);
+
+	return &table->slots[compact_group(table, fingerprint.high) * COMPACT_GROUP_SLOTS +
+			     line * COMPACT_LINE_SLOTS];
 }
 
 /* Start loading the line that most likely has FINGERPRINT's bucket. */
 static inline void compact_prefetch(const struct compact_table *table,
 				    struct fingerprint fingerprint)
 {
-	prefetch_line(compact_line(table, fingerprint, 0));
+	prefetch_line(compact_first_line(table, fingerprint));
 }
 
 /* The slot of LINE that has the bucket of NAME; NULL: none has. */
 static inline struct compact_slot *compact_find_in(struct compact_slot *line, uint64_t name)
 {
+#pragma GCC unroll 4
 	for (unsigned i = 0; i < COMPACT_LINE_SLOTS; i++) {
 		uint64_t first = atomic_load_acquire(&line[i].word.first);      /* E16 */
 
-		if ((first & ~COMPACT_COUNT_MASK) == name &&
+		if ((first ^ name) <= COMPACT_COUNT_MASK &&
 		    !(atomic_load_acquire(&line[i].word.second) & COMPACT_TENTATIVE)) /* E16 */
 			return &line[i];
+	}
+	return NULL;
+}
+
+/* Find the bucket of NAME. */
+static inline struct compact_slot *compact_window_find(const struct compact_window *window,
+						       uint64_t name)
+{
+	for (unsigned line = 0; line < COMPACT_WINDOW_LINES; line++) {
+		struct compact_slot *slot = compact_find_in(window->lines[line], name);
+
+		if (slot)
+			return slot;
 	}
 	return NULL;
 }
@@ -74,16 +109,11 @@ static inline struct compact_slot *compact_find_in(struct compact_slot *line, ui
 static inline bool compact_find(const struct compact_table *table, struct fingerprint fingerprint,
 				struct bucket_ref *ref)
 {
-	uint64_t name = compact_name(table, fingerprint);
+	const struct compact_window window = compact_window(table, fingerprint);
 
-	for (unsigned line = 0; line < COMPACT_WINDOW_LINES; line++) {
-		ref->compact = compact_find_in(compact_line(table, fingerprint, line), name);
-		if (ref->compact) {
-			ref->tentative = false;
-			return true;
-		}
-	}
-	return false;
+	ref->compact = compact_window_find(&window, compact_name(table, fingerprint));
+	ref->tentative = false;
+	return ref->compact != NULL;
 }
 
 /* Counts are modulo 2^16, or a little less, so that where the tokens of PARTS parts stand

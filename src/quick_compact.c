@@ -5,9 +5,9 @@
 struct compact_slot *compact_quick_find(const struct compact_quick *quick,
 					const struct segment *segment)
 {
-	struct bucket_ref ref;
+	const struct compact_window window = compact_window(&segment->compact, quick->fingerprint);
 
-	return compact_find(&segment->compact, quick->fingerprint, &ref) ? ref.compact : NULL;
+	return compact_window_find(&window, quick->name);
 }
 
 HASH_TARGET enum quick_result

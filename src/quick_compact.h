@@ -52,7 +52,7 @@ QUICK_INLINE bool compact_quick_prepare(struct compact_quick *quick, const struc
 	quick->fingerprint = hash_fingerprint_inline(
 		&segment->hash, policy_word(&quick->limit->key[0]),
 		policy_word(&quick->limit->key[1]), key, key_length);
-	quick->line = compact_line(&segment->compact, quick->fingerprint, 0);
+	quick->line = compact_first_line(&segment->compact, quick->fingerprint);
 	/* Before the clock is read: see quick.h. */
 	prefetch_line(quick->line);
 	quick->name = compact_name(&segment->compact, quick->fingerprint);

@@ -396,7 +396,7 @@ START_TEST(test_two_tentative)
 	struct compact_slot *slot;
 
 	ck_assert_int_eq(claim(1, EPOCH, SECOND, &first), CLAIM_TENTATIVE);
-	slot = compact_line(table, key_of(1), COMPACT_WINDOW_LINES - 1);
+	slot = compact_window(table, key_of(1)).lines[COMPACT_WINDOW_LINES - 1];
 	slot->word = (struct word_pair){ first.compact->word.first, COMPACT_TENTATIVE | 12345 };
 	second = (struct bucket_ref){ .compact = slot, .generation = slot->word.second,
 				      .tentative = true };
@@ -479,12 +479,14 @@ START_TEST(test_places)
 		for (unsigned i = 0; i < 100; i++) {
 			struct fingerprint fingerprint = { fixture_random(&random, UINT64_MAX),
 							   fixture_random(&random, UINT64_MAX) };
+			const struct compact_window window = compact_window(&other, fingerprint);
 			bool seen[COMPACT_WINDOW_LINES] = { false };
 			uint64_t first[2];
 
+			must(window.lines[0] == compact_first_line(&other, fingerprint));
+
 			for (unsigned line = 0; line < COMPACT_WINDOW_LINES; line++) {
-				uint64_t at = (uint64_t)(compact_line(&other, fingerprint, line) -
-							 other.slots);
+				uint64_t at = (uint64_t)(window.lines[line] - other.slots);
 				uint64_t group = at / COMPACT_GROUP_SLOTS;
 				unsigned half = line / COMPACT_GROUP_LINES;
 

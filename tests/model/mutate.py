@@ -47,16 +47,17 @@ MUTANTS = {
     # Whoever takes a bucket as expired does not say by which time.
     "no-announcement": ("if (!announce(table, seen, now_ns))", "if (0)"),
     # A compact slot is confirmed by who has not seen its window behind the claim.
-    "compact-no-second-look": ("seen = window_first(window, false);", "seen = NULL;"),
+    "compact-no-second-look": ("if (own.live) {", "if (0) {"),
     # Another tentative slot of the key is left to be confirmed, too.
-    "compact-no-emptying": ("other->status == TENTATIVE &&", "other->status == FREE && 0 &&"),
+    "compact-no-emptying": ("!own.others || empty_others(&window, name, ref->compact)", "1"),
     # Any claim of the name is confirmed, whoever made it.
     "compact-any-claim": ("return ref->tentative && word.second == ref->generation;",
                           "return ref->tentative;"),
     # A charge lands in whatever bucket the slot holds by now.
-    "compact-any-name": ("if (name_of(word) != name)", "if (name == 0)"),
+    "compact-any-name": ("if (name_of(word) != name)\n\t\treturn false;",
+                         "if (name == 0)\n\t\treturn false;"),
     # Whoever takes a bucket as expired does not say by which time.
-    "compact-no-announcement": ("if (announce(table, seen, now_ns))", "if (1)"),
+    "compact-no-announcement": ("!announce(table, word, now_ns) ||", ""),
     # A bucket's last operation is replaced before its record knows of it.
     "no-settle": ("if (tag_of(index, word) != time_ns)", "if (word.first || !word.first)"),
     # A reaper does not look whether the dead owner's units are in the bucket.

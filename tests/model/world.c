@@ -216,7 +216,7 @@ HASH_TARGET static bool request_quickly(const struct plan *plan, enum plan_resul
 
 	if (plan->segment->compact.groups) {
 		compact.name = compact_name(&plan->segment->compact, fingerprint);
-		compact.line = compact_line(&plan->segment->compact, fingerprint, 0);
+		compact.line = compact_first_line(&plan->segment->compact, fingerprint);
 		quick_result = compact_quick_spend(&compact, plan->segment, plan->now_ns,
 						   plan->request->cost, NULL);
 	} else if (request_plainly(plan, &record, result)) {
