@@ -9,6 +9,27 @@
 
 #define TAGS_MAX 32u
 
+static const char *read_header(struct cli *cli, const char *variable, const char *otherwise)
+{
+	const char *name = environment_any_text(variable, otherwise);
+
+	if (!*name || strlen(name) > ENVOY_HEADER_MAX)
+		cli_die(cli, "%s has %zu bytes; write the name of a header, 1 to %u", variable,
+			strlen(name), ENVOY_HEADER_MAX);
+	return name;
+}
+
+static void read_headers(struct cli *cli, struct envoy_options *envoy)
+{
+	envoy->headers = environment_flag(cli, "LIMIT_RESPONSE_HEADERS_ENABLED", false);
+	if (!envoy->headers)
+		return;
+	envoy->limit_header = read_header(cli, "LIMIT_LIMIT_HEADER", envoy->limit_header);
+	envoy->remaining_header =
+		read_header(cli, "LIMIT_REMAINING_HEADER", envoy->remaining_header);
+	envoy->reset_header = read_header(cli, "LIMIT_RESET_HEADER", envoy->reset_header);
+}
+
 static void read_rules(struct cli *cli, struct rules_options *rules)
 {
 	struct envoy_options *envoy = &rules->envoy;
@@ -23,10 +44,7 @@ static void read_rules(struct cli *cli, struct rules_options *rules)
 	envoy->config.merge_domains = environment_flag(cli, "MERGE_DOMAIN_CONFIG", false);
 	rules->healthy_when_loaded =
 		environment_flag(cli, "HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED", false);
-	envoy->headers = environment_flag(cli, "LIMIT_RESPONSE_HEADERS_ENABLED", false);
-	envoy->limit_header = environment_any_text("LIMIT_LIMIT_HEADER", envoy->limit_header);
-	envoy->remaining_header = environment_any_text("LIMIT_REMAINING_HEADER", envoy->remaining_header);
-	envoy->reset_header = environment_any_text("LIMIT_RESET_HEADER", envoy->reset_header);
+	read_headers(cli, envoy);
 }
 
 static void read_directory(struct cli *cli, struct watch_options *directory)

@@ -5,6 +5,8 @@ that have no use."""
 
 import collections
 import datetime
+import fnmatch
+import glob
 import http.client
 import json
 import os
@@ -14,7 +16,7 @@ import threading
 import time
 
 import http2
-from support import PATIENCE_S, Service, grpc, load_messages, main
+from support import PATIENCE_S, SOURCE, Service, grpc, load_messages, main
 from test_rls import RULES, RlsTest, wire
 
 health = load_messages("health")
@@ -433,6 +435,17 @@ class Words(EnvironmentTest):
                              FORCE_START_WITHOUT_INITIAL_CONFIG="true")
         self.assertEqual(service.end(), "")
 
+    def test_the_document_names_all(self):
+        with open(os.path.join(SOURCE, "docs", "envoy.md"), encoding="utf-8") as file:
+            documented = set(re.findall(r"`([A-Z][A-Z_*]+)(?:=\w+)?`", file.read()))
+        read = set()
+        for path in glob.glob(os.path.join(SOURCE, "serve", "environment*.c")):
+            with open(path, encoding="utf-8") as file:
+                read.update(re.findall(r'"([A-Z]+(?:_[A-Z]+)+|HOST|PORT)"', file.read()))
+        self.assertGreater(len(read), 60)
+        self.assertEqual({name for name in read if not any(
+            fnmatch.fnmatch(name, each) for each in documented)}, set())
+
     def test_mistakes(self):
         for name, value, says in (
                 ("GRPC_MAX_CONNECTION_AGE", "1 day", 'is "1 day", which is no duration; write one'),
@@ -454,6 +467,10 @@ class Words(EnvironmentTest):
             with self.subTest(name=name, value=value):
                 self.assertIn(says, self.refused("--compat", "envoy", "--rules", self.rules,
                                                  **{"USE_STATSD": "true", name: value}))
+        for name in ("LIMIT_LIMIT_HEADER", "LIMIT_REMAINING_HEADER", "LIMIT_RESET_HEADER"):
+            self.assertIn(f"{name} has 0 bytes; write the name of a header", self.refused(
+                "--compat", "envoy", "--rules", self.rules, LIMIT_RESPONSE_HEADERS_ENABLED="true",
+                **{name: ""}))
         self.assertIn("nothing says who may sign", self.refused(
             "--compat", "envoy", "--rules", self.rules, GRPC_SERVER_USE_TLS="true",
             GRPC_CLIENT_TLS_SAN="envoy"))
