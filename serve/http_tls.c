@@ -180,6 +180,12 @@ void http_tls_options(struct server *server, bool tls,
 
 bool http_tls_verified(struct server *server, struct MHD_Connection *connection)
 {
+	const char *name = server->options->tls_client_name;
+	/* A server's certificate is none of a client, as it is not for gRPC. */
+	gnutls_typed_vdata_st demands[] = {
+		{ GNUTLS_DT_KEY_PURPOSE_OID, (unsigned char *)GNUTLS_KP_TLS_WWW_CLIENT, 0 },
+		{ GNUTLS_DT_DNS_HOSTNAME, (unsigned char *)name, 0 },
+	};
 	const union MHD_ConnectionInfo *info;
 	unsigned status;
 
@@ -187,7 +193,6 @@ bool http_tls_verified(struct server *server, struct MHD_Connection *connection)
 		return true;
 	info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_GNUTLS_SESSION);
 	return info && info->tls_session &&
-	       gnutls_certificate_verify_peers3(info->tls_session,
-						server->http_tls->options->tls_client_name,
-						&status) >= 0 && status == 0;
+	       gnutls_certificate_verify_peers(info->tls_session, demands, name ? 2 : 1,
+					       &status) >= 0 && status == 0;
 }

@@ -21,12 +21,14 @@ struct tls {
 	SSL_CTX *context;
 };
 
+/* The first error is the cause; those after it say in which library it showed. */
 static const char *openssl_reason(void)
 {
-	unsigned long code = ERR_peek_last_error();
-	const char *reason = code ? ERR_reason_error_string(code) : NULL;
+	unsigned long code = ERR_peek_error();
+	const char *reason = ERR_SYSTEM_ERROR(code) ? strerror(ERR_GET_REASON(code)) :
+						      ERR_reason_error_string(code);
 
-	return reason ? reason : "no reason given";
+	return code && reason ? reason : "no reason given";
 }
 
 static int refuse(struct weir_error *error, const char *what, const char *path)
@@ -78,18 +80,46 @@ static int demand_name(SSL_CTX *context, const char *name, struct weir_error *er
 	return WEIR_OK;
 }
 
+/* OpenSSL would ask at the terminal, and wait: also when certificates are read again. */
+static int on_pass_phrase(char *text, int size, int writing, void *encrypted)
+{
+	(void)text;
+	(void)size;
+	(void)writing;
+	*(bool *)encrypted = true;
+	return -1;
+}
+
+static int load_key(const struct tls *tls, SSL_CTX *context, struct weir_error *error)
+{
+	bool encrypted = false;
+	int loaded;
+
+	SSL_CTX_set_default_passwd_cb(context, on_pass_phrase);
+	SSL_CTX_set_default_passwd_cb_userdata(context, &encrypted);
+	loaded = SSL_CTX_use_PrivateKey_file(context, tls->key, SSL_FILETYPE_PEM);
+	SSL_CTX_set_default_passwd_cb_userdata(context, NULL);
+	if (loaded == 1)
+		return WEIR_OK;
+	if (encrypted) {
+		ERR_clear_error();
+		return fail(error, WEIR_EINVAL, "the key \"%s\" has a pass phrase, and nobody is "
+			    "asked for one; give a key without (`openssl pkey` writes one)",
+			    tls->key);
+	}
+	if (ERR_GET_REASON(ERR_peek_last_error()) != X509_R_KEY_VALUES_MISMATCH)
+		return refuse(error, "--tls-key", tls->key);
+	ERR_clear_error();
+	return fail(error, WEIR_EINVAL, "the key \"%s\" does not belong to the certificate \"%s\"; "
+		    "give the two that were made together", tls->key, tls->certificate);
+}
+
 static int load_files(const struct tls *tls, SSL_CTX *context, struct weir_error *error)
 {
 	if (SSL_CTX_use_certificate_chain_file(context, tls->certificate) != 1)
 		return refuse(error, "--tls-certificate", tls->certificate);
-	if (SSL_CTX_use_PrivateKey_file(context, tls->key, SSL_FILETYPE_PEM) != 1) {
-		if (ERR_GET_REASON(ERR_peek_last_error()) != X509_R_KEY_VALUES_MISMATCH)
-			return refuse(error, "--tls-key", tls->key);
-		ERR_clear_error();
-		return fail(error, WEIR_EINVAL, "the key \"%s\" does not belong to the certificate "
-			    "\"%s\"; give the two that were made together", tls->key,
-			    tls->certificate);
-	}
+	if (load_key(tls, context, error) < 0)
+		return error->status;
 	if (tls->client_ca && load_client_ca(context, tls->client_ca, error) < 0)
 		return error->status;
 	return tls->client_name ? demand_name(context, tls->client_name, error) : WEIR_OK;

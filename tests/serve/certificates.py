@@ -35,12 +35,14 @@ class Certificates(ServeTest):
                      "-nodes", "-days", "2", "-subj", f"/CN={name}", "-keyout", f"{name}.key",
                      "-out", f"{name}.pem")
 
-    def issue(self, name, authority, names="IP:127.0.0.1"):
+    def issue(self, name, authority, names="IP:127.0.0.1", purpose=None):
         self.openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
                      "-subj", f"/CN={name}", "-addext", f"subjectAltName={names}",
                      "-keyout", f"{name}.key", "-out", f"{name}.csr")
         with open(self.path("extensions"), "w", encoding="utf-8") as file:
             file.write(f"subjectAltName={names}\n")
+            if purpose:
+                file.write(f"extendedKeyUsage={purpose}\n")
         self.openssl("x509", "-req", "-in", f"{name}.csr", "-CA", f"{authority}.pem", "-CAkey",
                      f"{authority}.key", "-CAcreateserial", "-days", "2", "-extfile",
                      "extensions", "-out", f"{name}.pem")

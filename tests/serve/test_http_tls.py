@@ -48,6 +48,11 @@ class HttpTls(Certificates):
         self.assertEqual(self.ask(service, client="client"), 200)
         self.assertEqual(self.ask(service), 403)
         self.assertEqual(self.ask(service, client="other"), 403)
+        # What a certificate is for, if it says so.
+        self.issue("server-only", "ca", purpose="serverAuth")
+        self.issue("client-only", "ca", purpose="clientAuth")
+        self.assertEqual(self.ask(service, client="server-only"), 403)
+        self.assertEqual(self.ask(service, client="client-only"), 200)
 
     def test_names_of_clients(self):
         self.issue("client", "ca", "DNS:other,DNS:envoy.example")

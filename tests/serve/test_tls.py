@@ -118,6 +118,8 @@ class Tls(Certificates):
         service = self.serve("--tls-client-ca", self.path("ca.pem"))
         self.assertEqual(self.allow(self.asked(service, client="friend")), 999)
         self.assert_no_connection(self.asked(service, client="foe"))
+        self.issue("server-only", "ca", purpose="serverAuth")
+        self.assert_no_connection(self.asked(service, client="server-only"))
         self.assert_no_connection(self.asked(service))
         self.assertEqual(self.allow(self.asked(service, client="friend")), 998)
 
@@ -152,11 +154,25 @@ class Tls(Certificates):
         self.assertEqual(self.allow(asked), 998)
         self.assertEqual(service.end(), "")
 
-    def test_a_key_of_another_certificate(self):
+    def refused(self, says, **files):
+        files = {"certificate": "server.pem", "key": "server.key", **files}
+        options = [part for name, file in files.items()
+                   for part in ("--tls-" + name.replace("_", "-"), self.path(file))]
+        with self.assertRaisesRegex(AssertionError, says):
+            Service(self, *options, addresses=("--grpc-tls", "127.0.0.1:0"))
+
+    def test_files_that_are_none(self):
         self.issue("other", "ca")
-        with self.assertRaisesRegex(AssertionError, "does not belong to the certificate"):
-            Service(self, "--tls-certificate", self.path("server.pem"), "--tls-key",
-                    self.path("other.key"), addresses=("--grpc-tls", "127.0.0.1:0"))
+        self.openssl("pkey", "-in", "server.key", "-aes256", "-passout", "pass:x", "-out",
+                     "secret.key")
+        self.refused("does not belong to the certificate", key="other.key")
+        # Without a question at the terminal, that is.
+        self.refused("^weir: the key .* has a pass phrase", key="secret.key")
+        for file in ("certificate", "key", "client_ca"):
+            option = "--tls-" + file.replace("_", "-")
+            self.refused(f'{option} ".*/gone": No such file', **{file: "gone"})
+            self.refused(f"{option} .*: (no start line|unsupported); give a PEM file",
+                         **{file: "server.csr"})
 
 
 if __name__ == "__main__":
