@@ -2,12 +2,14 @@
 /*
  * weir-serve, which `weir serve` becomes: the segment, sync, the server, and signals.
  */
+#include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -201,7 +203,48 @@ static void tell_fullness(struct server *server, struct fullness *told)
 	told->when_s = time.tv_sec;
 }
 
-static void wait_for_end(struct server *server, const sigset_t *signals)
+/* The file that the segment had when it was opened. */
+struct segment_file {
+	char path[sizeof(((struct weir_info *)0)->path)];
+	dev_t device;
+	ino_t inode;                    /* 0: not known */
+};
+
+static struct segment_file look_at_file(struct weir *weir)
+{
+	struct segment_file file = { 0 };
+	struct weir_info info;
+	struct stat status;
+
+	weir_info(weir, &info);
+	memcpy(file.path, info.path, sizeof(file.path));
+	if (stat(file.path, &status) == 0) {
+		file.device = status.st_dev;
+		file.inode = status.st_ino;
+	}
+	return file;
+}
+
+/* A segment without its name is as good as before, but nobody else finds it: whoever
+ * comes later counts elsewhere, and each limit is there twice. */
+static void tell_removal(struct server *server, const struct segment_file *file)
+{
+	struct stat now;
+	bool gone = stat(file->path, &now) < 0;
+	bool removed = gone ? errno == ENOENT :
+			      now.st_dev != file->device || now.st_ino != file->inode;
+
+	if (file->inode == 0 || removed == atomic_load(&server->segment_removed))
+		return;
+	atomic_store(&server->segment_removed, removed);
+	if (removed)
+		cli_warn("%s %s: this service goes on with the segment that it has open, which "
+			 "others do not find.  Restart it (--takeover) so that they share one",
+			 file->path, gone ? "was removed" : "is another segment now");
+}
+
+static void wait_for_end(struct server *server, const sigset_t *signals,
+			 const struct segment_file *file)
 {
 	struct fullness told = look_at_table(server->weir);
 	const struct timespec second = { .tv_sec = 1 };
@@ -212,16 +255,17 @@ static void wait_for_end(struct server *server, const sigset_t *signals)
 		if (signal == SIGHUP)
 			reload(server);
 		tell_fullness(server, &told);
+		tell_removal(server, file);
 	} while (signal < 0 || signal == SIGHUP);
 }
 
-static void serve(struct server *server, const sigset_t *signals)
+static void serve(struct server *server, const sigset_t *signals, const struct segment_file *file)
 {
 	struct timespec look = { .tv_nsec = DRAIN_LOOK_MS * 1000000l };
 	uint64_t looks;
 	int signal;
 
-	wait_for_end(server, signals);
+	wait_for_end(server, signals, file);
 	notify("STOPPING=1");
 	server_drain(server);
 	looks = server->options->drain_timeout_s * (1000 / DRAIN_LOOK_MS);
@@ -252,6 +296,7 @@ int main(int argc, char **argv)
 	const char *segment = getenv("WEIR_SEGMENT");
 	struct cli cli = { .command = &command, .segment = segment && *segment ? segment : "weir" };
 	struct options options;
+	struct segment_file file;
 	struct server server;
 	struct weir_error error;
 	sigset_t signals;
@@ -269,6 +314,7 @@ int main(int argc, char **argv)
 	if (options.create)
 		create_segment(&cli, &options);
 	cli_open(&cli);
+	file = look_at_file(cli.weir);
 	if (options.policies && load_policies(cli.weir, options.policies, &error) < 0)
 		cli_die(&cli, "%s", error.message);
 	if (options.redis && weir_sync_start(cli.weir, &options.sync, &error) < 0)
@@ -279,7 +325,7 @@ int main(int argc, char **argv)
 		cli_die(&cli, "%s", error.message);
 	tell_listeners(&server);
 	notify("READY=1");
-	serve(&server, &signals);
+	serve(&server, &signals, &file);
 	server_stop(&server);
 	if (options.statsd.running)
 		statsd_stop(options.statsd.running);

@@ -114,6 +114,9 @@ static void write_segment(struct server *server, FILE *file)
 	write_gauge(file, "weir_segment_slots", "Buckets that the segment has room for.",
 		    (double)info.slots);
 	write_gauge(file, "weir_segment_size_bytes", "Size of the segment.", (double)info.size_bytes);
+	write_gauge(file, "weir_segment_removed",
+		    "1 if others who open the segment's name do not find this one.",
+		    atomic_load(&server->segment_removed));
 	write_gauge(file, "weir_participants", "Processes that have the segment open.",
 		    (double)info.participants);
 	write_gauge(file, "weir_service_connections", "Connections that this service has open.",

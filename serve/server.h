@@ -33,6 +33,7 @@ struct server {
 	struct loop *loops;
 	size_t loop_count;
 	atomic_bool draining;           /* set once; loops are woken after it */
+	atomic_bool segment_removed;    /* its name is gone, or another's */
 	atomic_size_t connections;      /* of all loops */
 };
 

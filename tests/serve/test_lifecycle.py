@@ -288,6 +288,23 @@ class Starting(ServeTest):
             self.assertEqual(os.stat(path).st_mode & 0o777, int(mode, 8))
             service.end()
 
+    def test_a_segment_that_is_removed(self):
+        """It goes on, and says that others do not find what it counts."""
+        service = Service(self)
+        asked = service.limiter()
+        self.assertEqual(asked.Allow(policy="api", key=b"k").decision.remaining, 9)
+        self.weir("remove")
+        service.expect("segment.weir1 was removed: this service goes on")
+        self.assertEqual(asked.Allow(policy="api", key=b"k").decision.remaining, 8)
+        self.assertEqual(service.end(), "")
+
+    def test_a_segment_that_is_replaced(self):
+        service = Service(self)
+        self.weir("create", "--slots", "1024", "--segment", self.segment + "-new")
+        os.rename(self.segment + "-new.weir1", self.segment + ".weir1")
+        service.expect("segment.weir1 is another segment now: this service goes on")
+        self.assertEqual(service.end(), "")
+
     def test_the_segment_is_made(self):
         segment = os.path.join(self.directory, "made")
         policies = os.path.join(self.directory, "policies.yaml")
