@@ -13,9 +13,16 @@ static const char *read_header(struct cli *cli, const char *variable, const char
 {
 	const char *name = environment_any_text(variable, otherwise);
 
+	/* A token of HTTP: what else is one would end the header, or be refused by Envoy. */
+	size_t length = strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+				     "0123456789!#$%&'*+-.^_`|~");
+
 	if (!*name || strlen(name) > ENVOY_HEADER_MAX)
 		cli_die(cli, "%s has %zu bytes; write the name of a header, 1 to %u", variable,
 			strlen(name), ENVOY_HEADER_MAX);
+	if (name[length])
+		cli_die(cli, "%s is \"%s\", which is no name of a header; write letters, digits and "
+			"hyphens", variable, name);
 	return name;
 }
 
@@ -190,6 +197,10 @@ static void read_tls(struct cli *cli, struct options *options)
 		options->tls_client_ca = environment_text("GRPC_CLIENT_TLS_CACERT", NULL);
 	if (!options->tls_client_name)
 		options->tls_client_name = environment_text("GRPC_CLIENT_TLS_SAN", NULL);
+	if (!options->tls_certificate || !options->tls_key)
+		cli_die(cli, "GRPC_SERVER_USE_TLS is true, and there is no %s; set "
+			"GRPC_SERVER_TLS_CERT and GRPC_SERVER_TLS_KEY", options->tls_certificate ?
+			"key" : "certificate");
 	if (options->tls_client_name && !options->tls_client_ca)
 		cli_die(cli, "GRPC_CLIENT_TLS_SAN is \"%s\", and nothing says who may sign such a "
 			"certificate; set GRPC_CLIENT_TLS_CACERT", options->tls_client_name);

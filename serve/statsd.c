@@ -48,6 +48,12 @@ struct statsd {
 
 /* ---- The network --------------------------------------------------------------- */
 
+/* A wait that was too long has names of its own. */
+static const char *name_failure(int code)
+{
+	return strerror(code == EINPROGRESS || code == EAGAIN ? ETIMEDOUT : code);
+}
+
 static int connect_to(const struct addrinfo *address)
 {
 	const struct timeval patience = { .tv_sec = PATIENCE_S };
@@ -63,8 +69,9 @@ static int connect_to(const struct addrinfo *address)
 	return -1;
 }
 
-/* The name is looked up each time: what it stands for may have moved. */
-static bool open_socket(struct statsd *statsd)
+/* The name is looked up each time: what it stands for may have moved.  Returns NULL, or
+ * what was wrong. */
+static const char *open_socket(struct statsd *statsd)
 {
 	const struct addrinfo wanted = {
 		.ai_family = AF_UNSPEC,
@@ -72,18 +79,22 @@ static bool open_socket(struct statsd *statsd)
 	};
 	struct addrinfo *found = NULL;
 	char port[8];
+	int failure, saved = 0;
 
 	snprintf(port, sizeof(port), "%u", statsd->options.port);
-	if (getaddrinfo(statsd->options.host, port, &wanted, &found) != 0)
-		return false;
-	for (struct addrinfo *each = found; each && statsd->fd < 0; each = each->ai_next)
+	failure = getaddrinfo(statsd->options.host, port, &wanted, &found);
+	if (failure != 0)
+		return failure == EAI_SYSTEM ? strerror(errno) : gai_strerror(failure);
+	for (struct addrinfo *each = found; each && statsd->fd < 0; each = each->ai_next) {
 		statsd->fd = connect_to(each);
+		saved = errno;
+	}
 	freeaddrinfo(found);
-	return statsd->fd >= 0;
+	return statsd->fd >= 0 ? NULL : name_failure(saved);
 }
 
-/* Returns how much left; all of it, or the connection is of no use any more. */
-static size_t transmit(struct statsd *statsd)
+/* Returns how much left; all of it, or the connection is of no use any more (*WRONG). */
+static size_t transmit(struct statsd *statsd, const char **wrong)
 {
 	size_t done = 0;
 
@@ -93,25 +104,28 @@ static size_t transmit(struct statsd *statsd)
 
 		if (sent < 0 && errno == EINTR)
 			continue;
-		if (sent < 0)
+		if (sent < 0) {
+			*wrong = name_failure(errno);
 			break;
+		}
 		done += (size_t)sent;
 	}
 	return done;
 }
 
-static void tell_failure(struct statsd *statsd, bool failing)
+/* WRONG: what is, or NULL. */
+static void tell_failure(struct statsd *statsd, const char *wrong)
 {
 	char sentence[512];
 
-	if (statsd->failing == failing)
+	if (statsd->failing == (wrong != NULL))
 		return;
-	statsd->failing = failing;
-	if (failing)
+	statsd->failing = wrong != NULL;
+	if (wrong)
 		snprintf(sentence, sizeof(sentence), "cannot send statistics to statsd at %s:%u: "
-			 "%m; what was counted is kept until that can be.  Set STATSD_HOST and "
+			 "%s; what was counted is kept until that can be.  Set STATSD_HOST and "
 			 "STATSD_PORT, or USE_STATSD=false if there is none",
-			 statsd->options.host, statsd->options.port);
+			 statsd->options.host, statsd->options.port, wrong);
 	else
 		snprintf(sentence, sizeof(sentence), "statistics are sent to statsd at %s:%u again",
 			 statsd->options.host, statsd->options.port);
@@ -121,13 +135,16 @@ static void tell_failure(struct statsd *statsd, bool failing)
 /* Part of a packet may have been read: its lines were told, so that none is twice. */
 static void send_packet(struct statsd *statsd)
 {
+	const char *wrong = NULL;
 	size_t done = 0;
 
 	if (statsd->length > 0 && !statsd->given_up) {
-		if (statsd->fd >= 0 || open_socket(statsd))
-			done = transmit(statsd);
-		statsd->given_up = done < statsd->length;
-		tell_failure(statsd, statsd->given_up);
+		if (statsd->fd < 0)
+			wrong = open_socket(statsd);
+		if (!wrong)
+			done = transmit(statsd, &wrong);
+		statsd->given_up = wrong != NULL;
+		tell_failure(statsd, wrong);
 		if (statsd->given_up) {
 			atomic_fetch_add(&statsd->errors, 1);
 			if (statsd->fd >= 0)

@@ -261,6 +261,15 @@ class Statistics(EnvironmentTest):
         self.assert_told(statsd, service)
         self.assertEqual(statsd.seen()[self.PREFIX + "shop.user.total_hits"], 5)
 
+    def test_a_host_that_is_not_there(self):
+        # Longer than a name in DNS can be, so that nobody needs to be asked.
+        host = "x" * 64
+        service = self.serve_both(**{**self.SENT, "STATSD_HOST": host})
+        self.ask(service, ("user", "ann"))
+        service.expect(f"cannot send statistics to statsd at {host}:8125: Name or service not "
+                       "known; what was counted is kept")
+        service.end()
+
     def test_udp_to_nobody(self):
         """The first packet is lost, which the next one is told."""
         port = free_port(socket.SOCK_DGRAM)
@@ -471,9 +480,16 @@ class Words(EnvironmentTest):
             self.assertIn(f"{name} has 0 bytes; write the name of a header", self.refused(
                 "--compat", "envoy", "--rules", self.rules, LIMIT_RESPONSE_HEADERS_ENABLED="true",
                 **{name: ""}))
-        self.assertIn("nothing says who may sign", self.refused(
-            "--compat", "envoy", "--rules", self.rules, GRPC_SERVER_USE_TLS="true",
-            GRPC_CLIENT_TLS_SAN="envoy"))
+            for value in ("a b", "a:", "a\r\nb", "\u00e9"):
+                self.assertIn("which is no name of a header", self.refused(
+                    "--compat", "envoy", "--rules", self.rules,
+                    LIMIT_RESPONSE_HEADERS_ENABLED="true", **{name: value}))
+        tls = {"GRPC_SERVER_USE_TLS": "true", "GRPC_CLIENT_TLS_SAN": "envoy"}
+        for says, name in (("no certificate; set GRPC_SERVER_TLS_CERT", "GRPC_SERVER_TLS_CERT"),
+                           ("no key; set GRPC_SERVER_TLS_CERT", "GRPC_SERVER_TLS_KEY"),
+                           ("nothing says who may sign", "")):
+            self.assertIn(says, self.refused("--compat", "envoy", "--rules", self.rules, **tls))
+            tls[name or "unused"] = "file"
 
 
 if __name__ == "__main__":
