@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the real libweir.so shows to the world, and what it asks of it."""
 
+import collections
 import os
 import pathlib
+import platform
 import re
 import subprocess
 import unittest
@@ -145,6 +147,28 @@ class Folders(unittest.TestCase):
                     continue
                 self.assertNotRegex(path.read_text(encoding="utf-8"), r"__ATOMIC_\w+|__sync_\w+",
                                     str(path))
+
+
+# How many prefetches each function has that decides, what is put into it included.
+PREFETCHES = {"weir_allow": 1, "allow_at": 1, "allow_by_kernel": 1, "allow_by_ticks": 1,
+              "short_by_kernel": 1, "spend": 1, "spend_compact": 1, "plan_prepare": 2,
+              "decide_some": 2, "decide_some_compact": 1, "plain_learning": 6, "plain_absent": 2}
+
+
+class Prefetches(unittest.TestCase):
+    @unittest.skipUnless(platform.machine() == "x86_64" and
+                         os.environ["WEIR_OPTIMIZATION"] in ("2", "3"), "another code")
+    def test_compiler_has_kept_them(self):
+        """gcc may take one for nothing, and no result would tell: see prefetch_line()."""
+        found, function = collections.Counter(), ""
+        for line in run("objdump", "-d", "--no-show-raw-insn", LIBRARY).splitlines():
+            label = re.fullmatch(r"[0-9a-f]+ <(.*)>:", line)
+            if label:
+                function = label[1]
+            elif "\tprefetch" in line:
+                found[function] += 1
+        for name, least in PREFETCHES.items():
+            self.assertGreaterEqual(found[name], least, name)
 
 
 if __name__ == "__main__":
