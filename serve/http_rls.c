@@ -46,6 +46,14 @@ __attribute__((format(printf, 2, 3))) static void refuse(struct reading *reading
 	reading->failed = true;
 }
 
+/* Both names of a field are as one name twice. */
+static void check_names(struct reading *reading, const json_t *object, const char *camel,
+			const char *snake)
+{
+	if (json_object_get(object, camel) && json_object_get(object, snake))
+		refuse(reading, "%s and %s are one field: write one of them", camel, snake);
+}
+
 static void unknown(struct reading *reading, const char *message, const char *name)
 {
 	refuse(reading, "%s has no field \"%.64s\"", message, name);
@@ -62,30 +70,56 @@ static struct text read_text(struct reading *reading, const char *name, const js
 	return (struct text){ json_string_value(value), json_string_length(value) };
 }
 
+static bool is_whole(const json_t *value, uint64_t *number)
+{
+	double real = json_number_value(value);
+
+	if (json_is_integer(value) && json_integer_value(value) >= 0) {
+		*number = (uint64_t)json_integer_value(value);
+		return true;
+	}
+	if (!json_is_real(value) || !(real >= 0 && real < 18446744073709551616.0) ||
+	    real != floor(real))
+		return false;
+	*number = (uint64_t)real;
+	return true;
+}
+
+/* A string that has what JSON takes for a number, with no blanks around it: "5", "5.0" or
+ * "1e3", not "05".  jansson's own end at 2^63. */
+static bool is_whole_in_text(const json_t *string, uint64_t *number)
+{
+	const char *text = json_string_value(string);
+	size_t length = json_string_length(string);
+	json_t *value;
+	bool whole;
+
+	if (*text >= '1' && *text <= '9' && strspn(text, "0123456789") == length) {
+		errno = 0;
+		*number = strtoull(text, NULL, 10);
+		return errno == 0;
+	}
+	if (strspn(text, "-0123456789.eE+") != length)
+		return false;
+	value = json_loadb(text, length, JSON_DECODE_ANY, NULL);
+	whole = is_whole(value, number);
+	json_decref(value);
+	return whole;
+}
+
 /* A whole number up to MOST: as a number, or as a string of one. */
 static uint64_t read_number(struct reading *reading, const char *name, const json_t *value,
 			    uint64_t most)
 {
-	const char *text = json_string_value(value);
-	double real = json_number_value(value);
 	uint64_t number = 0;
-	char *end;
 
 	if (json_is_null(value))
 		return 0;
-	if (json_is_integer(value) && json_integer_value(value) >= 0) {
-		number = (uint64_t)json_integer_value(value);
-	} else if (json_is_real(value) && real >= 0 && real < 18446744073709551616.0 &&
-		   real == floor(real)) {
-		number = (uint64_t)real;
-	} else if (text && *text >= '0' && *text <= '9') {
-		errno = 0;
-		number = strtoull(text, &end, 10);
-		if (errno || *end)
-			refuse(reading, "%s is \"%.32s\", which is no whole number", name, text);
-	} else {
+	if (json_is_string(value) && !is_whole_in_text(value, &number))
+		refuse(reading, "%s is \"%.32s\", which is no whole number of 0 or more", name,
+		       json_string_value(value));
+	else if (!json_is_string(value) && !is_whole(value, &number))
 		refuse(reading, "%s is no whole number of 0 or more", name);
-	}
 	if (number > most)
 		refuse(reading, "%s is %" PRIu64 ", and %" PRIu64 " is the largest", name, number,
 		       most);
@@ -118,6 +152,7 @@ static void read_override(struct reading *reading, const json_t *object,
 	descriptor->has_override = true;
 	if (!json_is_object(object))
 		refuse(reading, "limit is no object");
+	check_names(reading, object, "requestsPerUnit", "requests_per_unit");
 	json_object_foreach((json_t *)object, name, value) {
 		if (is_named(name, "requestsPerUnit", "requests_per_unit"))
 			descriptor->override_requests =
@@ -174,6 +209,7 @@ static void read_descriptor(struct reading *reading, const json_t *object,
 	*descriptor = (struct envoy_descriptor){ 0 };
 	if (!json_is_object(object))
 		refuse(reading, "a descriptor is no object");
+	check_names(reading, object, "hitsAddend", "hits_addend");
 	json_object_foreach((json_t *)object, name, value) {
 		if (strcmp(name, "entries") == 0) {
 			read_entries(reading, value, descriptor);
@@ -218,6 +254,7 @@ static void read_request(struct reading *reading, const json_t *object,
 	*request = (struct envoy_request){ .domain = TEXT(""), .now_s = (uint64_t)now.tv_sec };
 	if (!json_is_object(object))
 		refuse(reading, "the body is no object");
+	check_names(reading, object, "hitsAddend", "hits_addend");
 	json_object_foreach((json_t *)object, name, value) {
 		if (strcmp(name, "domain") == 0)
 			request->domain = read_text(reading, name, value);

@@ -251,7 +251,7 @@ def request(random, files, odd=True):
             descriptor["hits"] = hits(random)
         out["descriptors"].append(descriptor)
     if random.random() < 0.1:
-        out["as_json"] = True   # over HTTP
+        out["as_json"] = random.randint(1, 4)   # over HTTP, in one of so many ways
     if random.random() < 0.3:
         out["hits"] = random.choice([1, 2, 3, 4, 5, 11, (1 << 31) - 1, 1 << 31, 4294967295])
     return out

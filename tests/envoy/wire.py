@@ -151,15 +151,23 @@ UNITS = ["UNKNOWN", "SECOND", "MINUTE", "HOUR", "DAY", "MONTH", "YEAR", "WEEK"]
 
 
 def json_request(request):
-    out = {"domain": request["domain"], "hitsAddend": request.get("hits", 0), "descriptors": []}
+    """As JSON, in one of the ways in which protobuf's JSON says the same: as_json, from 1."""
+    style = request["as_json"]
+    hits, requests_per_unit = (("hitsAddend", "requestsPerUnit") if style < 3 else
+                               ("hits_addend", "requests_per_unit"))
+
+    def number(value):
+        return [value, str(value), float(value), f"{value}.0"][style - 1]
+
+    out = {"domain": request["domain"], hits: number(request.get("hits", 0)), "descriptors": []}
     for descriptor in request["descriptors"]:
         one = {"entries": [{"key": key, "value": value} for key, value in descriptor["entries"]]}
         if "limit" in descriptor:
             requests, unit = descriptor["limit"]
-            one["limit"] = {"requests_per_unit": requests,
-                            "unit": UNITS[unit] if unit < 7 else unit}
+            one["limit"] = {requests_per_unit: number(requests),
+                            "unit": UNITS[unit] if unit < 7 and style < 3 else unit}
         if "hits" in descriptor:
-            one["hitsAddend"] = str(descriptor["hits"])
+            one[hits] = number(descriptor["hits"])
         out["descriptors"].append(one)
     return out
 

@@ -89,6 +89,11 @@ class HttpRls(ServeTest):
                          ["limitRemaining"], 2)
         self.assertEqual(ask(limit={"requestsPerUnit": "5", "unit": "MONTH"}, hitsAddend=None)
                          ["limitRemaining"], 1)
+        limit = {"requestsPerUnit": "1e2", "unit": "YEAR"}
+        for number, remaining in (("5.0", 95), (1.0, 94), ("-0", 94), ("0.2e1", 92),
+                                  (str(2**64 - 1), 0)):
+            self.assertEqual(ask(limit=limit, hitsAddend=number).get("limitRemaining", 0),
+                             remaining, number)
 
     def test_metadata(self):
         value = self.limit([("path", "/"), ("method", "GET"), ("deep", "x")], status=429).value
@@ -107,6 +112,12 @@ class HttpRls(ServeTest):
                 ({"descriptors": [{"entries": [{"key": "k", "v": ""}]}]}, '"v"'),
                 ({"hitsAddend": -1}, "hitsAddend"), ({"hitsAddend": 2**32}, "4294967296"),
                 ({"hitsAddend": 1.5}, "hitsAddend"), ({"hitsAddend": "x"}, "hitsAddend"),
+                *(({"hitsAddend": text}, "whole number") for text in (
+                    "", "05", " 5", "5 ", "0x5", "5.5", "-1", "1e400", "5\0", "[5]", str(2**64))),
+                ({"hitsAddend": 1, "hits_addend": 1}, "hitsAddend and hits_addend are one field"),
+                ({"descriptors": [{"hitsAddend": 1, "hits_addend": 1}]}, "one field"),
+                ({"descriptors": [{"limit": {"requestsPerUnit": 1, "requests_per_unit": 1}}]},
+                 "one field"),
                 ({"descriptors": [{"limit": {"unit": "EON"}}]}, "EON"),
                 ({}, "rate limit domain must not be empty"),
                 ({"domain": "shop"}, "rate limit descriptor list must not be empty")):
