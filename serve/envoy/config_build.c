@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* config_build.c - from files to a configuration. */
+#include <ctype.h>
 #include <stdlib.h>
-#include <strings.h>
 
 #include "serve/envoy/config.h"
 #include "serve/envoy/config_file.h"
@@ -79,14 +79,30 @@ static void add_wildcard(struct envoy_level *level, struct envoy_node *node)
 
 /* ---- Rules --------------------------------------------------------------------- */
 
-/* The unit of that name in any case, or UNIT_UNKNOWN, which no rule may have. */
+/* Is NAME that of a unit in any case?  As to Go, the capitals of "ı" and "ſ" are I and S. */
+static bool is_unit(struct text name, const char *unit)
+{
+	const char *end = name.bytes + name.length;
+	const char *c = name.bytes;
+
+	for (; *unit; unit++) {
+		const char *other = *unit == 'I' ? "\u0131" : *unit == 'S' ? "\u017f" : NULL;
+
+		if (other && end - c >= 2 && memcmp(c, other, 2) == 0)
+			c += 2;
+		else if (c < end && toupper((unsigned char)*c) == *unit)
+			c++;
+		else
+			return false;
+	}
+	return c == end;
+}
+
+/* The unit of that name, or UNIT_UNKNOWN, which no rule may have. */
 static int find_unit(struct text name)
 {
 	for (int unit = UNIT_SECOND; envoy_unit_seconds(unit) > 0; unit++) {
-		const char *known = envoy_unit_name(unit);
-
-		if (name.length == strlen(known) &&
-		    strncasecmp(name.bytes, known, name.length) == 0)
+		if (is_unit(name, envoy_unit_name(unit)))
 			return unit;
 	}
 	return UNIT_UNKNOWN;
