@@ -16,6 +16,7 @@
 #include "shm/clock.h"
 #include "shm/gcra.h"
 #include "shm/policy_table.h"
+#include "shm/segment_header.h"
 
 #define CONFIRMATIONS 3         /* equal readings before a slot is called damaged */
 #define DETAILS_MAX 8           /* findings of one kind that are told one by one */

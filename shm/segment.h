@@ -95,10 +95,6 @@ void segment_unlock(struct segment *segment);
 /* In a forked child, where who held it does not exist. */
 void segment_lock_after_fork(void);
 
-/* Sound enough to be mapped?  HEADER is a copy, FILE_SIZE the real length. */
-int segment_header_check(const struct segment_header *header, uint64_t file_size,
-			 struct weir_error *error);
-
 /* ---- participant.c ----------------------------------------------------- */
 
 /* Become a participant, so that others can tell when this process has died.

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* segment_header.h - what a segment says of itself: for segment.c, which has the file. */
+/* segment_header.h - what a segment says of itself: for those who have the file. */
 #ifndef WEIR_SHM_SEGMENT_HEADER_H
 #define WEIR_SHM_SEGMENT_HEADER_H
 
@@ -13,6 +13,10 @@ static inline uint64_t round_up(uint64_t offset, uint64_t alignment)
 /* The header of a segment as OPTIONS ask for it.  Errors: WEIR_EINVAL, WEIR_ESYSTEM. */
 int segment_header_make(const struct weir_options *options, struct segment_header *header,
 			struct weir_error *error);
+
+/* Sound enough to be mapped?  HEADER is a copy, FILE_SIZE the real length. */
+int segment_header_check(const struct segment_header *header, uint64_t file_size,
+			 struct weir_error *error);
 
 /* Where the regions of a mapping at BASE are, by a HEADER that was checked. */
 void segment_place(struct segment *segment, const struct segment_header *header,
