@@ -3,47 +3,16 @@
 #include <check.h>
 #include <stdlib.h>
 
-#include "tests/envoy_double.h"
+#include "tests/envoy_fixture.h"
+#include "tests/suite.h"
 
 #define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
 
-static struct engine_double fake;
 static struct pool scratch;
-static struct envoy_options options;
-
-static void start(void)
-{
-	double_init(&fake);
-	envoy_options_init(&options);
-}
 
 static void end(void)
 {
 	pool_free(&scratch);
-}
-
-static const char rules[] =
-	"domain: d\n"
-	"descriptors:\n"
-	"- {key: ten, rate_limit: {unit: minute, requests_per_unit: 10, name: T}}\n"
-	"- {key: two, rate_limit: {unit: hour, requests_per_unit: 2}}\n"
-	"- {key: none, rate_limit: {unit: hour, requests_per_unit: 0}}\n"
-	"- {key: shadow, shadow_mode: true, rate_limit: {unit: hour, requests_per_unit: 2}}\n"
-	"- {key: quota, quota_mode: true, rate_limit: {unit: hour, requests_per_unit: 2},\n"
-	"   metadata: {from: quota, deep: {a: 1}}}\n"
-	"- {key: meta, rate_limit: {unit: hour, requests_per_unit: 2},\n"
-	"   metadata: {from: meta, deep: {a: 2, b: 3}, more: true}}\n"
-	"- {key: free, rate_limit: {unlimited: true}}\n";
-
-static struct envoy_service *start_service(void)
-{
-	return double_service(&fake, &options, rules);
-}
-
-static struct envoy_answer ask(struct envoy_service *service, const char *descriptors,
-			       uint32_t hits)
-{
-	return double_ask(service, "d", descriptors, hits);
 }
 
 /* ---- Compat envoy -------------------------------------------------------------- */
@@ -404,105 +373,7 @@ START_TEST(metadata_of_january)
 }
 END_TEST
 
-/* ---- Compat strict ------------------------------------------------------------- */
-
-START_TEST(strict_spends_nothing_when_denied)
-{
-	struct envoy_service *service;
-	struct envoy_answer answer;
-
-	options.compat = COMPAT_STRICT;
-	service = start_service();
-	ck_assert_int_eq(ask(service, "ten=1; two=1", 2).overall, CODE_OK);
-	answer = ask(service, "ten=1; two=1", 1);
-	ck_assert_int_eq(answer.overall, CODE_OVER_LIMIT);
-	ck_assert_int_eq(answer.statuses[0].code, CODE_OK);
-	ck_assert_uint_eq(answer.statuses[0].limit_remaining, 8);
-	ck_assert_int_eq(answer.statuses[1].code, CODE_OVER_LIMIT);
-	ck_assert_uint_eq(double_counted(&fake, 60, "d_ten_1_"), 2);
-	ck_assert_uint_eq(double_counted(&fake, 3600, "d_two_1_"), 2);
-	ck_assert_int_eq(ask(service, "none=1", 1).overall, CODE_OVER_LIMIT);
-	envoy_service_free(service);
-}
-END_TEST
-
-/* A check without hits asks whether one would pass; with compat envoy it never does
- * harm, and so is OK where nothing is left. */
-START_TEST(checks_without_hits)
-{
-	struct envoy_descriptor check = double_descriptor("two=1");
-	struct envoy_request request = { TEXT("d"), &check, 1, 1, 7 };
-	struct envoy_service *service;
-	struct envoy_answer answer;
-
-	check.has_hits = true;
-	options.compat = _i ? COMPAT_STRICT : COMPAT_ENVOY;
-	service = start_service();
-	envoy_service_answer(double_reader(service), &request, &answer, NULL);
-	ck_assert_int_eq(answer.overall, CODE_OK);
-	ck_assert_uint_eq(answer.statuses[0].limit_remaining, 2);
-	ask(service, "two=1", 2);
-	envoy_service_answer(double_reader(service), &request, &answer, NULL);
-	ck_assert_int_eq(answer.overall, _i ? CODE_OVER_LIMIT : CODE_OK);
-	ck_assert_uint_eq(answer.statuses[0].limit_remaining, 0);
-	ck_assert_uint_eq(double_counted(&fake, 3600, "d_two_1_"), 2);
-	envoy_service_free(service);
-}
-END_TEST
-
-/* Another request takes what was there: what was charged is given back. */
-START_TEST(strict_gives_back)
-{
-	struct envoy_service *service;
-	struct envoy_answer answer;
-
-	options.compat = COMPAT_STRICT;
-	service = start_service();
-	fake.steal_at = 4;      /* two looks, one charge, and then "two" is taken */
-	answer = ask(service, "ten=1; two=1", 1);
-	ck_assert_int_eq(answer.overall, CODE_OVER_LIMIT);
-	ck_assert_int_eq(answer.statuses[0].code, CODE_OK);
-	ck_assert_uint_eq(answer.statuses[0].limit_remaining, 10);
-	ck_assert_uint_eq(double_counted(&fake, 60, "d_ten_1_"), 0);
-	ck_assert_uint_eq(double_stat(service, "d.two", STAT_OVER_LIMIT), 1);
-	envoy_service_free(service);
-}
-END_TEST
-
-/* The same key twice in a request that has room for one. */
-START_TEST(strict_with_one_key_twice)
-{
-	struct envoy_service *service;
-	struct envoy_answer answer;
-
-	options.compat = COMPAT_STRICT;
-	service = start_service();
-	ask(service, "two=1", 1);
-	ck_assert_int_eq(ask(service, "two=1; two=1", 1).overall, CODE_OVER_LIMIT);
-	ck_assert_uint_eq(double_counted(&fake, 3600, "d_two_1_"), 1);
-	/* Each is told what is left once all was given back. */
-	answer = ask(service, "ten=1; ten=1; ten=1", 4);
-	ck_assert_int_eq(answer.overall, CODE_OVER_LIMIT);
-	ck_assert_uint_eq(answer.statuses[0].limit_remaining, 10);
-	ck_assert_uint_eq(answer.statuses[1].limit_remaining, 10);
-	envoy_service_free(service);
-}
-END_TEST
-
-/* A rule in shadow mode refuses nothing, and what refuses spends nothing of its. */
-START_TEST(strict_shadow)
-{
-	struct envoy_service *service;
-
-	options.compat = COMPAT_STRICT;
-	service = start_service();
-	ck_assert_int_eq(ask(service, "shadow=1; ten=1", 3).overall, CODE_OK);
-	ck_assert_uint_eq(double_counted(&fake, 3600, "d_shadow_1_"), 0);
-	ck_assert_uint_eq(double_counted(&fake, 60, "d_ten_1_"), 3);
-	ck_assert_uint_eq(double_stat(service, "d.shadow", STAT_SHADOW_MODE), 3);
-	envoy_service_free(service);
-}
-END_TEST
+/* ---- Token buckets ------------------------------------------------------------- */
 
 START_TEST(token_bucket)
 {
@@ -636,10 +507,8 @@ int main(void)
 {
 	Suite *suite = suite_create("envoy_decide");
 	TCase *cases = tcase_create("deciding");
-	SRunner *runner;
-	int failed;
 
-	tcase_add_checked_fixture(cases, start, end);
+	tcase_add_checked_fixture(cases, envoy_begin, end);
 	tcase_add_test(cases, counts_what_is_denied);
 	tcase_add_test(cases, splits_hits);
 	tcase_add_test(cases, status_fields);
@@ -653,11 +522,6 @@ int main(void)
 	tcase_add_loop_test(cases, header, 0, LENGTH(headers));
 	tcase_add_test(cases, metadata);
 	tcase_add_test(cases, metadata_of_january);
-	tcase_add_test(cases, strict_spends_nothing_when_denied);
-	tcase_add_loop_test(cases, checks_without_hits, 0, 2);
-	tcase_add_test(cases, strict_gives_back);
-	tcase_add_test(cases, strict_with_one_key_twice);
-	tcase_add_test(cases, strict_shadow);
 	tcase_add_test(cases, token_bucket);
 	tcase_add_test(cases, service_errors);
 	tcase_add_test(cases, override_of_an_unknown_domain);
@@ -665,9 +529,5 @@ int main(void)
 	tcase_add_test(cases, reload);
 	suite_add_tcase(suite, cases);
 
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }
