@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* network.c - calls on their way to Redis, and what it makes of them. */
+/* network.c - calls on their way to Redis, and answers on their way back. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,10 +7,6 @@
 #include "tests/sim/sim.h"
 
 #define CLOCK_TOLERANCE_NS SECOND
-#define SNAPSHOTS 8u
-#define SNAPSHOT_NS (250 * MS)
-#define MEASURED_LAG_NS SECOND          /* of the replica, for the table of faults, */
-#define MEASURED_DOWN_NS (200 * MS)     /* and till it is the master */
 
 struct sent_call {
 	struct script_call script;
@@ -73,21 +69,7 @@ struct message {
 	struct sent_lease lease_calls[SYNC_SHARDS];
 };
 
-/* Redis, at some time. */
-struct redis_state {
-	struct script_model *shards[SYNC_SHARDS];
-	struct lease_model leases[SYNC_SHARDS];
-	struct life life[SIM_LIVES];
-	unsigned lives;
-	int64_t at_ns;
-};
-
 static struct message *free_messages, *made_last;
-static struct redis_state redis;
-static struct redis_state snapshots[SNAPSHOTS];
-static unsigned snapshot_count;
-static int64_t clock_offset_ns, down_until_ns, away_until_ns[SIM_NODES];
-static unsigned failovers;
 
 /* ---- Messages ---------------------------------------------------------- */
 
@@ -118,8 +100,8 @@ static void message_put(struct message *message)
 	free_messages = message;
 }
 
-/* Whatever the last run left under way, and with processes that died. */
-static void messages_take_back(void)
+/* Whatever the last run left under way, and with processes that died, is taken back. */
+void network_begin(void)
 {
 	free_messages = NULL;
 	for (struct message *message = made_last; message; message = message->made_before) {
@@ -135,11 +117,6 @@ static void message_event(struct message *message, unsigned node, int64_t after_
 	if (kind == EVENT_ARRIVE && world.now_ns + after_ns > world.arrival_last_ns)
 		world.arrival_last_ns = world.now_ns + after_ns;
 	events_add(world.now_ns + after_ns, kind, node, 0, message);
-}
-
-static unsigned node_of(unsigned shard)
-{
-	return shard % world.scenario.nodes;
 }
 
 void network_abandon(struct message *message)
@@ -275,7 +252,7 @@ static void transmit(struct message *message, unsigned node)
 
 static bool is_answered(const struct message *message, unsigned shard, unsigned place)
 {
-	const struct part *part = &message->parts[node_of(shard)];
+	const struct part *part = &message->parts[redis_node(shard)];
 
 	return part->over && place < part->got;
 }
@@ -343,7 +320,7 @@ static void note_heard(struct host *host, const struct message *message)
 		if (!is_answered(message, sent->shard, sent->place) || sent->refused ||
 		    sent->script.seq == 0 || sent->head.code != SCRIPT_DONE)
 			continue;
-		host->heard[sent->shard] = message->parts[node_of(sent->shard)].forgotten;
+		host->heard[sent->shard] = message->parts[redis_node(sent->shard)].forgotten;
 		for (unsigned item = 0; item < sent->script.count; item++)
 			check_answered(host, sent->keys[item], sent->used[item]);
 	}
@@ -362,7 +339,7 @@ void network_call(void *context, const struct leader_call *calls, struct round_r
 		if (process->host->terms[sent->shard] < calls[i].term)
 			process->host->terms[sent->shard] = calls[i].term;
 		sent->refused = false;
-		sent->place = message->parts[node_of(sent->shard)].count++;
+		sent->place = message->parts[redis_node(sent->shard)].count++;
 	}
 	exchange(process, message, count);
 	read_replies(message, replies);
@@ -414,7 +391,7 @@ void network_lease(void *context, struct lease_call *calls, struct lease_reply *
 		struct sent_lease *sent = &message->lease_calls[i];
 
 		pack_lease(sent, process->host, &calls[i]);
-		sent->place = message->parts[node_of(sent->shard)].count++;
+		sent->place = message->parts[redis_node(sent->shard)].count++;
 	}
 	exchange(process, message, count);
 	for (unsigned i = 0; i < count; i++) {
@@ -452,9 +429,7 @@ static void execute(struct message *message, struct sent_call *sent, bool first)
 
 	sent->script.items = sent->items;
 	sent->script.holds = sent->holds;
-	sent->script.clock_us =
-		(uint64_t)(REDIS_BASE_NS + world.now_ns + clock_offset_ns) / 1000;
-	if (!script_model_call(redis.shards[sent->shard], &sent->script, &reply)) {
+	if (!redis_call(sent->shard, &sent->script, &reply)) {
 		sim_fail("host %u makes a malformed call", message->host);
 		return;
 	}
@@ -489,13 +464,9 @@ static void execute(struct message *message, struct sent_call *sent, bool first)
 static void execute_lease(const struct message *message, struct sent_lease *sent, bool first)
 {
 	static struct lease_model_reply reply;
-	char run_id[16];
 
-	snprintf(run_id, sizeof(run_id), "run %u", failovers);
 	sent->call.items = sent->items;
-	sent->call.run_id = run_id;
-	sent->call.clock_ns = (REDIS_BASE_NS + world.now_ns + clock_offset_ns) / 1000 * 1000;
-	lease_model_call(&redis.leases[sent->shard], &sent->call, &reply);
+	redis_lease_call(sent->shard, &sent->call, &reply);
 	world.calls++;
 	sim_trace("redis: host %u life %u shard %u leases %u -> %u%s", message->host,
 		  message->life, sent->shard, sent->call.count, reply.code, first ? "" : " (again)");
@@ -546,9 +517,9 @@ static void carry_out(struct message *message, unsigned node)
 		struct sent_call *sent = &message->calls[i];
 		struct sent_lease *lease = &message->lease_calls[i];
 
-		if (message->leases && node_of(lease->shard) == node && lease->place < part->reach)
+		if (message->leases && redis_node(lease->shard) == node && lease->place < part->reach)
 			execute_lease(message, lease, first);
-		if (message->leases || node_of(sent->shard) != node || sent->place >= part->reach)
+		if (message->leases || redis_node(sent->shard) != node || sent->place >= part->reach)
 			continue;
 		if (first && sim_has(FAULT_REFUSED))
 			sent->refused = sim_chance(STREAM_FAULTS + FAULT_REFUSED, 0.02);
@@ -565,13 +536,12 @@ static void carry_out(struct message *message, unsigned node)
 
 void network_arrive(struct message *message, unsigned node)
 {
-	bool away = !world.quiet && world.now_ns < away_until_ns[node];
+	int64_t away_ns = world.quiet ? 0 : redis_away_ns(node);
 
-	if (away && sim_chance(STREAM_FAULTS + FAULT_NODE, 0.5))
+	if (away_ns > 0 && sim_chance(STREAM_FAULTS + FAULT_NODE, 0.5))
 		/* It was stopped: it takes what has come when it goes on. */
-		message_event(message, node, away_until_ns[node] - world.now_ns + way_ns(),
-			      EVENT_ARRIVE);
-	else if (!away && world.now_ns >= down_until_ns &&
+		message_event(message, node, away_ns + way_ns(), EVENT_ARRIVE);
+	else if (away_ns <= 0 && !redis_is_down() &&
 		 (world.quiet || !is_cut_off(message->host)))
 		carry_out(message, node);
 	message_put(message);
@@ -592,160 +562,4 @@ void network_answer(struct message *message, unsigned node)
 			process_wake(process, 0);
 	}
 	message_put(message);
-}
-
-/* ---- What happens to Redis --------------------------------------------- */
-
-static void state_free(struct redis_state *state)
-{
-	for (unsigned i = 0; i < SYNC_SHARDS; i++) {
-		script_model_free(state->shards[i]);
-		state->shards[i] = NULL;
-	}
-}
-
-static void state_copy(struct redis_state *to, const struct redis_state *from)
-{
-	state_free(to);
-	for (unsigned i = 0; i < SYNC_SHARDS; i++) {
-		to->shards[i] = script_model_copy(from->shards[i]);
-		lease_model_copy(&to->leases[i], &from->leases[i]);
-	}
-	to->lives = world.lives;
-	memcpy(to->life, world.life, world.lives * sizeof(to->life[0]));
-	to->at_ns = world.now_ns;
-}
-
-void network_begin(void)
-{
-	messages_take_back();
-	state_free(&redis);
-	for (unsigned i = 0; i < SYNC_SHARDS; i++) {
-		redis.shards[i] = script_model_new();
-		lease_model_flush(&redis.leases[i]);
-	}
-	failovers = 0;
-	snapshot_count = 0;
-	clock_offset_ns = 0;
-	down_until_ns = 0;
-	memset(away_until_ns, 0, sizeof(away_until_ns));
-	if (sim_has(FAULT_FAILOVER))
-		events_add(SNAPSHOT_NS, EVENT_SNAPSHOT, 0, 0, NULL);
-}
-
-void redis_flush(void)
-{
-	for (unsigned i = 0; i < SYNC_SHARDS; i++) {
-		script_model_flush(redis.shards[i]);
-		lease_model_flush(&redis.leases[i]);
-	}
-	check_forgotten(NULL, 0);
-}
-
-void redis_snapshot(void)
-{
-	state_copy(&snapshots[snapshot_count++ % SNAPSHOTS], &redis);
-	events_add(world.now_ns + SNAPSHOT_NS, EVENT_SNAPSHOT, 0, 0, NULL);
-}
-
-/* A replica that had stopped some time ago is the master now. */
-void redis_fail_over(void)
-{
-	unsigned kept = snapshot_count < SNAPSHOTS ? snapshot_count : SNAPSHOTS;
-	struct redis_state *old;
-	uint64_t back;
-
-	if (kept == 0)
-		return;
-	back = sim_below(STREAM_FAULTS + FAULT_FAILOVER, kept);
-	if (world.scenario.measure)
-		back = MEASURED_LAG_NS / SNAPSHOT_NS - 1;
-	old = &snapshots[(snapshot_count - 1 - back) % SNAPSHOTS];
-	sim_trace("redis: back to %lld ms", (long long)(old->at_ns / MS));
-	for (unsigned i = 0; i < SYNC_SHARDS; i++) {
-		script_model_free(redis.shards[i]);
-		redis.shards[i] = script_model_copy(old->shards[i]);
-		lease_model_copy(&redis.leases[i], &old->leases[i]);
-	}
-	failovers++;
-	check_forgotten(old->life, old->lives);
-	down_until_ns = world.now_ns + (world.scenario.measure ?
-						MEASURED_DOWN_NS :
-						sim_exponential_ns(STREAM_FAULTS + FAULT_FAILOVER,
-								   100e6));
-}
-
-int64_t redis_up_ns(void)
-{
-	return down_until_ns > world.now_ns ? down_until_ns + world.scenario.timeout_ns : world.now_ns;
-}
-
-void redis_step_clock(int64_t step_ns)
-{
-	clock_offset_ns += step_ns;
-}
-
-void redis_lose_node(void)
-{
-	unsigned stream = STREAM_FAULTS + FAULT_NODE;
-	unsigned node = (unsigned)sim_below(stream, world.scenario.nodes);
-
-	for (unsigned i = 0; i < world.scenario.nodes; i++) {
-		if (i != node && world.now_ns < away_until_ns[i])
-			return;                 /* one at a time */
-	}
-	away_until_ns[node] = world.now_ns + sim_exponential_ns(stream, 1e9);
-	sim_trace("node %u is away till %lld ms", node, (long long)(away_until_ns[node] / MS));
-	for (unsigned i = 0; i < SYNC_SHARDS; i++)
-		world.shards[i].was_away |= node_of(i) == node;
-}
-
-static void name_of(unsigned key, uint8_t bytes[SCRIPT_NAME_BYTES])
-{
-	const struct fingerprint *name = &world.hosts[0].fingerprints[key];
-
-	for (unsigned i = 0; i < 8; i++) {
-		bytes[i] = (uint8_t)(name->low >> (8 * i));
-		bytes[8 + i] = (uint8_t)(name->high >> (8 * i));
-	}
-}
-
-void redis_lease(unsigned key, int64_t *debt_ns, int64_t *left_ns)
-{
-	uint8_t bytes[SCRIPT_NAME_BYTES];
-
-	name_of(key, bytes);
-	lease_model_read(&redis.leases[slot_shard(world.hosts[0].fingerprints[key].low)], bytes,
-			 debt_ns, left_ns);
-}
-
-int64_t redis_virtual_ns(unsigned key)
-{
-	unsigned shard = slot_shard(world.hosts[0].fingerprints[key].low);
-
-	return REDIS_BASE_NS + world.now_ns + world.shards[shard].slip_ns;
-}
-
-int64_t redis_window(unsigned key, uint64_t *index)
-{
-	unsigned shard = slot_shard(world.hosts[0].fingerprints[key].low);
-	uint8_t bytes[SCRIPT_NAME_BYTES];
-	int64_t end_ns = 0, tokens;
-
-	name_of(key, bytes);
-	tokens = script_model_window(redis.shards[shard], bytes, &end_ns);
-	*index = (uint64_t)end_ns / world.limit.period_ns - 1;
-	return tokens;
-}
-
-int64_t redis_debt_ns(unsigned key)
-{
-	const struct fingerprint *name = &world.hosts[0].fingerprints[key];
-	unsigned shard = slot_shard(name->low);
-	uint8_t bytes[SCRIPT_NAME_BYTES];
-	int64_t tat_ns, now_ns = redis_virtual_ns(key);
-
-	name_of(key, bytes);
-	tat_ns = script_model_tat_ns(redis.shards[shard], bytes);
-	return tat_ns > now_ns ? tat_ns - now_ns : 0;
 }

@@ -301,11 +301,20 @@ static inline bool sim_has(unsigned fault)
 	return !world.quiet && (world.scenario.faults >> fault & 1);
 }
 
-uint64_t host_now(const struct host *host);
-struct weir_request request_of(const struct host *host, unsigned key, uint64_t cost);
-
 /* Run SCENARIO from beginning to end.  False if a check failed: see world.message. */
 bool sim_run(const struct scenario *scenario);
+
+/* ---- host.c ------------------------------------------------------------ */
+
+/* Make and map the segment, once for all runs. */
+void host_open(struct host *host, unsigned number);
+
+/* At the beginning of a run; and after a crash, when its segment is a new one. */
+void host_begin(struct host *host, unsigned number);
+void host_begin_life(struct host *host);
+
+uint64_t host_now(const struct host *host);
+struct weir_request request_of(const struct host *host, unsigned key, uint64_t cost);
 
 /* ---- chance.c ---------------------------------------------------------- */
 
@@ -358,6 +367,22 @@ void network_lease(void *context, struct lease_call *calls, struct lease_reply *
 void network_arrive(struct message *message, unsigned node);
 void network_answer(struct message *message, unsigned node);
 void network_abandon(struct message *message);
+
+/* ---- redis.c ----------------------------------------------------------- */
+
+void redis_begin(void);
+
+/* What the scripts make of a call of SHARD, by Redis' clock.  False if it is malformed. */
+bool redis_call(unsigned shard, struct script_call *call, struct script_reply *reply);
+void redis_lease_call(unsigned shard, struct lease_model_call *call,
+		      struct lease_model_reply *reply);
+
+/* The node that has SHARD; for how long it is still away, negative or 0 if it is there; and
+ * are all of them, after a failover? */
+unsigned redis_node(unsigned shard);
+int64_t redis_away_ns(unsigned node);
+bool redis_is_down(void);
+
 void redis_flush(void);
 void redis_snapshot(void);
 void redis_fail_over(void);
