@@ -38,6 +38,8 @@ struct state {
 	} insert, expire, evict, full, evict_compact, full_compact;
 };
 
+#define FIRST_NEW_KEY (1ull << 40)      /* of a churn */
+
 struct kernel {
 	const char *name;
 	const char *reference;          /* the kernel that it is a ratio to; or NULL */
@@ -55,5 +57,22 @@ extern const unsigned kernel_count;
 
 /* Make the tables that the chosen kernels use. */
 void kernels_prepare(struct state *state, bool huge_pages);
+
+/* ---- bench_tables.c ---------------------------------------------------- */
+
+/* Each with all keys, charged once. */
+void prepare_lines(struct state *state);
+void prepare_weir(struct state *state, bool huge_pages);
+void prepare_tsc(struct state *state, bool huge_pages);
+void prepare_compact(struct state *state, bool huge_pages);
+void prepare_dense(struct state *state, bool huge_pages);
+void prepare_lean(struct state *state, bool huge_pages);
+struct rival *prepare_rival(const struct state *state, unsigned mutexes);
+
+/* For KEYS keys, as far as there is room, and without any. */
+void churn_open(struct churn *churn, uint64_t keys, const char *limit, bool compact);
+
+/* Until every slot has a key: free ones are taken first. */
+void churn_fill(struct churn *churn, uint64_t cost);
 
 #endif
