@@ -291,6 +291,18 @@ static void start_rules(struct cli *cli, struct options *options)
 		cli_die(cli, "%s", error.message);
 }
 
+/* For whoever is about to give a service these rules. */
+static int check_rules(struct cli *cli, const struct options *options)
+{
+	struct weir_error error;
+	size_t domains;
+
+	if (rules_check(&options->rules, &domains, &error) < 0)
+		cli_die(cli, "%s", error.message);
+	printf("The rules of %zu domain%s are good.\n", domains, domains == 1 ? "" : "s");
+	return cli_finish(cli, CLI_OK);
+}
+
 int main(int argc, char **argv)
 {
 	const char *segment = getenv("WEIR_SEGMENT");
@@ -303,6 +315,8 @@ int main(int argc, char **argv)
 
 	log_start();
 	options_parse(&cli, argc, argv, &options);
+	if (options.check_rules)
+		return check_rules(&cli, &options);
 	signal(SIGPIPE, SIG_IGN);
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGINT);

@@ -83,7 +83,7 @@ static void set_rules(struct cli *cli, struct options *options, unsigned compat,
 	struct rules_options *rules = &options->rules;
 
 	if (compat == COMPAT_NONE) {
-		if (directory || extensions)
+		if (directory || extensions || options->check_rules)
 			cli_die(cli, "rules are there only with --compat: give --compat envoy or "
 				"--compat strict");
 		return;
@@ -207,6 +207,8 @@ void options_parse(struct cli *cli, int argc, char **argv, struct options *optio
 		  CLI_STRING, &rules },
 		{ "extensions", NULL, "Envoy's rules may have unit_multiplier and algorithm",
 		  CLI_FLAG, &extensions },
+		{ "check-rules", NULL, "tell whether Envoy's rules are good, and serve nothing",
+		  CLI_FLAG, &options->check_rules },
 		{ "threads", "N", "that answer (default: the processors)", CLI_NUMBER,
 		  &options->loops, 1, LOOPS_MAX },
 		{ "max-connections", "N", "open at a time (default 20000, or what is permitted)",

@@ -49,6 +49,7 @@ struct options {
 	uint64_t slots;                 /* of a segment that is made */
 	const char *secret_file;        /* likewise, or NULL */
 	const char *policies;           /* file to load, or NULL */
+	bool check_rules;               /* and serve nothing */
 
 	enum log_level log_level;
 	struct statsd_options statsd;

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "serve/envoy/engine_weir.h"
+#include "serve/envoy/failure.h"
 #include "serve/fail.h"
 
 /* A change has many parts: it is read when nothing has happened for so long, and at the
@@ -133,6 +134,39 @@ int rules_start(const struct rules_options *options, struct weir *weir, struct r
 	}
 	*result = rules;
 	return WEIR_OK;
+}
+
+/* There is always room for what nobody counts. */
+static int any_policy(struct engine *engine, const struct engine_limit *limit,
+		      weir_policy_id *policy, struct weir_error *error)
+{
+	(void)engine;
+	(void)limit;
+	*policy = 0;
+	return envoy_ok(error);
+}
+
+int rules_check(const struct rules_options *options, size_t *domains, struct weir_error *error)
+{
+	struct engine engine = { .policy = any_policy };
+	struct envoy_service *service = NULL;
+	struct watch *watch = NULL;
+	struct envoy_reader *reader;
+	int status = envoy_service_new(&options->envoy, &engine, &service, error);
+
+	if (status == WEIR_OK)
+		status = watch_new(&options->directory, &watch, error);
+	if (status == WEIR_OK)
+		status = watch_load(watch, service, NULL, error);
+	reader = status == WEIR_OK ? envoy_reader_new(service) : NULL;
+	if (reader)
+		envoy_service_loaded(reader, domains);
+	else if (status == WEIR_OK)
+		status = fail(error, WEIR_ENOMEM, "no memory to count domains; free some and try "
+			      "again");
+	watch_free(watch);
+	envoy_service_free(service);
+	return status;
 }
 
 void rules_stop(struct rules *rules)

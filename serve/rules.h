@@ -31,6 +31,11 @@ struct rules_options {
 int rules_start(const struct rules_options *options, struct weir *weir, struct rules **rules,
 		struct weir_error *error);
 
+/* Read the configuration as rules_start() would, without a segment to count in: whether a
+ * segment has room for its policies is not asked.  *DOMAINS: how many it has.  Errors:
+ * WEIR_EINVAL (what is wrong with it), WEIR_ENOENT, WEIR_EACCES, WEIR_ENOMEM, WEIR_ESYSTEM. */
+int rules_check(const struct rules_options *options, size_t *domains, struct weir_error *error);
+
 /* Stop watching and free everything; no loop asks any more. */
 void rules_stop(struct rules *rules);
 

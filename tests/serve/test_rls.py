@@ -218,6 +218,45 @@ class Reloading(RlsTest):
         self.assertEqual({pair for pair in seen if pair[0] != pair[1]}, set())
 
 
+class Checking(RlsTest):
+    """--check-rules: as the service would read them, without one."""
+
+    def check(self, *options, status=0, **environment):
+        options = options or ("--compat", "envoy", "--rules", self.rules)
+        segment = self.segment + "-none"
+        done = subprocess.run([SERVICE, "--check-rules", "--segment", segment, "--create",
+                               *options],
+                              env={**self.environment, **environment}, stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                              timeout=PATIENCE_S, check=False)
+        self.assertEqual(done.returncode, status, done)
+        self.assertFalse([name for name in os.listdir(self.directory) if "-none" in name])
+        return done.stderr if status else done.stdout
+
+    def test_good_and_bad(self):
+        self.assertEqual(self.check(), "The rules of 1 domain are good.\n")
+        self.write(RULES, "twice.yaml")
+        self.assertEqual(self.check(status=2),
+                         "weir: twice.yaml: duplicate domain 'shop' in config file\n")
+        self.assertIn("twice.yaml: duplicate descriptor composite key 'shop.user'",
+                      self.check(status=2, MERGE_DOMAIN_CONFIG="true"))
+        self.write("domain: other\ndescriptors: [{key: a, value: x*y, metadata: {a: 1}}]",
+                   "twice.yaml")
+        self.assertEqual(self.check(), "The rules of 2 domains are good.\n")
+        self.assertIn("unknown key 'metadata'", self.check(
+            "--compat", "envoy-2026-01", "--rules", self.rules, status=2))
+
+    def test_where_they_are(self):
+        here = {"RUNTIME_ROOT": self.directory, "RUNTIME_APPDIRECTORY": "rules"}
+        self.assertIn("1 domain", self.check("--compat", "strict", **here))
+        self.write("domain: [", "bad.yaml")
+        self.assertIn("weir: rules.bad.yaml: error loading config file", self.check(
+            "--compat", "strict", status=2, **here))
+        self.assertIn("cannot read the directory", self.check(
+            "--compat", "envoy", "--rules", self.rules + "/none", status=2))
+        self.assertIn("only with --compat", self.check("--rules", self.rules, status=2))
+
+
 class Environment(RlsTest):
     def test_says_what_it_says_to_envoyproxy_ratelimit(self):
         os.makedirs(os.path.join(self.directory, "root", "sub"))
