@@ -9,7 +9,7 @@
 
 #define SECOND_NS 1000000000ull
 #define NAME_PREFIX "rls:"              /* of all policies that are made for limits */
-#define FULL (WEIR_COUNT_MAX / 2 + 1)   /* twice as much does not fit into a bucket */
+#define FULL (1ull << 32)               /* above any limit of a rule, which has 32 bits */
 
 /* What a segment cannot hold a limit to: it is as good as none. */
 static uint64_t clamp_limit(const struct engine_limit *limit)
