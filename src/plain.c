@@ -4,6 +4,7 @@
 
 #include "shm/bucket.h"
 #include "src/plan.h"
+#include "src/purse.h"
 
 bool weir_plain_possible;
 _Thread_local struct plain_thread weir_plain;
@@ -269,8 +270,8 @@ static bool read_clock(const struct segment *segment, uint64_t *now_ns)
 	return true;
 }
 
-HASH_TARGET __attribute__((noinline)) bool
-plain_learning(const struct segment *segment, weir_policy_id policy, const void *key,
+HASH_TARGET static __attribute__((noinline)) bool
+learn_and_decide(const struct segment *segment, weir_policy_id policy, const void *key,
 	       size_t key_length, struct weir_decision *decision, uint64_t given_ns)
 {
 	struct plain_call call = { policy, key, key_length, decision, 1, given_ns };
@@ -298,6 +299,15 @@ plain_learning(const struct segment *segment, weir_policy_id policy, const void 
 		return plain_absent(segment, fingerprint, now_ns, &call);
 	return plain_decide(segment, rcu_reader(), plain_place(policy), slot, generation, now_ns,
 			    policy, key, key_length, decision, given_ns);
+}
+
+bool plain_learning(const struct segment *segment, weir_policy_id policy, const void *key,
+		    size_t key_length, struct weir_decision *decision, uint64_t given_ns)
+{
+	/* Never plain, and meant for the hottest keys. */
+	if (given_ns == 0 && purse_leases(segment, policy))
+		return plain_leased(segment, policy, key, key_length, decision);
+	return learn_and_decide(segment, policy, key, key_length, decision, given_ns);
 }
 
 /* ---- By which clock ---------------------------------------------------- */

@@ -39,6 +39,10 @@ struct plain_call {
 /* Decide in another way, and leave the section: in weir.c. */
 bool plain_otherwise(const struct segment *segment, const struct plain_call *call);
 
+/* Decide about a token of a policy that leases, and leave the section.  In weir.c. */
+bool plain_leased(const struct segment *segment, weir_policy_id policy, const void *key,
+		  size_t key_length, struct weir_decision *decision);
+
 /* The table has no room for the key: what the fail mode says, and leave the section.  In
  * weir.c. */
 bool plain_full(const struct segment *segment, const struct plain_call *call);

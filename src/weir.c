@@ -362,6 +362,18 @@ bool plain_otherwise(const struct segment *segment, const struct plain_call *cal
 	return pass;
 }
 
+bool plain_leased(const struct segment *segment, weir_policy_id policy, const void *key,
+		  size_t key_length, struct weir_decision *decision)
+{
+	enum quick_result result = purse_decide(segment, policy, key, key_length, 1, decision);
+	bool pass = result == QUICK_NOT ? spend_generally(segment, policy, key, key_length, 1, 0,
+							  decision) :
+					  result == QUICK_ALLOWED;
+
+	rcu_leave_light(rcu_reader());
+	return pass;
+}
+
 bool plain_full(const struct segment *segment, const struct plain_call *call)
 {
 	struct weir_decision unused, *decision = call->decision ? call->decision : &unused;

@@ -152,7 +152,7 @@ class Folders(unittest.TestCase):
 # How many prefetches each function has that decides, what is put into it included.
 PREFETCHES = {"weir_allow": 1, "allow_at": 1, "allow_by_kernel": 1, "allow_by_ticks": 1,
               "short_by_kernel": 1, "spend": 1, "spend_compact": 1, "plan_prepare": 2,
-              "decide_some": 2, "decide_some_compact": 1, "plain_learning": 6, "plain_absent": 2}
+              "decide_some": 2, "decide_some_compact": 1, "learn_and_decide": 6, "plain_absent": 2}
 
 
 class Prefetches(unittest.TestCase):
