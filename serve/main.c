@@ -314,6 +314,7 @@ int main(int argc, char **argv)
 	sigset_t signals;
 
 	log_start();
+	cli_occupy_descriptors();
 	options_parse(&cli, argc, argv, &options);
 	if (options.check_rules)
 		return check_rules(&cli, &options);

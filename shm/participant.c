@@ -114,6 +114,7 @@ void participant_after_fork(struct segment *segment)
 		close(fd);
 		fd = -1;
 	}
+	fd = segment_fd_above_standard(fd);
 	close(segment->fd);
 	segment->fd = fd;
 	segment->participant_id = 0;

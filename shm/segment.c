@@ -239,6 +239,19 @@ static int file_check(const struct stat *status, const char *path, struct weir_e
 	return 0;
 }
 
+int segment_fd_above_standard(int fd)
+{
+	int above, saved;
+
+	if (fd < 0 || fd > STDERR_FILENO)
+		return fd;
+	above = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+	saved = errno;
+	close(fd);
+	errno = saved;
+	return above;
+}
+
 int segment_open_file(const char *name, int *fd, char *path, size_t path_size, dev_t *device,
 		      ino_t *inode, struct weir_error *error)
 {
@@ -259,6 +272,7 @@ int segment_open_file(const char *name, int *fd, char *path, size_t path_size, d
 				errno = ENOENT;
 		}
 	}
+	*fd = segment_fd_above_standard(*fd);
 	if (*fd < 0 && errno == ENOENT)
 		return weir_fail(error, WEIR_ENOENT,
 				 "no segment at %s; make it with `weir create`", path);

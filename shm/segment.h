@@ -75,6 +75,10 @@ int segment_path(const char *name, char *path, size_t size, struct weir_error *e
 
 int segment_create(const char *name, const struct weir_options *options, struct weir_error *error);
 
+/* FD (-1: errno), or, where it is a standard descriptor, another one in its stead: what a
+ * process prints that had those closed must not be written over a segment. */
+int segment_fd_above_standard(int fd);
+
 /* Open and check the file, without mapping it yet: *device and *inode tell
  * whether the process has it already. */
 int segment_open_file(const char *name, int *fd, char *path, size_t path_size, dev_t *device,

@@ -260,6 +260,36 @@ START_TEST(open_believes_no_number)
 }
 END_TEST
 
+/* ---- Descriptors ------------------------------------------------------- */
+
+/* A daemon may have closed its standard descriptors.  What it prints is not for us. */
+START_TEST(open_takes_no_standard_descriptor)
+{
+	struct weir *weir;
+	int status = 1;
+	pid_t child = fork();
+
+	ck_assert_int_ge(child, 0);
+	if (child == 0) {
+		for (int fd = 0; fd <= 2; fd++)
+			close(fd);
+		if (weir_open(name, &weir, NULL) < 0)
+			_exit(2);
+		/* Who is forked opens the file again. */
+		child = fork();
+		if (child > 0 && (waitpid(child, &status, 0) != child || status != 0))
+			_exit(3);
+		for (int fd = 0; fd <= 2; fd++) {
+			if (fcntl(fd, F_GETFD) != -1)
+				_exit(4);
+		}
+		_exit(0);
+	}
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	ck_assert_int_eq(status, 0);
+}
+END_TEST
+
 /* ---- Main -------------------------------------------------------------- */
 
 int main(void)
@@ -267,7 +297,7 @@ int main(void)
 	const TTest *const file[] = {
 		open_says_that_there_is_none, open_follows_no_link,
 		open_wants_a_regular_file,    open_trusts_no_file_that_others_may_write,
-		open_looks_at_the_owner,
+		open_looks_at_the_owner,      open_takes_no_standard_descriptor,
 	};
 	const TTest *const content[] = {
 		open_wants_the_whole_file,

@@ -3,11 +3,13 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* getopt's codes of our options start above its one-letter ones. */
 #define OPTION_CODE 256
@@ -66,6 +68,16 @@ void cli_die(struct cli *cli, const char *format, ...)
 	tell(CLI_LEVEL_FATAL, format, arguments);
 	va_end(arguments);
 	exit(cli_finish(cli, CLI_ERROR));
+}
+
+/* Opened the wrong way round, they answer EBADF, as closed ones do. */
+void cli_occupy_descriptors(void)
+{
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+		if (fcntl(fd, F_GETFD) == -1 && errno == EBADF &&
+		    open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) == -1)
+			_exit(CLI_ERROR);
+	}
 }
 
 int cli_finish(struct cli *cli, int status)

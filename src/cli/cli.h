@@ -136,6 +136,10 @@ void cli_set_log(bool (*write)(enum cli_level level, const char *message));
 _Noreturn void cli_die(struct cli *cli, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 
+/* Before anything else is opened: standard descriptors that were closed would be given to
+ * a socket or a file, and what is printed would be written there. */
+void cli_occupy_descriptors(void);
+
 /* Close the segment and flush standard output; an output that could not be
  * written turns STATUS into CLI_ERROR.  Returns the status to exit with. */
 int cli_finish(struct cli *cli, int status);

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
 #include <locale.h>
 #include <stdlib.h>
@@ -179,18 +177,6 @@ static int cmd_version(struct cli *cli, int argc, char **argv)
 	return CLI_OK;
 }
 
-/* Standard descriptors that were closed would be given to the segment, and what
- * is printed would be written over it.  Opened the wrong way round, they answer
- * EBADF, as closed ones do. */
-static void occupy_standard_descriptors(void)
-{
-	for (int fd = 0; fd <= 2; fd++) {
-		if (fcntl(fd, F_GETFD) == -1 && errno == EBADF &&
-		    open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) == -1)
-			_exit(CLI_ERROR);
-	}
-}
-
 /* The options before the command's name. */
 static void parse_early_options(struct cli *cli, int argc, char **argv)
 {
@@ -236,7 +222,7 @@ int main(int argc, char **argv)
 	struct cli cli = { .segment = segment && *segment ? segment : "weir" };
 	int used;
 
-	occupy_standard_descriptors();
+	cli_occupy_descriptors();
 	/* What fits is written in the end, when the reason can still be told if it is not. */
 	if (!isatty(STDOUT_FILENO))
 		setvbuf(stdout, output, _IOFBF, sizeof(output));

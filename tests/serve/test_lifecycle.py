@@ -288,6 +288,24 @@ class Starting(ServeTest):
             self.assertEqual(os.stat(path).st_mode & 0o777, int(mode, 8))
             service.end()
 
+    def test_without_standard_descriptors(self):
+        """What it says must not be written to what was opened in their place."""
+        with open(self.segment + ".weir1", "rb") as file:
+            begin = file.read(64)
+        process = subprocess.Popen(
+            ["sh", "-c", 'exec "$@" 2>&-', "sh", SERVICE, "--segment", self.segment, "--grpc",
+             f"unix:{self.directory}/socket"], env=self.environment)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        asked = Limiter(grpc.insecure_channel(f"unix:{self.directory}/socket"))
+        self.addCleanup(asked.channel.close)
+        self.assertEqual(asked.Allow(policy="api", key=b"k").decision.remaining, 9)
+        process.terminate()
+        self.assertEqual(process.wait(PATIENCE_S), 0)
+        with open(self.segment + ".weir1", "rb") as file:
+            self.assertEqual(file.read(64), begin)
+        self.assertIn('"remaining":9', self.weir("--json", "status", "api", "k").replace(" ", ""))
+
     def test_a_segment_that_is_removed(self):
         """It goes on, and says that others do not find what it counts."""
         service = Service(self)
