@@ -114,6 +114,24 @@ static bool is_family(const char *word)
 	return false;
 }
 
+/* The commands whose names begin with WORD. */
+static void print_family(const char *word)
+{
+	size_t length = strlen(word);
+
+	printf("Usage: weir %s COMMAND [ARGUMENT]...\n\n", word);
+	for (size_t i = 0; i < COMMAND_COUNT; i++) {
+		if (strncmp(commands[i].name, word, length) == 0 && commands[i].name[length] == ' ')
+			printf("  %-15s%s\n", commands[i].name, commands[i].help);
+	}
+	printf("\n`weir help %s COMMAND` explains a command.\n", word);
+}
+
+static bool asks_for_help(const char *word)
+{
+	return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0;
+}
+
 static _Noreturn void unknown_command(struct cli *cli, char **words, int count)
 {
 	char given[128];
@@ -121,7 +139,8 @@ static _Noreturn void unknown_command(struct cli *cli, char **words, int count)
 	bool family = is_family(words[0]);
 
 	if (family && count < 2)
-		cli_die(cli, "`weir %s` needs a second word: see `weir help`", words[0]);
+		cli_die(cli, "`weir %s` needs a second word: see `weir help %s`", words[0],
+			words[0]);
 	snprintf(given, sizeof(given), "%s%s%s", words[0], family ? " " : "",
 		 family ? words[1] : "");
 	search = text_search_begin(given);
@@ -143,6 +162,10 @@ static int cmd_help(struct cli *cli, int argc, char **argv)
 	cli_parse(cli, argc, argv, options, 0, 2);
 	if (cli->operand_count == 0) {
 		print_overview(stdout);
+		return CLI_OK;
+	}
+	if (cli->operand_count == 1 && is_family(cli->operands[0])) {
+		print_family(cli->operands[0]);
 		return CLI_OK;
 	}
 	cli->command = find_command(cli->operands, (int)cli->operand_count, &used);
@@ -235,6 +258,10 @@ int main(int argc, char **argv)
 		return cli_finish(&cli, CLI_ERROR);
 	}
 
+	if (argc > 1 && is_family(argv[0]) && asks_for_help(argv[1])) {
+		print_family(argv[0]);
+		return cli_finish(&cli, CLI_OK);
+	}
 	cli.command = find_command(argv, argc, &used);
 	if (!cli.command)
 		unknown_command(&cli, argv, argc);

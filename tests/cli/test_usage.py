@@ -40,6 +40,18 @@ class Usage(WeirTest):
                 # No line is too wide for a terminal.
                 self.assertLessEqual(max(map(len, text.splitlines())), 100)
 
+    def test_help_of_families(self):
+        for family in ("policy", "sync"):
+            with self.subTest(family=family):
+                text = self.weir("help", family)
+                self.assertTrue(text.startswith(f"Usage: weir {family} COMMAND"), text)
+                self.assertEqual(re.findall("^  ([a-z-]+ [a-z]+)  ", text, re.MULTILINE),
+                                 [name for name in COMMANDS if name.startswith(family + " ")])
+                self.assertEqual(self.weir(family, "--help"), text)
+                self.assertEqual(self.weir(family, "-h"), text)
+                self.assertIn("unknown command", self.weir_error(family, "--frobnicate"))
+                self.assertIn("needs a second word", self.weir_error(family))
+
     def test_every_command_that_reports_takes_json(self):
         silent = {"remove", "policy remove", "acquire", "sync run", "sync pause", "sync resume",
                   "help", "serve"}
