@@ -148,6 +148,14 @@ uint64_t cli_number(struct cli *cli, const char *what, const char *text, uint64_
 	return value;
 }
 
+void cli_check_staleness(struct cli *cli, uint64_t interval_ms, uint64_t staleness_ms)
+{
+	if (staleness_ms < 2 * interval_ms)
+		cli_die(cli, "--max-staleness-ms is %" PRIu64 ", which is less than two intervals "
+			"(--interval-ms is %" PRIu64 "): give a number from %" PRIu64 " to %u",
+			staleness_ms, interval_ms, 2 * interval_ms, CLI_STALENESS_MAX_MS);
+}
+
 unsigned cli_choice(struct cli *cli, const char *what, const char *text,
 		    const char *(*choice)(unsigned index))
 {

@@ -63,6 +63,8 @@ enum cli_option_type {
 	CLI_CALL,               /* call() takes the value, each time it is given */
 };
 
+#define CLI_STALENESS_MAX_MS 3600000u
+
 /* An option of a command.  A table of them ends with an empty one. */
 struct cli_option {
 	const char *name;       /* without the dashes */
@@ -98,6 +100,10 @@ void cli_parse(struct cli *cli, int argc, char **argv, const struct cli_option *
  * in the message that tells of anything else. */
 uint64_t cli_number(struct cli *cli, const char *what, const char *text, uint64_t minimum,
 		    uint64_t maximum);
+
+/* Check the values of --interval-ms and --max-staleness-ms, each of which is in its own
+ * range, against one another: in their unit, which is not the library's. */
+void cli_check_staleness(struct cli *cli, uint64_t interval_ms, uint64_t staleness_ms);
 
 /* The index of TEXT among the choices, as for CLI_CHOICE. */
 unsigned cli_choice(struct cli *cli, const char *what, const char *text,

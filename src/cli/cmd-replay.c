@@ -148,7 +148,7 @@ static void parse_request(struct cli *cli, int argc, char **argv, struct request
 		{ "interval-ms", "N", "between rounds (default 100)", CLI_NUMBER,
 		  &request->interval_ms, 1, 60000 },
 		{ "max-staleness-ms", "N", "a view older than this is stale (default 2000)",
-		  CLI_NUMBER, &request->staleness_ms, 2, 3600000 },
+		  CLI_NUMBER, &request->staleness_ms, 2, CLI_STALENESS_MAX_MS },
 		{ "overshoot", "PERMILLE", "of a burst, in bounded mode (default 50)", CLI_NUMBER,
 		  &request->overshoot, 0, 1000 },
 		CLI_OPTION_JSON(cli),
@@ -269,6 +269,7 @@ static int replay_on_hosts(struct cli *cli, const struct request *request,
 	if (request->deal)
 		hosts.options.deal = (enum replay_deal)cli_choice(cli, "--deal", request->deal,
 								  replay_deal_name);
+	cli_check_staleness(cli, request->interval_ms, request->staleness_ms);
 	weir_sync_options_init(sync);
 	sync->url = request->redis;
 	sync->interval_ns = request->interval_ms * MS_NS;

@@ -55,7 +55,7 @@ int cmd_sync_run(struct cli *cli, int argc, char **argv)
 		{ "interval-ms", "N", "between rounds (default 100)", CLI_NUMBER, &interval_ms, 1,
 		  60000 },
 		{ "max-staleness-ms", "N", "a view older than this is stale (default 2000)",
-		  CLI_NUMBER, &staleness_ms, 2, 3600000 },
+		  CLI_NUMBER, &staleness_ms, 2, CLI_STALENESS_MAX_MS },
 		{ "expected-hosts", "N", "until their number is known (default 1)", CLI_NUMBER,
 		  &hosts, 1, 1000000 },
 		{ "overshoot", "PERMILLE", "of a burst, for bounded policies (default 50)",
@@ -67,6 +67,7 @@ int cmd_sync_run(struct cli *cli, int argc, char **argv)
 	};
 
 	cli_parse(cli, argc, argv, options, 0, 0);
+	cli_check_staleness(cli, interval_ms, staleness_ms);
 	sync.interval_ns = interval_ms * MS_NS;
 	sync.max_staleness_ns = staleness_ms * MS_NS;
 	sync.expected_hosts = (uint32_t)hosts;

@@ -382,7 +382,10 @@ class WithoutRedis(Sync):
             (("--redis", "unix://relative"), "unix://"),
             (("--interval-ms", "0"), "--interval-ms"),
             (("--interval-ms", "60001"), "60001"),
-            (("--interval-ms", "100", "--max-staleness-ms", "199"), "two intervals"),
+            (("--interval-ms", "100", "--max-staleness-ms", "199"),
+             "--max-staleness-ms is 199, which is less than two intervals (--interval-ms is 100): "
+             "give a number from 200 to 3600000"),
+            (("--interval-ms", "60000"), "give a number from 120000 to 3600000"),
             (("--expected-hosts", "0"), "--expected-hosts"),
             (("--overshoot", "1001"), "1001"),
             (("--prefix", ""), "prefix"),
