@@ -222,7 +222,8 @@ static int file_check(const struct stat *status, const char *path, struct weir_e
 	bool by_group = user != 0 && (status->st_mode & S_IWGRP) && in_group(status->st_gid);
 
 	if (!S_ISREG(status->st_mode))
-		return weir_fail(error, WEIR_ECORRUPT, "%s is not a regular file", path);
+		return weir_fail(error, WEIR_ECORRUPT, "%s is not a regular file; give the name of a segment, or "
+				 "remove it", path);
 	if (status->st_uid != user && status->st_uid != 0 && !by_group)
 		return weir_fail(error, WEIR_EACCES,
 				 "%s belongs to user %u, who is neither this user (%u) nor root; "
@@ -252,6 +253,22 @@ int segment_fd_above_standard(int fd)
 	return above;
 }
 
+static int open_failed(const char *path, struct weir_error *error)
+{
+	if (errno == ELOOP)
+		return weir_fail(error, WEIR_EACCES,
+				 "cannot open the segment %s: it is a symbolic link; give the name of "
+				 "what it leads to", path);
+	if (errno == EACCES)
+		return weir_fail(error, WEIR_EACCES,
+				 "cannot open the segment %s as user %u: %s; who uses a segment reads "
+				 "and writes it: be its owner, or of its group where it was made with "
+				 "--mode 0660", path, (unsigned)geteuid(), strerror(EACCES));
+	return weir_fail(error, WEIR_ESYSTEM, "cannot open the segment %s: %s%s", path,
+			 strerror(errno),
+			 errno == EISDIR ? "; give the name of a segment" : "");
+}
+
 int segment_open_file(const char *name, int *fd, char *path, size_t path_size, dev_t *device,
 		      ino_t *inode, struct weir_error *error)
 {
@@ -277,9 +294,7 @@ int segment_open_file(const char *name, int *fd, char *path, size_t path_size, d
 		return weir_fail(error, WEIR_ENOENT,
 				 "no segment at %s; make it with `weir create`", path);
 	if (*fd < 0)
-		return weir_fail(error, errno == EACCES || errno == ELOOP ? WEIR_EACCES : WEIR_ESYSTEM,
-				 "cannot open the segment %s: %s", path,
-				 errno == ELOOP ? "it is a symbolic link" : strerror(errno));
+		return open_failed(path, error);
 	result = fstat(*fd, &status) != 0 ?
 			 weir_fail(error, WEIR_ESYSTEM, "cannot look at %s: %s", path, strerror(errno)) :
 			 file_check(&status, path, error);
@@ -301,8 +316,8 @@ static int map_checked(int fd, const char *path, uint64_t size, void **result,
 	int failed;
 
 	if (size < PAGE_ALIGN)
-		return weir_fail(error, WEIR_ECORRUPT, "%s has %llu bytes, too few for a segment",
-				 path, (unsigned long long)size);
+		return weir_fail(error, WEIR_ECORRUPT, "%s has %llu bytes, too few for a segment; remove it and create it "
+				 "anew", path, (unsigned long long)size);
 	base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (base == MAP_FAILED)
 		return weir_fail(error, WEIR_ESYSTEM, "cannot map %s: %s", path, strerror(errno));

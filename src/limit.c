@@ -161,8 +161,13 @@ static int read_rate(const struct word *word, struct weir_limit *limit, struct w
 
 	if (status < 0 || !slash)
 		return status;
-	return weir_limit_text_period(slash + 1, word->length - count_length - 1,
-				      &limit->period_ns, error);
+	status = weir_limit_text_period(slash + 1, word->length - count_length - 1,
+					&limit->period_ns, error);
+	if (status == WEIR_OK && limit->period_ns == 0)
+		return weir_fail(error, WEIR_EINVAL,
+				 "the period is 0; give 1ms to 365d, or leave \"/\" and it out of a "
+				 "limit of concurrency");
+	return status;
 }
 
 struct words_seen {

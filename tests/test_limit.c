@@ -111,6 +111,8 @@ START_TEST(read_and_write_back)
 }
 END_TEST
 
+#define ZERO_PERIOD "the period is 0; give 1ms to 365d, or leave \"/\" and it out of a limit of " \
+	"concurrency"
 #define DIGITS "write decimal digits only, without leading zeros, such as 100"
 #define UNITS "write a whole number and ms, s, m, h or d, such as 1m"
 #define WORDS "write \"burst N\", token-bucket, sliding-window, fixed-window, concurrency, deny " \
@@ -161,8 +163,8 @@ static const struct {
 	  "write at most 18446744073709551615" },
 	{ "5/18446744073709551615s", "the period 18446744073709551615s is too long; write at most "
 	  "365d" },
-	{ "5/0s", "it has no period; write \"5/1m\" for so many a minute, or \"5 concurrency\" for "
-	  "so many at once" },
+	{ "5/0s", ZERO_PERIOD },
+	{ "5/0s concurrency", ZERO_PERIOD },
 	{ "5/1m burst", "no number follows \"burst\"; write \"burst 20\"" },
 	{ "5/1m burst x", "the burst \"x\" is not a whole number; " DIGITS },
 	{ "5/1m burst -1", "the burst \"-1\" is not a whole number; " DIGITS },

@@ -31,7 +31,7 @@ START_TEST(open_follows_no_link)
 	snprintf(other, sizeof(other), "%s-real", path);
 	ck_assert_int_eq(rename(path, other), 0);
 	ck_assert_int_eq(symlink(other, path), 0);
-	open_fails(WEIR_EACCES, "symbolic link");
+	open_fails(WEIR_EACCES, "it is a symbolic link; give the name of what it leads to");
 	ck_assert_int_eq(weir_remove(name, &error), WEIR_EACCES);
 	ck_assert_int_eq(unlink(path), 0);
 	ck_assert_int_eq(rename(other, path), 0);
@@ -43,7 +43,7 @@ START_TEST(open_wants_a_regular_file)
 {
 	ck_assert_int_eq(unlink(path), 0);
 	ck_assert_int_eq(mkfifo(path, 0600), 0);
-	open_fails(WEIR_ECORRUPT, "not a regular file");
+	open_fails(WEIR_ECORRUPT, "not a regular file; give the name of a segment, or remove it");
 	ck_assert_int_eq(unlink(path), 0);
 	ck_assert_int_eq(mkdir(path, 0700), 0);
 	open_fails(WEIR_ESYSTEM, path);
