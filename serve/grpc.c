@@ -202,7 +202,9 @@ static bool parse_timeout(const char *text, size_t length, uint64_t *timeout_ns)
 	}
 	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
 		if (units[i].unit == text[length - 1]) {
-			*timeout_ns = number * units[i].ns;
+			/* 584 years are as good as more. */
+			if (__builtin_mul_overflow(number, units[i].ns, timeout_ns))
+				*timeout_ns = UINT64_MAX;
 			return true;
 		}
 	}
@@ -247,10 +249,10 @@ void grpc_header(struct grpc_call *call, const char *name, size_t name_length, c
 		call->is_gzip = equal(value, value_length, "gzip");
 		call->is_compressed = !call->is_gzip && !equal(value, value_length, "identity");
 	} else if (equal(name, name_length, "grpc-timeout")) {
-		if (parse_timeout(value, value_length, &timeout_ns))
-			call->deadline_ns = monotonic_ns() + timeout_ns;
-		else
+		if (!parse_timeout(value, value_length, &timeout_ns))
 			call->is_timeout_malformed = true;
+		else if (__builtin_add_overflow(monotonic_ns(), timeout_ns, &call->deadline_ns))
+			call->deadline_ns = 0;  /* none */
 	}
 }
 

@@ -101,8 +101,8 @@ static bool check_cost(struct grpc_call *call, const char *which, uint64_t cost)
 {
 	if (cost >= 1 && cost <= WEIR_COUNT_MAX)
 		return true;
-	grpc_fail(call, GRPC_INVALID_ARGUMENT, "%scost is %" PRIu64 "; give 1 to %llu "
-		  "(GetStatus asks without taking any)", which, cost, WEIR_COUNT_MAX);
+	grpc_fail(call, GRPC_INVALID_ARGUMENT, "%scost is %" PRIu64 "; give 1 to %llu%s", which,
+		  cost, WEIR_COUNT_MAX, cost == 0 ? " (GetStatus asks without taking any)" : "");
 	return false;
 }
 

@@ -239,6 +239,16 @@ class Refused(ServeTest):
         answer = limiter.AllowResponse.FromString(call(iter([one]), timeout=PATIENCE_S))
         self.assertEqual(answer.decision.remaining, 9)
 
+    def test_the_longest_deadlines(self):
+        """In hours: 584 years less a little, where adding the time now comes to more than a
+        clock has; 584 years more a little; and as many as there can be."""
+        for hours in (5124095, 5124096, 99999999):
+            with http2.Client(self.service.address) as client:
+                stream = client.begin(http2.request_headers(
+                    b"/grpc.health.v1.Health/Check", (b"grpc-timeout", b"%dH" % hours)))
+                client.send(http2.frame(http2.DATA, http2.END_STREAM, stream, http2.message(b"")))
+                self.assertEqual(client.until(http2.DATA, stream)[3], http2.message(b"\x08\x01"))
+
     @unittest.skipUnless(shutil.which("nghttp"), "nghttp2-client is not installed")
     def test_requests_that_are_no_grpc(self):
         def status(*options):
