@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "serve/fail.h"
 #include "serve/log.h"
 #include "serve/options.h"
 #include "serve/server.h"
@@ -117,16 +118,38 @@ static int load_policies(struct weir *weir, const char *path, struct weir_error 
 	return status;
 }
 
+/* Opening a pipe would wait for its writer, and no signal would be taken meanwhile.  One
+ * that is not there is who reads it to tell. */
+static int check_file(const char *path, struct weir_error *error)
+{
+	struct stat status;
+
+	if (path && stat(path, &status) == 0 && !S_ISREG(status.st_mode))
+		return fail(error, WEIR_EINVAL, "\"%s\" is no regular file; put one there", path);
+	return WEIR_OK;
+}
+
+static int reload_certificates(struct server *server, struct weir_error *error)
+{
+	const struct options *options = server->options;
+
+	if (check_file(options->tls_certificate, error) < 0 ||
+	    check_file(options->tls_key, error) < 0 ||
+	    check_file(options->tls_client_ca, error) < 0 || tls_load(server->tls, error) < 0)
+		return error->status;
+	return http_tls_load(server->http_tls, error);
+}
+
 /* SIGHUP: read certificates and policies again.  What is wrong changes nothing. */
 static void reload(struct server *server)
 {
 	const char *path = server->options->policies;
 	struct weir_error error;
 
-	if (server->tls && (tls_load(server->tls, &error) < 0 ||
-			    http_tls_load(server->http_tls, &error) < 0))
+	if (server->tls && reload_certificates(server, &error) < 0)
 		cli_tell(CLI_LEVEL_ERROR, "the certificates stay as they were: %s", error.message);
-	if (path && load_policies(server->weir, path, &error) < 0)
+	if (path && (check_file(path, &error) < 0 ||
+		     load_policies(server->weir, path, &error) < 0))
 		cli_tell(CLI_LEVEL_ERROR, "the policies stay as they were: %s", error.message);
 }
 

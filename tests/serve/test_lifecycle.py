@@ -368,6 +368,12 @@ class Starting(ServeTest):
         service.process.send_signal(signal.SIGHUP)
         self.assertIn("the policies stay as they were", service.process.stderr.readline())
         self.assertEqual(asked.GetStatus(policy="web", key=b"k").decision.limit, 7)
+        # Nobody writes to the pipe, and the service does not wait.
+        os.unlink(policies)
+        os.mkfifo(policies)
+        service.process.send_signal(signal.SIGHUP)
+        service.expect("policies.yaml\" is no regular file; put one there")
+        os.unlink(policies)
         write("policies:\n  - name: web\n    limits: [8/1h]\n")
         service.process.send_signal(signal.SIGHUP)
         while asked.GetStatus(policy="web", key=b"k").decision.limit != 8:

@@ -145,8 +145,13 @@ class Tls(Certificates):
         self.assertIn("the certificates stay as they were", service.process.stderr.readline())
         self.assertEqual(self.shown(service)[0], first)
 
+        os.unlink(self.path("server.pem"))
+        os.mkfifo(self.path("server.pem"))
+        service.process.send_signal(signal.SIGHUP)
+        self.assertIn("is no regular file", service.process.stderr.readline())
+
+        os.unlink(self.path("server.pem"))
         self.issue("server", "ca")
-        self.openssl("x509", "-in", "server.pem", "-out", "whole.pem")
         service.process.send_signal(signal.SIGHUP)
         while self.shown(service)[0] == first:
             pass
