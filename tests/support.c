@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/suite.h"
 #include "tests/support.h"
 
 #include <dirent.h>
@@ -56,8 +57,7 @@ static pid_t start_janitor(int *alive)
 
 int support_main(Suite *suite)
 {
-	SRunner *runner = srunner_create(suite);
-	int failed, alive;
+	int result, alive;
 	pid_t janitor;
 
 	snprintf(directory, sizeof(directory), "/dev/shm/weir-test-XXXXXX");
@@ -66,12 +66,10 @@ int support_main(Suite *suite)
 		return EXIT_FAILURE;
 	}
 	janitor = start_janitor(&alive);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
+	result = suite_run(suite);
 	close(alive);
 	waitpid(janitor, NULL, 0);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return result;
 }
 
 void support_add(Suite *suite, const char *name, const TTest *test, double seconds)

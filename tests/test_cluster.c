@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "tests/redis_cluster.h"
+#include "tests/suite.h"
 #include "tests/sync_fixture.h"
 
 #define HOSTS 2
@@ -274,8 +275,6 @@ int main(void)
 {
 	Suite *suite = suite_create("cluster");
 	TCase *tests = tcase_create("cluster");
-	SRunner *runner;
-	int failed;
 
 	redis_server_require();
 	tcase_set_timeout(tests, 40);
@@ -285,9 +284,5 @@ int main(void)
 	tcase_add_loop_test(tests, test_one_node, 0, 2);
 	tcase_add_test(tests, test_down);
 	suite_add_tcase(suite, tests);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return suite_run(suite);
 }

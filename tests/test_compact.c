@@ -8,6 +8,7 @@
 #include "shm/compact.h"
 #include "src/handle.h"
 #include "tests/fixture.h"
+#include "tests/suite.h"
 
 #define BURST 1000
 #define SLOTS 16        /* every key's window is all of them */
@@ -509,8 +510,6 @@ int main(void)
 {
 	Suite *suite = suite_create("compact");
 	TCase *segments = tcase_create("segments"), *slots = tcase_create("slots");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_test(segments, test_size);
 	tcase_add_test(segments, test_refusals);
@@ -531,9 +530,5 @@ int main(void)
 	tcase_add_test(slots, test_count);
 	tcase_add_test(slots, test_places);
 	suite_add_tcase(suite, slots);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }

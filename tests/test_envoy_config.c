@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "serve/envoy/config.h"
+#include "tests/suite.h"
 
 #define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -503,8 +504,6 @@ int main(void)
 {
 	Suite *suite = suite_create("envoy_config");
 	TCase *cases = tcase_create("configurations");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_test(cases, everything);
 	tcase_add_loop_test(cases, odd_but_legal, 0, LENGTH(odd));
@@ -520,9 +519,5 @@ int main(void)
 	tcase_add_test(cases, printing);
 	suite_add_tcase(suite, cases);
 
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }

@@ -3,11 +3,11 @@
 #include <check.h>
 #include <pthread.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "serve/envoy/engine_weir.h"
 #include "tests/envoy_double.h"
 #include "tests/fixture.h"
+#include "tests/suite.h"
 
 static struct weir *weir;
 static struct engine_weir engine;
@@ -310,8 +310,6 @@ int main(void)
 {
 	Suite *suite = suite_create("envoy_engine");
 	TCase *cases = tcase_create("segment");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_checked_fixture(cases, start, end);
 	tcase_add_test(cases, counts_beyond_the_limit);
@@ -325,9 +323,5 @@ int main(void)
 	tcase_add_test(cases, policy_that_is_gone);
 	suite_add_tcase(suite, cases);
 
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }

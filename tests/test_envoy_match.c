@@ -2,9 +2,9 @@
 /* Which rule a descriptor is held to, what its bucket is called, and where it is counted. */
 #include <check.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "tests/envoy_double.h"
+#include "tests/suite.h"
 
 #define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -334,8 +334,6 @@ int main(void)
 {
 	Suite *suite = suite_create("envoy_match");
 	TCase *cases = tcase_create("matching");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_checked_fixture(cases, start, NULL);
 	tcase_add_loop_test(cases, rules, 0, LENGTH(found));
@@ -349,9 +347,5 @@ int main(void)
 	tcase_add_loop_test(cases, replaces, 0, LENGTH(replaced));
 	suite_add_tcase(suite, cases);
 
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }

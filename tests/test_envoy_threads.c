@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "serve/envoy/service.h"
+#include "tests/suite.h"
 
 #define THREADS 3
 #define LOADS 60
@@ -126,16 +127,10 @@ int main(void)
 {
 	Suite *suite = suite_create("envoy_threads");
 	TCase *cases = tcase_create("threads");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(cases, 60);
 	tcase_add_test(cases, reload_meanwhile);
 	suite_add_tcase(suite, cases);
 
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }

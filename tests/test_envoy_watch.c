@@ -9,6 +9,7 @@
 
 #include "serve/envoy/watch.h"
 #include "tests/envoy_double.h"
+#include "tests/suite.h"
 
 #define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -236,8 +237,6 @@ int main(void)
 {
 	Suite *suite = suite_create("envoy_watch");
 	TCase *cases = tcase_create("directories");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(cases, 30);
 	tcase_add_checked_fixture(cases, start, end);
@@ -249,9 +248,5 @@ int main(void)
 	tcase_add_test(cases, paths_that_are_too_long);
 	suite_add_tcase(suite, cases);
 
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }

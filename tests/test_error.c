@@ -2,11 +2,11 @@
 /* The sentences of errors, and the names of enum values. */
 #include <check.h>
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "shm/error.h"
 #include "src/names.h"
+#include "tests/suite.h"
 
 START_TEST(fail_fills_in_status_and_sentence)
 {
@@ -225,8 +225,6 @@ int main(void)
 	Suite *suite = suite_create("error");
 	TCase *errors = tcase_create("errors");
 	TCase *enums = tcase_create("names");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_test(errors, fail_fills_in_status_and_sentence);
 	tcase_add_test(errors, fail_without_a_struct);
@@ -245,9 +243,5 @@ int main(void)
 	tcase_add_loop_test(enums, names_that_are_none, 0, 8);
 	suite_add_tcase(suite, enums);
 
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }

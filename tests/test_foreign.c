@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Windows that other hosts have tokens in, and which of them a host's cap counts. */
 #include <check.h>
-#include <stdlib.h>
 
 #include "shm/bucket.h"
 #include "shm/window.h"
 #include "fixture.h"
+#include "tests/suite.h"
 
 /* 100 in 10 s; stored times are an odd number of periods and more behind aligned ones. */
 static struct limit shared_limit(enum weir_algorithm algorithm)
@@ -197,8 +197,6 @@ int main(void)
 {
 	Suite *suite = suite_create("foreign");
 	TCase *tests = tcase_create("foreign");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_test(tests, word);
 	tcase_add_loop_test(tests, sum_is_judged, 0, (int)LENGTH(kinds));
@@ -208,9 +206,5 @@ int main(void)
 	tcase_add_loop_test(tests, window_is_told, 0, (int)LENGTH(kinds));
 	tcase_add_test(tests, unmerged);
 	suite_add_tcase(suite, tests);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }

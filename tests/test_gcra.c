@@ -7,6 +7,7 @@
 
 #include "shm/gcra.h"
 #include "fixture.h"
+#include "tests/suite.h"
 
 typedef unsigned __int128 wide;
 
@@ -574,11 +575,10 @@ END_TEST
 
 int main(void)
 {
-	int count = (int)LENGTH(limits), failed;
+	int count = (int)LENGTH(limits);
 	Suite *suite = suite_create("gcra");
 	TCase *exact = tcase_create("exact");
 	TCase *edges = tcase_create("edges");
-	SRunner *runner;
 
 	tcase_add_loop_test(exact, equals_exact_arithmetic, 0, count);
 	tcase_add_loop_test(exact, never_drifts, 0, count);
@@ -597,9 +597,5 @@ int main(void)
 	tcase_add_test(edges, refund_into_a_full_bucket);
 	suite_add_tcase(suite, exact);
 	suite_add_tcase(suite, edges);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }

@@ -7,6 +7,7 @@
 
 #include "shm/hash.h"
 #include "fixture.h"
+#include "tests/suite.h"
 
 static const uint64_t secret[2] = { 0x0706050403020100ull, 0x0f0e0d0c0b0a0908ull };
 
@@ -375,8 +376,6 @@ int main(void)
 {
 	Suite *suite = suite_create("hash");
 	TCase *cases = tcase_create("hash");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_loop_test(cases, sip_reference, 0, (int)LENGTH(sip_vectors));
 	tcase_add_test(cases, second_implementation_is_aes);
@@ -386,9 +385,5 @@ int main(void)
 	tcase_add_test(cases, keys_matter);
 	tcase_add_loop_test(cases, avalanche, 0, 7);
 	suite_add_tcase(suite, cases);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }

@@ -15,6 +15,7 @@
 #include "tests/fixture.h"
 #include "tests/lease_model.h"
 #include "tests/redis_server.h"
+#include "tests/suite.h"
 
 #define HOSTS 4u
 #define KEYS 3u
@@ -501,7 +502,6 @@ int main(void)
 {
 	Suite *suite = suite_create("lease_script");
 	TCase *tests = tcase_create("script");
-	SRunner *runner;
 	int result;
 
 	redis_server_require();
@@ -515,10 +515,7 @@ int main(void)
 	tcase_add_test(tests, test_out_of_memory);
 	tcase_add_test(tests, test_collected);
 	suite_add_tcase(suite, tests);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	result = srunner_ntests_failed(runner) ? EXIT_FAILURE : EXIT_SUCCESS;
-	srunner_free(runner);
+	result = suite_run(suite);
 	redis_server_end(server);
 	return result;
 }

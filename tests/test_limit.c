@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "weir.h"
+#include "tests/suite.h"
 
 #define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -581,8 +582,6 @@ int main(void)
 	Suite *suite = suite_create("limit");
 	TCase *texts = tcase_create("texts");
 	TCase *structs = tcase_create("structs");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_loop_test(texts, read_and_write_back, 0, LENGTH(good));
 	tcase_add_loop_test(texts, mistakes, 0, LENGTH(bad));
@@ -602,9 +601,5 @@ int main(void)
 	tcase_add_test(structs, policy_of_random_bytes);
 	suite_add_tcase(suite, structs);
 
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }

@@ -9,6 +9,7 @@
 #include "src/handle.h"
 #include "sync/round.h"
 #include "tests/fixture.h"
+#include "tests/suite.h"
 
 #define LEADER 4096u            /* a participant's id */
 #define TERM 3u
@@ -109,8 +110,6 @@ int main(void)
 {
 	Suite *suite = suite_create("merge");
 	TCase *cases = tcase_create("merge");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_checked_fixture(cases, open_segment, close_segment);
 	tcase_add_test(cases, a_walk_restores_what_it_began_with);
@@ -118,9 +117,5 @@ int main(void)
 	tcase_add_test(cases, an_answer_that_is_overtaken_changes_nothing);
 	tcase_add_test(cases, an_answer_of_a_past_term_changes_nothing);
 	suite_add_tcase(suite, cases);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return suite_run(suite);
 }

@@ -13,7 +13,6 @@
  * the nanosecond, for a token that is no whole number of them.
  */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -25,6 +24,7 @@
 #include "tests/fixture.h"
 #include "tests/redis_server.h"
 #include "tests/script_client.h"
+#include "tests/suite.h"
 
 #define MACHINES 2
 #define LEADERS 2               /* of each, in turn */
@@ -449,17 +449,11 @@ int main(void)
 {
 	Suite *suite = suite_create("million");
 	TCase *tests = tcase_create("million");
-	SRunner *runner;
-	int failed;
 
 	redis_server_require();
 	tcase_set_timeout(tests, fixture_soak() ? 3600 : 60);
 	tcase_add_checked_fixture(tests, begin, end);
 	tcase_add_test(tests, a_million_rounds);
 	suite_add_tcase(suite, tests);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return suite_run(suite);
 }

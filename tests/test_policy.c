@@ -5,7 +5,6 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -15,6 +14,7 @@
 #include "shm/policy_table.h"
 #include "src/handle.h"
 #include "fixture.h"
+#include "tests/suite.h"
 
 static struct weir *weir;
 
@@ -486,8 +486,6 @@ int main(void)
 {
 	Suite *suite = suite_create("policy");
 	TCase *cases = tcase_create("policy");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_checked_fixture(cases, open_weir, close_weir);
 	tcase_add_test(cases, set_and_get);
@@ -505,9 +503,5 @@ int main(void)
 	tcase_add_test(cases, writer_is_stopped);
 	tcase_set_timeout(cases, 30);
 	suite_add_tcase(suite, cases);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "weir.h"
+#include "tests/suite.h"
 
 #define SKIPPED 77
 
@@ -140,17 +141,11 @@ int main(void)
 {
 	Suite *suite = suite_create("policy_memory");
 	TCase *memory = tcase_create("memory");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_test(memory, each_allocation_fails_once);
 	tcase_add_test(memory, the_file_has_no_room);
 	suite_add_tcase(suite, memory);
 
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }
 #endif

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "weir.h"
+#include "tests/suite.h"
 
 #define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -570,8 +571,6 @@ int main(void)
 	TCase *refusal = tcase_create("refusal");
 	TCase *bounds = tcase_create("bounds");
 	TCase *files = tcase_create("files");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_test(meaning, everything);
 	tcase_add_test(meaning, defaults);
@@ -601,9 +600,5 @@ int main(void)
 	tcase_add_test(files, file_that_is_none);
 	suite_add_tcase(suite, files);
 
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }

@@ -15,6 +15,7 @@
 #include "shm/policy_table.h"
 #include "shm/purse.h"
 #include "src/handle.h"
+#include "tests/suite.h"
 
 #define KEY "key"
 #define BURST 1024ull
@@ -562,8 +563,6 @@ int main(void)
 {
 	Suite *suite = suite_create("purse");
 	TCase *cases = tcase_create("purse"), *crowds = tcase_create("crowd");
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	tcase_add_test(cases, pays_what_was_taken);
 	tcase_add_test(cases, tokens_end);
@@ -583,8 +582,5 @@ int main(void)
 	tcase_set_timeout(crowds, 30);
 	tcase_add_loop_test(crowds, a_crowd, 0, 2);
 	suite_add_tcase(suite, crowds);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return suite_run(suite);
 }

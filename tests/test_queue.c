@@ -15,6 +15,7 @@
 #include "sync/collect.h"
 #include "sync/lease.h"
 #include "tests/fixture.h"
+#include "tests/suite.h"
 
 #define SLOTS 8192u             /* two words of summary */
 #define LEADER 4096u            /* a participant's id */
@@ -463,8 +464,6 @@ int main(void)
 {
 	Suite *suite = suite_create("queue");
 	TCase *cases = tcase_create("queue");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_checked_fixture(cases, open_segment, close_segment);
 	tcase_add_test(cases, a_bucket_with_a_new_session_stays);
@@ -485,9 +484,5 @@ int main(void)
 	tcase_add_loop_test(cases, much_unmerged_rings_the_bell, 0, 5);
 	tcase_add_test(cases, the_bell_wakes_who_sleeps);
 	suite_add_tcase(suite, cases);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return suite_run(suite);
 }

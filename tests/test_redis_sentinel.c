@@ -4,7 +4,6 @@
  * gone: stubs say what a test wants them to; the master and a replica are real.
  */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "sync/redis_socket.h"
@@ -12,6 +11,7 @@
 #include "tests/redis_client.h"
 #include "tests/redis_server.h"
 #include "tests/stub.h"
+#include "tests/suite.h"
 
 #define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -299,8 +299,6 @@ int main(void)
 {
 	Suite *suite = suite_create("redis_sentinel");
 	TCase *tests = tcase_create("sentinels");
-	SRunner *runner;
-	int failed;
 
 	redis_server_require();
 	tcase_set_timeout(tests, 60);
@@ -313,9 +311,5 @@ int main(void)
 	tcase_add_test(tests, all_are_silent);
 	tcase_add_loop_test(tests, sentinels_with_a_password, 0, LENGTH(passwords));
 	suite_add_tcase(suite, tests);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The server that other tests rely on: it stops, goes on, dies, comes back, and leaves nothing. */
 #include "tests/redis_server.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <poll.h>
@@ -149,8 +150,6 @@ int main(void)
 		{ "options", test_options },
 		{ "nothing is left", test_nothing_is_left },
 	};
-	SRunner *runner;
-	int failed;
 
 	redis_server_require();
 	signal(SIGPIPE, SIG_IGN);               /* hiredis 0.14 writes without MSG_NOSIGNAL */
@@ -161,9 +160,5 @@ int main(void)
 		tcase_add_test(test_case, cases[i].test);
 		suite_add_tcase(suite, test_case);
 	}
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }

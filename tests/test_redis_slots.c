@@ -7,6 +7,7 @@
 #include <hiredis/hiredis.h>
 
 #include "sync/redis_slots.h"
+#include "tests/suite.h"
 
 #define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -217,8 +218,6 @@ int main(void)
 {
 	Suite *suite = suite_create("redis_slots");
 	TCase *tests = tcase_create("slots");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_loop_test(tests, slots_of_keys, 0, LENGTH(keys));
 	tcase_add_test(tests, slots_of_bytes);
@@ -227,9 +226,5 @@ int main(void)
 	tcase_add_test(tests, all_nodes);
 	tcase_add_loop_test(tests, redirections_lead, 0, LENGTH(redirections));
 	suite_add_tcase(suite, tests);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return suite_run(suite);
 }

@@ -3,10 +3,10 @@
  * ever among these words. */
 #include <check.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "sync/redis_url.h"
+#include "tests/suite.h"
 
 #define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -316,17 +316,11 @@ int main(void)
 {
 	Suite *suite = suite_create("redis_url");
 	TCase *urls = tcase_create("urls");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_loop_test(urls, means, 0, LENGTH(good));
 	tcase_add_loop_test(urls, refused, 0, LENGTH(bad));
 	tcase_add_test(urls, long_ones);
 	tcase_add_test(urls, format_into_too_little);
 	suite_add_tcase(suite, urls);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }

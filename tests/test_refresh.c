@@ -11,6 +11,7 @@
 #include "src/handle.h"
 #include "sync/leader.h"
 #include "tests/fixture.h"
+#include "tests/suite.h"
 
 #define INTERVAL SECOND
 #define DRAINED (SECOND / 64)           /* a 64th of the burst, at the limit's rate */
@@ -211,8 +212,6 @@ int main(void)
 {
 	Suite *suite = suite_create("refresh");
 	TCase *cases = tcase_create("refresh");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_checked_fixture(cases, begin, end);
 	tcase_add_test(cases, a_bucket_near_its_limit_is_asked_for_early);
@@ -221,9 +220,5 @@ int main(void)
 	tcase_add_test(cases, others_wait_for_the_interval);
 	tcase_add_test(cases, many_buckets_share_a_budget);
 	suite_add_tcase(suite, cases);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return suite_run(suite);
 }

@@ -16,6 +16,7 @@
 
 #include "tests/redis_server.h"
 #include "tests/strict_fixture.h"
+#include "tests/suite.h"
 
 #define HOSTS 3
 #define LOST 2          /* tokens, at most: a process that is held up between its look and its
@@ -381,8 +382,7 @@ int main(void)
 {
 	Suite *suite = suite_create("strict");
 	TCase *tests = tcase_create("shared"), *alone = tcase_create("alone");
-	SRunner *runner;
-	int failed;
+	int result;
 
 	redis_server_require();
 	tcase_set_timeout(tests, 30);
@@ -401,10 +401,7 @@ int main(void)
 	suite_add_tcase(suite, alone);
 	begin();        /* the epoch of the others begins once */
 	shared = server;
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
+	result = suite_run(suite);
 	end();
-	return failed != 0;
+	return result;
 }

@@ -20,6 +20,7 @@
 #include "tests/redis_cluster.h"
 #include "tests/sentinel_fixture.h"
 #include "tests/strict_fixture.h"
+#include "tests/suite.h"
 
 #define HOSTS 3
 #define KEYS 12                 /* in most of the shards */
@@ -301,8 +302,6 @@ int main(void)
 {
 	Suite *suite = suite_create("strict_faults");
 	TCase *tests = tcase_create("redis"), *leader = tcase_create("leader");
-	SRunner *runner;
-	int failed;
 
 	redis_server_require();
 	tcase_set_timeout(tests, is_soak() ? 600 : 60);
@@ -314,9 +313,5 @@ int main(void)
 	tcase_add_loop_test(leader, test_stopped_leader, 0, is_soak() ? 12 : 2);
 	suite_add_tcase(suite, tests);
 	suite_add_tcase(suite, leader);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return suite_run(suite);
 }

@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 
 #include "tests/redis_server.h"
+#include "tests/suite.h"
 #include "tests/sync_fixture.h"
 
 #define MODES 4
@@ -495,8 +496,6 @@ int main(void)
 {
 	Suite *suite = suite_create("sync_cells");
 	TCase *tests = tcase_create("sync_cells");
-	SRunner *runner;
-	int failed;
 
 	redis_server_require();
 	tcase_set_timeout(tests, 60);
@@ -509,9 +508,5 @@ int main(void)
 	tcase_add_loop_test(tests, test_windows, 0, 2 * CELLS);
 	tcase_add_loop_test(tests, test_holds, 0, CELLS);
 	suite_add_tcase(suite, tests);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return suite_run(suite);
 }

@@ -6,11 +6,11 @@
  */
 #include <hiredis/hiredis.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "tests/proxy.h"
 #include "tests/redis_server.h"
+#include "tests/suite.h"
 #include "tests/sync_fixture.h"
 
 #define HOSTS 3
@@ -372,8 +372,6 @@ int main(void)
 {
 	Suite *suite = suite_create("sync_faults");
 	TCase *tests = tcase_create("faults");
-	SRunner *runner;
-	int failed;
 
 	redis_server_require();
 	tcase_set_timeout(tests, 60);
@@ -385,9 +383,5 @@ int main(void)
 	tcase_add_test(tests, test_secret_is_compared_later);
 	tcase_add_loop_test(tests, test_way, 0, LENGTH(ways));
 	suite_add_tcase(suite, tests);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return suite_run(suite);
 }

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "tests/redis_server.h"
+#include "tests/suite.h"
 #include "tests/sync_fixture.h"
 
 #define HOSTS 2
@@ -173,8 +174,6 @@ int main(void)
 {
 	Suite *suite = suite_create("sync_process");
 	TCase *tests = tcase_create("sync_process");
-	SRunner *runner;
-	int failed;
 
 	redis_server_require();
 	tcase_set_timeout(tests, 120);
@@ -183,9 +182,5 @@ int main(void)
 	tcase_add_test(tests, test_stopped);
 	tcase_add_test(tests, test_redis_stopped);
 	suite_add_tcase(suite, tests);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return suite_run(suite);
 }

@@ -4,6 +4,7 @@
  * lags: real servers, and a real sentinel that makes up its mind by itself.
  */
 #include "tests/sentinel_fixture.h"
+#include "tests/suite.h"
 #include "tests/sync_fixture.h"
 
 #define HOSTS 3
@@ -98,16 +99,10 @@ int main(void)
 {
 	Suite *suite = suite_create("sync_sentinel");
 	TCase *tests = tcase_create("sentinel");
-	SRunner *runner;
-	int failed;
 
 	redis_server_require();
 	tcase_set_timeout(tests, 60);
 	tcase_add_test(tests, test_failover);
 	suite_add_tcase(suite, tests);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return suite_run(suite);
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "src/top.h"
+#include "tests/suite.h"
 
 #define BUCKETS 1000
 
@@ -91,16 +92,10 @@ int main(void)
 {
 	Suite *suite = suite_create("top");
 	TCase *tests = tcase_create("top");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_loop_test(tests, picks_the_largest, 0, 12);
 	tcase_add_test(tests, leaves_out_zero);
 	tcase_add_test(tests, equal_values_have_an_order);
 	suite_add_tcase(suite, tests);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }

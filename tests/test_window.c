@@ -2,12 +2,12 @@
 /* Fixed and sliding windows: expectation tables, and random schedules beside a
  * log of all requests. */
 #include <check.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "shm/window.h"
 #include "src/handle.h"
 #include "fixture.h"
+#include "tests/suite.h"
 
 static bool same(const struct bucket_state *a, const struct bucket_state *b)
 {
@@ -581,8 +581,6 @@ int main(void)
 	Suite *suite = suite_create("window");
 	TCase *fixed = tcase_create("fixed");
 	TCase *sliding = tcase_create("sliding");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_test(fixed, fixed_table);
 	tcase_add_loop_test(fixed, fixed_random, 0, 4);
@@ -601,9 +599,5 @@ int main(void)
 	tcase_add_test(sliding, flag_counts_up_to_the_largest);
 	suite_add_tcase(suite, fixed);
 	suite_add_tcase(suite, sliding);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }

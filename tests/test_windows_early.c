@@ -11,6 +11,7 @@
 #include "src/handle.h"
 #include "sync/collect.h"
 #include "tests/fixture.h"
+#include "tests/suite.h"
 
 #define LEADER 4096u            /* a participant's id */
 #define TERM 3u
@@ -143,16 +144,10 @@ int main(void)
 {
 	Suite *suite = suite_create("windows_early");
 	TCase *cases = tcase_create("windows_early");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_checked_fixture(cases, open_segment, close_segment);
 	tcase_add_test(cases, it_comes_back_with_its_tokens);
 	tcase_add_test(cases, one_that_is_charged_meanwhile_keeps_what_redis_has);
 	suite_add_tcase(suite, cases);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return suite_run(suite);
 }

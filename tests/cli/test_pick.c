@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How `weir top` tells how fast a bucket grows. */
 #include <check.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "src/cli/top.h"
+#include "tests/suite.h"
 
 /* A bucket whose fingerprint is its number. */
 static struct weir_bucket make_bucket(uint32_t number, uint64_t consumed, uint64_t denied)
@@ -50,14 +50,8 @@ int main(void)
 {
 	Suite *suite = suite_create("pick");
 	TCase *tests = tcase_create("pick");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_test(tests, growth);
 	suite_add_tcase(suite, tests);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "src/cli/text.h"
+#include "tests/suite.h"
 
 #define US 1000ull
 #define MS 1000000ull
@@ -204,8 +205,6 @@ int main(void)
 {
 	Suite *suite = suite_create("text");
 	TCase *tests = tcase_create("text");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_loop_test(tests, duration, 0, LENGTH(durations));
 	tcase_add_loop_test(tests, printable, 0, LENGTH(texts));
@@ -213,9 +212,5 @@ int main(void)
 	tcase_add_test(tests, search_finds_the_nearest);
 	tcase_add_loop_test(tests, number, 0, LENGTH(numbers));
 	suite_add_tcase(suite, tests);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }

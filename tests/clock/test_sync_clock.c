@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "tests/redis_server.h"
+#include "tests/suite.h"
 #include "tests/sync_fixture.h"
 
 #define HOSTS 2
@@ -226,8 +227,6 @@ int main(void)
 {
 	Suite *suite = suite_create("sync_clock");
 	TCase *tests = tcase_create("clocks");
-	SRunner *runner;
-	int failed;
 
 	redis_server_require();
 	tcase_set_timeout(tests, 60);
@@ -235,9 +234,5 @@ int main(void)
 	tcase_add_test(tests, test_redis_steps);
 	tcase_add_loop_test(tests, test_hosts_apart, 0, 2);
 	suite_add_tcase(suite, tests);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return suite_run(suite);
 }

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "src/plan.h"
+#include "tests/suite.h"
 
 #define POLICIES_MAX 4u
 #define EXHAUST_MAX  1000u
@@ -32,16 +33,11 @@ static int run(const char *name, void (*add)(TCase *tests))
 {
 	Suite *suite = suite_create(name);
 	TCase *tests = tcase_create(name);
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	tcase_set_timeout(tests, 60);
 	add(tests);
 	suite_add_tcase(suite, tests);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }
 
 int world_main(const char *name, void (*add)(TCase *tests))

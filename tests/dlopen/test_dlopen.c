@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "weir.h"
+#include "tests/suite.h"
 
 #define KEY "key"
 
@@ -185,8 +186,7 @@ int main(void)
 {
 	Suite *suite = suite_create("dlopen");
 	TCase *tcase = tcase_create("dlopen");
-	SRunner *runner = srunner_create(suite);
-	int failed;
+	int result;
 
 	path = getenv("WEIR_LIBRARY");
 	if (!path || !mkdtemp(folder)) {
@@ -201,9 +201,7 @@ int main(void)
 	tcase_add_test(tcase, used_by_a_child);
 	tcase_add_test(tcase, unloaded_before_its_threads_end);
 	suite_add_tcase(suite, tcase);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
+	result = suite_run(suite);
 	rmdir(folder);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return result;
 }

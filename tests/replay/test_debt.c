@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What hosts admitted, held against an ideal bucket, and the bounds. */
 #include <check.h>
-#include <stdlib.h>
 
 #include "src/cli/replay-debt.h"
+#include "tests/suite.h"
 
 #define S 1000000000ull
 #define REQUESTS 64
@@ -170,8 +170,6 @@ int main(void)
 {
 	Suite *suite = suite_create("replay-debt");
 	TCase *tests = tcase_create("debt");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_test(tests, a_burst_is_within);
 	tcase_add_test(tests, a_token_too_many);
@@ -181,9 +179,5 @@ int main(void)
 	tcase_add_test(tests, bounds);
 	tcase_add_test(tests, caps);
 	suite_add_tcase(suite, tests);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }

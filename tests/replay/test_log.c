@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "src/cli/replay-log.h"
+#include "tests/suite.h"
 
 #define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
 #define S 1000000000u
@@ -274,8 +275,6 @@ int main(void)
 {
 	Suite *suite = suite_create("replay-log");
 	TCase *lines = tcase_create("lines");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_loop_test(lines, read_what_is_sound, 0, LENGTH(good));
 	tcase_add_loop_test(lines, refuse_the_rest, 0, LENGTH(bad));
@@ -286,9 +285,5 @@ int main(void)
 	tcase_add_test(lines, many_brackets);
 	suite_add_tcase(suite, lines);
 
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }

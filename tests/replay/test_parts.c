@@ -3,12 +3,12 @@
  * segment. */
 #include <check.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "src/cli/replay-key.h"
 #include "src/cli/replay-latency.h"
 #include "src/cli/replay-plan.h"
+#include "tests/suite.h"
 
 /* ---- Keys --------------------------------------------------------------- */
 
@@ -288,8 +288,6 @@ int main(void)
 	TCase *keys = tcase_create("keys");
 	TCase *plan = tcase_create("plan");
 	TCase *latency = tcase_create("latency");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_test(keys, forms);
 	tcase_add_test(keys, forms_that_are_none);
@@ -309,9 +307,5 @@ int main(void)
 	tcase_add_loop_test(latency, percentiles, 0, 9);
 	suite_add_tcase(suite, latency);
 
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }
