@@ -540,6 +540,13 @@ struct weir_sync_status {
 	uint64_t leases;                /* buckets that have them */
 	uint64_t unleased;              /* requests denied here for want of credit */
 	char last_error[256];           /* of this process's thread; "" if none */
+	uint64_t leader_silent_ns;      /* since the leader was seen, if that is so long ago that
+					 * another would take over; 0: it is there */
+	uint64_t trouble_ns;            /* for how long something has been wrong between the
+					 * leader and Redis; 0: nothing is */
+	uint64_t trouble_shards;        /* of the 8, a bit each: those whose calls fail */
+	char trouble_kind[16];          /* in a word: "noauth", "timeout", ...; "" if nothing is */
+	char trouble[424];              /* in a sentence: where, what, and what to do */
 	uint64_t disagreeing;           /* policies that another host has otherwise */
 	bool follows;                   /* are policies that are published applied here? */
 	uint64_t published;             /* version of what is published; 0: nothing was seen */
@@ -564,7 +571,7 @@ struct weir_disagreement {
 };
 
 /* Fill LIST with up to CAPACITY disagreements, as of the leader's last look (once a
- * second, and when a policy was changed here); of many, 15 are kept.  Returns how many
+ * second, and when a policy was changed here); of many, 14 are kept.  Returns how many
  * there are.  While hosts disagree, each applies its own limit to what all of them
  * charge. */
 size_t weir_sync_disagreements(const struct weir *weir, struct weir_disagreement *list,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * report.c - what the leader tells people about policies.
+ * report.c - what the leader tells people about policies, and about Redis.
  *
  * What.  The leader alone talks to Redis, and any process may be asked for the state
  * of sync.  So what the leader found is written into the segment, in words for people.

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* report.h - what the leader tells people about policies. */
+/* report.h - what the leader tells people about policies, and about Redis. */
 #ifndef WEIR_SHM_REPORT_H
 #define WEIR_SHM_REPORT_H
 
@@ -7,7 +7,9 @@
 
 #define REPORT_TEXT_SIZE sizeof(((struct report_record *)0)->text)
 #define REPORT_PROBLEM 0u       /* what is wrong with policies in Redis; has no policy */
-#define REPORT_FIRST 1u         /* from here on: a policy that another host has otherwise */
+#define REPORT_TROUBLE 1u       /* what is wrong with Redis: policy is that in a word, host is
+				 * since when, hosts the shards that it is about, a bit each */
+#define REPORT_FIRST 2u         /* from here on: a policy that another host has otherwise */
 
 struct report {
 	char policy[WEIR_NAME_MAX + 1];

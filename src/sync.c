@@ -2,6 +2,7 @@
 /*
  * sync.c - the public functions on sync.
  */
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -225,31 +226,61 @@ static void status_of_shards(const struct segment *segment, struct weir_sync_sta
 	}
 }
 
+_Static_assert(sizeof(((struct weir_sync_status *)0)->policy_error) == REPORT_TEXT_SIZE, "");
+_Static_assert(sizeof(((struct weir_sync_status *)0)->trouble) == REPORT_TEXT_SIZE, "");
+
+/* A leader that was killed leaves its word behind. */
+static void status_of_leader(const struct segment *segment, struct weir_sync_status *status)
+{
+	const struct segment_header *header = segment->header;
+	uint64_t leader = atomic_load_relaxed(&header->leader.word.first), now = clock_now_ns();
+	uint64_t seen_ns = atomic_load_relaxed(&header->leader.heartbeat_ns);
+
+	status->leading = status->running && leader != 0 && leader == segment->participant_id;
+	status->term = atomic_load_relaxed(&header->leader.word.second);
+	if (leader == 0)
+		return;
+	status->leader_pid = atomic_load_relaxed(
+		&segment->participants[leader & (PARTICIPANTS_MAX - 1)].pid);
+	if (now > seen_ns && now - seen_ns > leader_patience_ns(header))
+		status->leader_silent_ns = now - seen_ns;
+	status->connected = status->leader_silent_ns == 0 &&
+			    atomic_load_relaxed(&header->leader.connected) != 0;
+}
+
+static void status_of_redis(const struct segment *segment, struct weir_sync_status *status)
+{
+	uint64_t now = clock_now_ns();
+	struct report report;
+
+	if (status->leader_pid == 0 || status->paused ||
+	    !report_read(segment, REPORT_TROUBLE, &report))
+		return;
+	status->trouble_ns = now > report.host ? now - report.host : 1;
+	status->trouble_shards = report.hosts;
+	snprintf(status->trouble_kind, sizeof(status->trouble_kind), "%.15s", report.policy);
+	memcpy(status->trouble, report.text, sizeof(report.text));
+}
+
 int weir_sync_status(const struct weir *weir, struct weir_sync_status *status,
 		     struct weir_error *error)
 {
 	struct segment *segment = handle_control(weir);
 	struct segment_header *header = segment->header;
 	struct report problem;
-	uint64_t leader;
 
 	memset(status, 0, sizeof(*status));
 	if (!segment->shards)
 		return not_for_sync(segment, error);
 	/* Relaxed: numbers for people, each good by itself. */
-	leader = atomic_load_relaxed(&header->leader.word.first);
 	status->enabled = atomic_load_relaxed(&header->sync.enabled) != 0;
 	status->paused = atomic_load_relaxed(&header->sync.paused) != 0;
 	handles_lock();
 	status->running = segment->sync != NULL;
 	sync_last_error(segment, status->last_error, sizeof(status->last_error));
 	handles_unlock();
-	status->leading = status->running && leader != 0 && leader == segment->participant_id;
-	status->connected = leader != 0 && atomic_load_relaxed(&header->leader.connected) != 0;
-	if (leader != 0)
-		status->leader_pid = atomic_load_relaxed(
-			&segment->participants[leader & (PARTICIPANTS_MAX - 1)].pid);
-	status->term = atomic_load_relaxed(&header->leader.word.second);
+	status_of_leader(segment, status);
+	status_of_redis(segment, status);
 	status->rounds = counter_sum_global(segment, COUNTER_ROUNDS);
 	status->round_ns = atomic_load_relaxed(&header->leader.round_ns);
 	status->longest_round_ns = atomic_load_relaxed(&header->leader.round_max_ns);
@@ -268,7 +299,6 @@ int weir_sync_status(const struct weir *weir, struct weir_sync_status *status,
 }
 
 _Static_assert(sizeof(((struct weir_disagreement *)0)->theirs) == REPORT_TEXT_SIZE, "");
-_Static_assert(sizeof(((struct weir_sync_status *)0)->policy_error) == REPORT_TEXT_SIZE, "");
 
 size_t weir_sync_disagreements(const struct weir *weir, struct weir_disagreement *list,
 			       size_t capacity)

@@ -38,7 +38,6 @@
 #define TAKEOVER_MIN_NS 500000000ull
 #define HEARTBEAT_MAX_NS 1000000000ull
 #define REAP_NS 1000000000ull
-#define ALL_SHARDS ((1u << SYNC_SHARDS) - 1)
 
 void leader_init(struct leader *leader, struct segment *segment)
 {
@@ -63,9 +62,9 @@ static bool is_open(const struct leader *leader, unsigned shard)
 	return leader->open >> shard & 1;
 }
 
-bool leader_doubts(const struct leader *leader)
+unsigned leader_closed(const struct leader *leader)
 {
-	return leader->open != ALL_SHARDS;
+	return ALL_SHARDS & ~leader->open;
 }
 
 /* When the first fence is due. */
@@ -145,16 +144,22 @@ static bool take_over(struct leader *leader, struct word_pair seen)
 	return true;
 }
 
+uint64_t leader_patience_ns(const struct segment_header *header)
+{
+	/* Relaxed: a number. */
+	uint64_t patience = 5 * atomic_load_relaxed(&header->sync.interval_ns);
+
+	return patience < TAKEOVER_MIN_NS ? TAKEOVER_MIN_NS : patience;
+}
+
 bool leader_stand(struct leader *leader, uint64_t now_ns)
 {
 	struct segment_header *header = leader->segment->header;
 	/* Relaxed: hints; the compare-and-swap decides. */
 	uint64_t heartbeat = atomic_load_relaxed(&header->leader.heartbeat_ns);
-	uint64_t patience = 5 * atomic_load_relaxed(&header->sync.interval_ns);
+	uint64_t patience = leader_patience_ns(header);
 	struct word_pair seen = leader_word(leader);
 
-	if (patience < TAKEOVER_MIN_NS)
-		patience = TAKEOVER_MIN_NS;
 	if (seen.first != leader->id || (uint32_t)seen.second != leader->term) {
 		if (seen.first != 0 && seen.first != leader->id && heartbeat + patience > now_ns)
 			return false;

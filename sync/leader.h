@@ -9,6 +9,8 @@
 #include "sync/lease.h"
 #include "sync/round.h"
 
+#define ALL_SHARDS ((1u << SYNC_SHARDS) - 1)
+
 /* One call of the script: a fence (round NULL) or a round, of one shard. */
 struct leader_call {
 	unsigned shard;
@@ -69,11 +71,15 @@ void leader_end(struct leader *leader);
 /* When there is something to do before the interval has passed; UINT64_MAX: nothing. */
 uint64_t leader_due_ns(const struct leader *leader);
 
-/* Are there shards that it cannot make rounds of, as nobody knows what became of a call? */
-bool leader_doubts(const struct leader *leader);
+/* The shards that it cannot make rounds of, as nobody knows what became of a call: a bit
+ * each. */
+unsigned leader_closed(const struct leader *leader);
 
 /* Is there nothing to ask Redis for before leader_due_ns(), interval or not? */
 bool leader_waits(const struct leader *leader, uint64_t now_ns);
+
+/* Whoever finds a heartbeat older than this takes over. */
+uint64_t leader_patience_ns(const struct segment_header *header);
 
 /* Become the leader, or stay it; false if another process is. */
 bool leader_stand(struct leader *leader, uint64_t now_ns);

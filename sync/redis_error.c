@@ -40,6 +40,7 @@ static const struct {
 	[REDIS_ERROR_NOAUTH] = { "noauth", "NOAUTH", REDIS_NOT_EXECUTED, true, false },
 	[REDIS_ERROR_WRONGPASS] = { "wrongpass", "WRONGPASS", REDIS_NOT_EXECUTED, true, false },
 	[REDIS_ERROR_NOPERM] = { "noperm", "NOPERM", REDIS_DOUBTFUL, true, false },
+	[REDIS_ERROR_DATABASE] = { "database", NULL, REDIS_NOT_EXECUTED, true, false },
 	[REDIS_ERROR_WRONGTYPE] = { "wrongtype", "WRONGTYPE", REDIS_DOUBTFUL, true, false },
 	[REDIS_ERROR_DENIED] = { "denied", "DENIED", REDIS_NOT_EXECUTED, true, false },
 	[REDIS_ERROR_OTHER] = { "other", NULL, REDIS_DOUBTFUL, true, false },
@@ -65,6 +66,12 @@ static const struct {
 	{ "ERR invalid password", REDIS_ERROR_WRONGPASS },              /* before 6.0 */
 	{ "ERR Client sent AUTH, but no password", REDIS_ERROR_WRONGPASS },
 	{ "ERR AUTH <password> called without any password", REDIS_ERROR_WRONGPASS },
+	{ "ERR wrong number of arguments for 'auth'", REDIS_ERROR_WRONGPASS },  /* before 6.0 */
+	/* What who has not logged in may send is short, and a script is not. */
+	{ "ERR Protocol error: unauthenticated", REDIS_ERROR_NOAUTH },
+	{ "ERR DB index is out of range", REDIS_ERROR_DATABASE },
+	{ "ERR invalid DB index", REDIS_ERROR_DATABASE },               /* before 7.0 */
+	{ "ERR SELECT is not allowed in cluster mode", REDIS_ERROR_DATABASE },
 	{ "ERR The user executing the script can't", REDIS_ERROR_NOPERM },      /* 7.0 */
 	{ "ERR ACL failure in script", REDIS_ERROR_NOPERM },                    /* 7.2 */
 };
@@ -94,7 +101,7 @@ const char *redis_error_advice(enum redis_error error)
 	case REDIS_ERROR_BUSY:
 		return "a script of others runs for too long: wait, or end it with SCRIPT KILL";
 	case REDIS_ERROR_OOM:
-		return "raise Redis' maxmemory";
+		return "Redis is full: raise Redis' maxmemory, or make room";
 	case REDIS_ERROR_NOREPLICAS:
 		return "too few replicas are in touch: see min-replicas-to-write";
 	case REDIS_ERROR_MISCONF:
@@ -102,11 +109,15 @@ const char *redis_error_advice(enum redis_error error)
 	case REDIS_ERROR_MAXCLIENTS:
 		return "raise maxclients";
 	case REDIS_ERROR_NOAUTH:
-		return "write user:password@ before the host";
+		return "Redis wants a password: write user:password@, or :password@, before the host";
 	case REDIS_ERROR_WRONGPASS:
 		return "check user and password, and Redis' ACL";
 	case REDIS_ERROR_NOPERM:
-		return "allow the user +evalsha +script|load +select +info, and the keys";
+		return "allow the user +evalsha +script|load +select +info, the keys, and what else "
+		       "weir(7) lists for Redis' user";
+	case REDIS_ERROR_DATABASE:
+		return "Redis has no such database: give a lower number in the URL, or raise "
+		       "databases in redis.conf; a Redis Cluster has only 0";
 	case REDIS_ERROR_WRONGTYPE:
 		return "another program uses that key: use another prefix, or remove it";
 	case REDIS_ERROR_DENIED:

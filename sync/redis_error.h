@@ -30,6 +30,7 @@ enum redis_error {
 	REDIS_ERROR_NOAUTH,
 	REDIS_ERROR_WRONGPASS,
 	REDIS_ERROR_NOPERM,
+	REDIS_ERROR_DATABASE,           /* there is none of that number */
 	REDIS_ERROR_WRONGTYPE,
 	REDIS_ERROR_DENIED,             /* protected mode */
 	REDIS_ERROR_OTHER,              /* any other error reply */

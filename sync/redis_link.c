@@ -102,7 +102,8 @@ static enum redis_error fail_of_context(struct redis_link *link, struct weir_err
 				       "no memory for a reply (%s); free some", quoted);
 	default:
 		return redis_link_fail(link, REDIS_ERROR_CUT, error,
-				       "the connection was cut (%s); connect again", quoted);
+				       "the connection was cut (%s); check Redis' log, and what is in between",
+				       quoted);
 	}
 }
 

@@ -127,6 +127,28 @@ static bool has_role(const struct redis_reply *reply, const char *role)
 	return text && strcmp(text, role) == 0;
 }
 
+/* What to do about a refused AUTH, by how the sentence begins, which may not be quoted. */
+static const char *log_in_advice(const char *text, size_t length, enum redis_error kind)
+{
+	static const struct {
+		const char *begin, *advice;
+	} known[] = {
+		{ "ERR AUTH <password> called without any password",
+		  "Redis has no password for that user: leave it out of the URL" },
+		{ "ERR Client sent AUTH, but no password",
+		  "Redis has no password: leave it out of the URL" },
+		{ "ERR wrong number of arguments for 'auth'",
+		  "Redis before 6.0 has no users: write :password@, without the user" },
+	};
+
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+		if (text && length >= strlen(known[i].begin) &&
+		    memcmp(text, known[i].begin, strlen(known[i].begin)) == 0)
+			return known[i].advice;
+	}
+	return redis_error_advice(kind);
+}
+
 /* Redis repeats the words of a command that it does not know: a password must
  * not get from there into a log. */
 static enum redis_error refuse(struct redis *redis, const struct step *step,
@@ -149,7 +171,8 @@ static enum redis_error refuse(struct redis *redis, const struct step *step,
 		weir_quote(text, length, quoted, sizeof(quoted));
 	return redis_link_fail(redis->link, kind, error, "%s was refused (%s%s%s); %s",
 			       step_names[step->kind], redis_error_name(kind), quotable ? ": " : "",
-			       quoted, redis_error_advice(kind));
+			       quoted, quotable ? redis_error_advice(kind) :
+						  log_in_advice(text, length, kind));
 }
 
 /* The value of field NAME in the text of INFO, if it fits; else "". */

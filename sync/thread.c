@@ -23,7 +23,6 @@
 #include <sys/random.h>
 #include <time.h>
 
-#include "shm/counter.h"
 #include "shm/error.h"
 #include "sync/erase.h"
 #include "sync/keys.h"
@@ -34,6 +33,7 @@
 #include "sync/round_call.h"
 #include "sync/script.h"
 #include "sync/secret.h"
+#include "sync/trouble.h"
 
 #define SPACING_NS 1000000ull           /* from round to round, however loud the bell */
 #define CLUSTER_TTL_MS "604800000"      /* 7 days, as the shards' */
@@ -56,15 +56,14 @@ struct sync {
 	unsigned failures;              /* to connect, in a row */
 	bool permanent;                 /* the last of them takes a person to mend */
 	bool same_secret;               /* as the other hosts', when we last could ask */
-	bool lease_failed;              /* in this turn */
+	unsigned unleased;              /* shards whose leases failed in this turn: a bit each */
 	struct round_faults faults;     /* of the last calls */
 	unsigned distrusted;            /* connections, by shards that they lead to: a bit each */
 	uint64_t random;
 	uint64_t keep_s;
 	bool stop;                      /* atomic */
 	pthread_t thread;
-	pthread_mutex_t mutex;          /* of last_error */
-	char last_error[256];
+	struct trouble trouble;
 };
 
 static uint64_t now_ns(void)
@@ -73,21 +72,6 @@ static uint64_t now_ns(void)
 
 	clock_gettime(CLOCK_BOOTTIME, &time);
 	return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
-}
-
-static void remember_error(struct sync *sync, const char *text)
-{
-	counter_add_global(sync->segment, COUNTER_SYNC_ERRORS, 1);
-	pthread_mutex_lock(&sync->mutex);
-	snprintf(sync->last_error, sizeof(sync->last_error), "%s", text);
-	pthread_mutex_unlock(&sync->mutex);
-}
-
-static void forget_error(struct sync *sync)
-{
-	pthread_mutex_lock(&sync->mutex);
-	sync->last_error[0] = '\0';
-	pthread_mutex_unlock(&sync->mutex);
 }
 
 /* ---- Calls ------------------------------------------------------------- */
@@ -112,11 +96,12 @@ static void call_rounds(void *context, const struct leader_call *calls,
 	struct round_caller caller = { sync->segment, sync->route, SCRIPT_ROUND, sync->prefix,
 				       sync->host, sync->keep_s };
 	struct weir_error error = { 0 };
+	enum redis_error outcome;
 
 	leave_distrusted(sync);
-	if (round_call_redis(&caller, calls, replies, count, &sync->faults, &error) !=
-	    REDIS_ERROR_NONE)
-		remember_error(sync, error.message);
+	outcome = round_call_redis(&caller, calls, replies, count, &sync->faults, &error);
+	if (outcome != REDIS_ERROR_NONE)
+		trouble_is(&sync->trouble, outcome, error.message);
 }
 
 static uint64_t next_random(struct sync *sync)
@@ -139,13 +124,18 @@ static void call_leases(void *context, struct lease_call *calls, struct lease_re
 {
 	struct sync *sync = context;
 	struct weir_error error = { 0 };
+	enum redis_error outcome;
 
 	leave_distrusted(sync);
-	if (lease_call_redis(sync->route, SCRIPT_LEASES, sync->prefix, sync->host, calls, replies,
-			     count, &sync->distrusted, &error) == REDIS_ERROR_NONE)
+	outcome = lease_call_redis(sync->route, SCRIPT_LEASES, sync->prefix, sync->host, calls,
+				   replies, count, &sync->distrusted, &error);
+	if (outcome == REDIS_ERROR_NONE)
 		return;
-	sync->lease_failed = true;
-	remember_error(sync, error.message);
+	for (unsigned i = 0; i < count; i++) {
+		if (replies[i].code == LEASE_UNANSWERED)
+			sync->unleased |= 1u << calls[i].shard;
+	}
+	trouble_is(&sync->trouble, outcome, error.message);
 }
 
 /* ---- The thread -------------------------------------------------------- */
@@ -173,7 +163,7 @@ static void back_off(struct sync *sync)
 
 static bool failed(struct sync *sync, enum redis_error error, const char *message)
 {
-	remember_error(sync, message);
+	trouble_is(&sync->trouble, error, message);
 	sync->permanent = redis_error_permanent(error);
 	return false;
 }
@@ -261,6 +251,12 @@ static void measure(struct sync *sync, uint64_t begin, uint64_t end, enum leader
 		atomic_store_relaxed(&header->leader.looked_ns, sync->leader.walk.begun_ns);
 }
 
+/* Shards whose calls fail: a bit each.  Without a connection, all of them. */
+static unsigned in_trouble(const struct sync *sync, bool connected)
+{
+	return connected ? leader_closed(&sync->leader) | sync->unleased : ALL_SHARDS;
+}
+
 /* One turn as the leader.  Returns how long to sleep. */
 static uint64_t lead(struct sync *sync)
 {
@@ -271,7 +267,7 @@ static uint64_t lead(struct sync *sync)
 	enum leader_result result = LEADER_FAILED;
 	bool there;
 
-	sync->lease_failed = false;
+	sync->unleased = 0;
 	leave_distrusted(sync);
 	/* What nothing may be asked of yet is no reason to connect to. */
 	there = redis_route_connected(sync->route) || leader_waits(&sync->leader, begin) ||
@@ -280,6 +276,8 @@ static uint64_t lead(struct sync *sync)
 		result = leader_tick(&sync->leader, &transport, begin);
 	/* Relaxed: for people to read. */
 	atomic_store_relaxed(&header->leader.connected, redis_route_connected(sync->route));
+	if (result != LEADER_LOST)
+		trouble_tell(&sync->trouble, in_trouble(sync, there), begin);
 	if (!there) {
 		back_off(sync);
 		return 0;
@@ -288,8 +286,6 @@ static uint64_t lead(struct sync *sync)
 		return interval;
 	if (result == LEADER_FENCED)
 		return SPACING_NS;
-	if (!sync->lease_failed && !leader_doubts(&sync->leader))
-		forget_error(sync);
 	if (result != LEADER_FAILED) {
 		measure(sync, begin, now_ns(), result);
 		if (policies_due(sync->policies, begin))
@@ -397,7 +393,7 @@ static void destroy(struct sync *sync)
 	redis_route_destroy(sync->route);
 	leader_end(&sync->leader);
 	policies_destroy(sync->policies);
-	pthread_mutex_destroy(&sync->mutex);
+	trouble_end(&sync->trouble);
 	free(sync);
 }
 
@@ -419,7 +415,7 @@ int sync_start(struct segment *segment, const struct weir_sync_options *options,
 	if (!sync)
 		return weir_fail(error, WEIR_ENOMEM, "no memory for the sync thread");
 	sync->segment = segment;
-	pthread_mutex_init(&sync->mutex, NULL);
+	trouble_init(&sync->trouble, segment);
 	leader_init(&sync->leader, segment);
 	status = prepare(sync, options, error);
 	if (status == 0) {
@@ -465,9 +461,6 @@ void sync_last_error(const struct segment *segment, char *text, size_t size)
 	struct sync *sync = segment->sync;
 
 	text[0] = '\0';
-	if (!sync)
-		return;
-	pthread_mutex_lock(&sync->mutex);
-	snprintf(text, size, "%s", sync->last_error);
-	pthread_mutex_unlock(&sync->mutex);
+	if (sync)
+		trouble_copy(&sync->trouble, text, size);
 }

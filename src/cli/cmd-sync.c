@@ -10,6 +10,7 @@
 #define MS_NS 1000000ull
 #define DISAGREEMENTS_MAX 16
 #define LEASES_MAX 64
+#define SHARDS 8u
 #define LOOK_S 1                /* how often `sync run` looks for an error to tell */
 
 /* ---- run --------------------------------------------------------------- */
@@ -92,11 +93,12 @@ int cmd_sync_run(struct cli *cli, int argc, char **argv)
 
 static const char *state_of(const struct weir_sync_status *status)
 {
-	return !status->enabled	   ? "never started" :
-	       status->paused	   ? "paused" :
-	       !status->leader_pid ? "no leader" :
-	       status->connected   ? "connected" :
-				     "not connected";
+	return !status->enabled		? "never started" :
+	       status->paused		? "paused" :
+	       !status->leader_pid	? "no leader" :
+	       status->leader_silent_ns	? "leader silent" :
+	       status->connected	? "connected" :
+					  "not connected";
 }
 
 /* Hosts that have a policy otherwise.  Returns how many fit. */
@@ -212,6 +214,46 @@ static void print_strict(struct cli *cli, const struct weir_sync_status *status)
 	       status->unleased);
 }
 
+/* What is wrong with Redis; null if nothing is. */
+static json_t *json_trouble(const struct weir_sync_status *status)
+{
+	json_t *object, *shards;
+
+	if (status->trouble_ns == 0)
+		return json_null();
+	object = json_object();
+	shards = json_array();
+	for (uint64_t i = 0; i < SHARDS; i++) {
+		if (status->trouble_shards >> i & 1)
+			json_array_append_new(shards, cli_json_u64(i));
+	}
+	json_object_set_new(object, "kind", json_string(status->trouble_kind));
+	json_object_set_new(object, "message", cli_json_text(status->trouble));
+	json_object_set_new(object, "for_ns", cli_json_u64(status->trouble_ns));
+	json_object_set_new(object, "shards", shards);
+	return object;
+}
+
+static void print_trouble(const struct weir_sync_status *status)
+{
+	char lasts[TEXT_DURATION_SIZE];
+
+	if (status->trouble_ns == 0) {
+		printf("trouble          none\n");
+		return;
+	}
+	printf("trouble          %s, for %s, of %d of %u shards", status->trouble_kind,
+	       text_duration(status->trouble_ns, lasts),
+	       __builtin_popcountll(status->trouble_shards), SHARDS);
+	for (uint64_t i = 0, told = 0; i < SHARDS; i++) {
+		if (status->trouble_shards >> i & 1)
+			printf("%s%" PRIu64, told++ ? ", " : ": ", i);
+	}
+	printf("\n                 ");
+	cli_print_message(stdout, status->trouble, strlen(status->trouble));
+	printf("\n");
+}
+
 static json_t *json_status(struct cli *cli, const struct weir_sync_status *status)
 {
 	json_t *object = json_object();
@@ -220,6 +262,8 @@ static json_t *json_status(struct cli *cli, const struct weir_sync_status *statu
 	json_object_set_new(object, "enabled", json_boolean(status->enabled));
 	json_object_set_new(object, "paused", json_boolean(status->paused));
 	json_object_set_new(object, "connected", json_boolean(status->connected));
+	json_object_set_new(object, "trouble", json_trouble(status));
+	json_object_set_new(object, "leader_silent_ns", cli_json_u64(status->leader_silent_ns));
 	json_object_set_new(object, "leader_pid", cli_json_u64(status->leader_pid));
 	json_object_set_new(object, "term", cli_json_u64(status->term));
 	json_object_set_new(object, "rounds", cli_json_u64(status->rounds));
@@ -239,6 +283,21 @@ static json_t *json_status(struct cli *cli, const struct weir_sync_status *statu
 	json_object_set_new(object, "applied", cli_json_u64(status->applied));
 	json_object_set_new(object, "policy_error", cli_json_text(status->policy_error));
 	return object;
+}
+
+static void print_leader(const struct weir_sync_status *status)
+{
+	char silent[TEXT_DURATION_SIZE];
+
+	if (status->leader_pid == 0)
+		printf("leader           none\n");
+	else if (status->leader_silent_ns == 0)
+		printf("leader           process %" PRIu64 ", term %" PRIu64 "\n", status->leader_pid,
+		       status->term);
+	else
+		printf("leader           process %" PRIu64 ", term %" PRIu64 ", not seen for %s: start "
+		       "`weir sync run`, or see whether it was stopped\n", status->leader_pid,
+		       status->term, text_duration(status->leader_silent_ns, silent));
 }
 
 int cmd_sync_status(struct cli *cli, int argc, char **argv)
@@ -261,11 +320,8 @@ int cmd_sync_status(struct cli *cli, int argc, char **argv)
 		return CLI_OK;
 	}
 	printf("state            %s\n", state_of(&status));
-	if (status.leader_pid != 0)
-		printf("leader           process %" PRIu64 ", term %" PRIu64 "\n", status.leader_pid,
-		       status.term);
-	else
-		printf("leader           none\n");
+	print_trouble(&status);
+	print_leader(&status);
 	printf("rounds           %" PRIu64 ", the last one took %s, the longest %s\n", status.rounds,
 	       text_duration(status.round_ns, round),
 	       text_duration(status.longest_round_ns, longest));
