@@ -111,6 +111,44 @@ void http_fail(struct http_request *request, unsigned status, const char *format
 				  "status", (int)status, "detail", string));
 }
 
+/* Values and names outside of strings: none takes more than some hundred bytes, and a
+ * microsecond. */
+static size_t count_values(const char *text, size_t length)
+{
+	bool string = false;
+	size_t count = 0;
+
+	for (size_t i = 0; i < length; i++) {
+		if (text[i] == '"')
+			string = !string;
+		else if (string)
+			i += text[i] == '\\';  /* what follows ends no string */
+		else
+			count += text[i] == ',' || text[i] == '[' || text[i] == '{';
+	}
+	return count;
+}
+
+json_t *http_read_json(struct http_request *request, const char *wanted)
+{
+	const char *body = request->body ? request->body : "";
+	size_t count = count_values(body, request->body_length);
+	json_error_t error;
+	json_t *value;
+
+	if (count > HTTP_VALUES_MAX) {
+		http_fail(request, MHD_HTTP_CONTENT_TOO_LARGE, "the body has %zu values; send %u at "
+			  "most", count, HTTP_VALUES_MAX);
+		return NULL;
+	}
+	value = json_loadb(body, request->body_length, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL,
+			   &error);
+	if (!value)
+		http_fail(request, MHD_HTTP_BAD_REQUEST, "the body is not JSON: %s (line %d, column "
+			  "%d); send %s", error.text, error.line, error.column, wanted);
+	return value;
+}
+
 static const char *methods_allowed(unsigned methods)
 {
 	return methods == HTTP_POST ? "POST" : methods == HTTP_GET ? "GET, HEAD" :

@@ -24,6 +24,7 @@
 
 #include "serve/loop.h"
 
+#define HTTP_VALUES_MAX 65536u  /* in a body: others wait while it is read */
 #define HTTP_FIELDS_MAX 12      /* headers that an answer has of its own */
 
 struct http_request;
@@ -75,6 +76,10 @@ void http_reply_json(struct http_request *request, unsigned status, const char *
 /* Answer with an error. */
 void http_fail(struct http_request *request, unsigned status, const char *format, ...)
 	__attribute__((format(printf, 3, 4), cold));
+
+/* The body as JSON, for the caller to give back; NULL: it is none, or has too many values,
+ * and the request is answered: "...; send WANTED". */
+json_t *http_read_json(struct http_request *request, const char *wanted);
 
 /* The rooms' own. */
 void http_answer(struct http_request *request);

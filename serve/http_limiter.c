@@ -146,18 +146,13 @@ static bool read_member(struct http_request *request, struct asked *asked, const
 
 static bool read_body(struct http_request *request, struct asked *asked)
 {
-	json_error_t error;
 	const char *name;
 	json_t *value;
 
-	asked->json = json_loadb(request->body, request->body_length,
-				 JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
-	if (!asked->json) {
-		http_fail(request, MHD_HTTP_BAD_REQUEST, "the body is not JSON: %s (line %d, column "
-			  "%d); send an object such as {\"policy\": \"api\", \"key\": \"192.0.2.1\"}",
-			  error.text, error.line, error.column);
+	asked->json = http_read_json(request, "an object such as {\"policy\": \"api\", \"key\": "
+				     "\"192.0.2.1\"}");
+	if (!asked->json)
 		return false;
-	}
 	if (!json_is_object(asked->json))
 		return bad(request, "the body is no object",
 			   "one such as {\"policy\": \"api\", \"key\": \"192.0.2.1\"}");

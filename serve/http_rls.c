@@ -414,18 +414,13 @@ static void answer(struct http_request *request, struct envoy_reader *reader, co
 void http_rls(struct http_request *request)
 {
 	struct envoy_reader *reader = reader_of(request);
-	json_error_t error;
 	json_t *object;
 
 	if (!reader)
 		return;
-	object = json_loadb(request->body ? request->body : "", request->body_length,
-			    JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
+	object = http_read_json(request, "a RateLimitRequest");
 	if (object)
 		answer(request, reader, object);
-	else
-		http_fail(request, MHD_HTTP_BAD_REQUEST, "the body is not JSON: %s (line %d, column "
-			  "%d); send a RateLimitRequest", error.text, error.line, error.column);
 	json_decref(object);
 }
 

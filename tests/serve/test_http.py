@@ -115,6 +115,15 @@ class Decisions(HttpTest):
         answer = self.ask("POST", "/v1/allow?policy=api&key=k&cost=1")
         self.assertEqual(answer.value["remaining"], 0)
 
+    def test_a_body_of_many_values(self):
+        """Others wait while a body is read: small values are bounded, a long key is not one."""
+        body = {"policy": "api", "key": '[{,"\\' * 13000}
+        self.assertEqual(self.ask("POST", "/v1/allow", body).status, 200)
+        for body in (b"[" + b"[]," * 32769 + b"1]", b'{"a":' * 65537, b"1," * 100000):
+            self.refused(413, "send 65536 at most", "POST", "/v1/allow", body)
+        self.refused(400, "policy is not a string", "POST", "/v1/allow",
+                     b'{"policy":[' + b"1," * 65000 + b"1]}")
+
     def test_keys_of_any_bytes(self):
         key = b"\x00\xff k\n"
         self.allow(policy="api", key_base64=base64.b64encode(key).decode(), cost=2)

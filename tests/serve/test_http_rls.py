@@ -104,6 +104,11 @@ class HttpRls(ServeTest):
         self.assertEqual(value["dynamicMetadata"]["descriptors"][0]["entries"],
                          ["path=/", "method=GET", "deep=x"])
 
+    def test_a_request_of_many_values(self):
+        answer = self.ask("POST", "/json", b'{"descriptors":[' + b"{}," * 40000 + b"{}]}")
+        self.assertEqual(answer.status, 413)
+        self.assertIn("send 65536 at most", json.loads(answer.text)["detail"])
+
     def test_mistakes(self):
         for body, says in (
                 (b"", "not JSON"), (b"{", "not JSON"), (b"[]", "no object"), ({"domain": 1}, "domain"),
