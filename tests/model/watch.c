@@ -8,16 +8,7 @@
  * the debt of a key is, and a bucket that says anything else has lost a charge or
  * brought an old one back.
  */
-#include "tests/model/world.h"
-
-#define NO_KEY WORLD_KEYS
-
-/* What THREAD was doing when it made its access.  It went on since, to the next
- * one, and may be done with that request by now. */
-static const struct actor *actor_of(unsigned thread)
-{
-	return model_before(&world.books.actors[thread]);
-}
+#include "tests/model/watch.h"
 
 static unsigned key_of(struct word_pair identity)
 {
@@ -29,11 +20,6 @@ static unsigned key_of(struct word_pair identity)
 			return key;
 	}
 	return NO_KEY;
-}
-
-static bool is_for(const struct actor *actor, unsigned key)
-{
-	return key < WORLD_KEYS && (actor->key_mask >> key & 1);
 }
 
 static uint64_t used_of(const struct slot *slot)
@@ -80,23 +66,16 @@ static void sealed(unsigned thread, const struct slot *before)
 	account->used = 0;
 }
 
-static void charged(unsigned thread, const struct slot *slot, bool confirmed)
+void watch_charge(unsigned thread, unsigned key, uint64_t time_ns, uint64_t used, bool confirmed)
 {
+	struct account *account = &world.books.accounts[key];
 	const struct actor *actor = actor_of(thread);
-	unsigned key = key_of(slot->identity);
 	uint64_t now_ns = actor->now_ns, start;
-	struct account *account;
 
-	if (!is_for(actor, key)) {
-		model_violation("thread %u charged key %u, which is not its own", thread, key);
-		return;
-	}
-	account = &world.books.accounts[key];
 	/* Who carries a time and claims a slot may go by a later one.  The new bucket
 	 * says which; whether it is late enough, the key's debt says. */
-	if (world.books.caller_times && confirmed &&
-	    slot->state.first - actor->cost * TOKEN_NS > now_ns)
-		now_ns = slot->state.first - actor->cost * TOKEN_NS;
+	if (world.books.caller_times && confirmed && time_ns - actor->cost * TOKEN_NS > now_ns)
+		now_ns = time_ns - actor->cost * TOKEN_NS;
 	start = account->time_ns > now_ns ? account->time_ns : now_ns;
 	if (start - now_ns > (WORLD_BURST - actor->cost) * TOKEN_NS)
 		model_violation("thread %u was admitted with key %u %llu ns in debt", thread, key,
@@ -104,12 +83,21 @@ static void charged(unsigned thread, const struct slot *slot, bool confirmed)
 	account->time_ns = start + actor->cost * TOKEN_NS;
 	account->used += actor->cost;
 	account->charged += actor->cost;
-	if (slot->state.first != account->time_ns || used_of(slot) != account->used)
+	if (time_ns != account->time_ns || used != account->used)
 		model_violation("key %u is in debt until %llu with %llu tokens used, but its bucket "
 				"says %llu and %llu", key, (unsigned long long)account->time_ns,
-				(unsigned long long)account->used,
-				(unsigned long long)slot->state.first,
-				(unsigned long long)used_of(slot));
+				(unsigned long long)account->used, (unsigned long long)time_ns,
+				(unsigned long long)used);
+}
+
+static void charged(unsigned thread, const struct slot *slot, bool confirmed)
+{
+	unsigned key = key_of(slot->identity);
+
+	if (is_for(actor_of(thread), key))
+		watch_charge(thread, key, slot->state.first, used_of(slot), confirmed);
+	else
+		model_violation("thread %u charged key %u, which is not its own", thread, key);
 }
 
 static void refunded(unsigned thread, const struct slot *before, const struct slot *slot)

@@ -5,14 +5,7 @@
  * As watch.c, with the steps of shm/compact.c.  A bucket without debt at the time of who
  * takes it was worth nothing: the books then begin anew.
  */
-#include "tests/model/world.h"
-
-#define NO_KEY WORLD_KEYS
-
-static const struct actor *actor_of(unsigned thread)
-{
-	return model_before(&world.books.actors[thread]);
-}
+#include "tests/model/watch.h"
 
 static unsigned key_of(const struct compact_slot *slot)
 {
@@ -27,11 +20,6 @@ static unsigned key_of(const struct compact_slot *slot)
 static bool is_tentative(const struct compact_slot *slot)
 {
 	return slot->word.second & COMPACT_TENTATIVE;
-}
-
-static bool is_for(const struct actor *actor, unsigned key)
-{
-	return key < WORLD_KEYS && (actor->key_mask >> key & 1);
 }
 
 static uint64_t used_of(const struct compact_slot *slot)
@@ -57,32 +45,6 @@ static void published(unsigned thread, const struct compact_slot *before,
 		account->time_ns = 0;
 	}
 	account->used = 0;
-}
-
-static void charged(unsigned thread, const struct compact_slot *slot, bool confirmed)
-{
-	const struct actor *actor = actor_of(thread);
-	unsigned key = key_of(slot);
-	uint64_t now_ns = actor->now_ns, start;
-	struct account *account = &world.books.accounts[key];
-
-	/* A claimer may go by a later time than its own: see watch.c. */
-	if (world.books.caller_times && confirmed &&
-	    slot->word.second - actor->cost * TOKEN_NS > now_ns)
-		now_ns = slot->word.second - actor->cost * TOKEN_NS;
-	start = account->time_ns > now_ns ? account->time_ns : now_ns;
-	if (start - now_ns > (WORLD_BURST - actor->cost) * TOKEN_NS)
-		model_violation("thread %u was admitted with key %u %llu ns in debt", thread, key,
-				(unsigned long long)(start - now_ns));
-	account->time_ns = start + actor->cost * TOKEN_NS;
-	account->used += actor->cost;
-	account->charged += actor->cost;
-	if (slot->word.second != account->time_ns || used_of(slot) != account->used)
-		model_violation("key %u is in debt until %llu with %llu tokens used, but its bucket "
-				"says %llu and %llu", key, (unsigned long long)account->time_ns,
-				(unsigned long long)account->used,
-				(unsigned long long)slot->word.second,
-				(unsigned long long)used_of(slot));
 }
 
 /* A reset costs nothing. */
@@ -127,7 +89,8 @@ static void moved(unsigned thread, const struct compact_slot *before,
 	} else if (!is_tentative(before) && used_of(slot) < used_of(before)) {
 		refunded(thread, before, slot);
 	} else {
-		charged(thread, slot, is_tentative(before));
+		watch_charge(thread, key_of(slot), slot->word.second, used_of(slot),
+			     is_tentative(before));
 	}
 }
 
