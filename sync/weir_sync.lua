@@ -35,12 +35,15 @@
 --   d    the charges of a window; E: the tat that its requests alone leave of an empty bucket, or
 --        -2^31 s where it never ran empty.  Any window turns a tat into max(tat + d, now + E).
 --   V    the tat that the host merged last, or -2^31 s.  It makes an absent entry.  Where flag 1
---        says that Redis lost state, it raises one of its own generation and replaces one of an
---        older.  Without, an older generation is one that Redis had forgotten as nobody was in
+--        says that Redis lost state, it raises one of as many resets and replaces one of an
+--        older generation.  Without, an older generation is one that Redis had forgotten as nobody was in
 --        debt: the entry keeps what was charged since, and V raises it at most.
 --   cap  how far this window may bring the tat, 0: any.  It takes back no debt that was there.
 --   G    the tat that results, of virtual time.  Hosts take the larger of it and their own, but
---        adopt the one of a new generation, which a refund (d < 0) and a reset begin.
+--        adopt the one of a new generation, which a refund (d < 0) and a reset begin: a refund
+--        the next number, a reset the next multiple of 4096.  So it shows that a host whose view
+--        is of before a refund may know of charges that a Redis that lost state does not: the
+--        refund came after that, and must not void them.  Of before a reset it is void.
 -- Flag 2 is the reset: of what was only E stays.  One name may occur more than once.
 --
 -- A window is a sum of tokens, known by its end in virtual time.  n, which may be below 0, is added
@@ -64,6 +67,7 @@ local clock = redis.call('TIME')
 local GIGA, EXACT, MOST = 1000000000, 9007199254740992, 4503599627370496
 local NEVER, FAR, LAST = -2147483648, 2147483647, 4294967295
 local ALIVE, HOST_KEPT, GENERATION_KEPT, TTL_MS = 30, 86400, 600, 7 * 86400000
+local RESET = 4096
 local MAX_ITEMS, MAX_HOSTS, MAX_DEAD, HELD_LIMIT = 1000, 4000, 1000, 17592186044416
 local get, put = struct.unpack, struct.pack
 
@@ -197,7 +201,8 @@ if count > 0 then
       local to_s, to_n, to_g, write = tat_s, tat_n, g, false
       if not known or generation > g or flags > 0 then
         local lost = flags % 2 == 1
-        if not known or generation > g or lost and generation == g then
+        if not known or generation > g or
+           lost and math.floor(generation / RESET) == math.floor(g / RESET) then
           if lost and generation > g then to_s, to_n = floor_s, floor_n end   -- rolled back: void
           v_s, v_n = sum(now_s, now_n, v_s, v_n)
           if later(v_s, v_n, to_s, to_n) then to_s, to_n, write = v_s, v_n, true end
@@ -205,7 +210,11 @@ if count > 0 then
         end
         if flags >= 2 then to_s, to_n, d_s, d_n = now_s, now_n, 0, 0 end
       end
-      if flags >= 2 or d_s < 0 then to_g, write = min(to_g + 1, LAST), true end
+      if flags >= 2 then
+        to_g, write = min((math.floor(to_g / RESET) + 1) * RESET, LAST), true
+      elseif d_s < 0 then
+        to_g, write = min(to_g + 1, LAST), true
+      end
       local debt_s, debt_n = to_s, to_n
       to_s, to_n = to_s + d_s, to_n + d_n
       if to_n >= GIGA then to_s, to_n = to_s + 1, to_n - GIGA end

@@ -268,16 +268,27 @@ static bool item_valid(const struct script_item *item)
 	       item->cap.seconds >= 0 && item->flags <= (SCRIPT_RESTORE | SCRIPT_RESET);
 }
 
+#define RESET 4096u      /* a reset begins a generation that is a multiple of it */
+
 /* Redis was rolled back to before a refund or reset. */
 static bool item_replaces(const struct script_item *item, uint32_t generation)
 {
 	return (item->flags & SCRIPT_RESTORE) && item->generation > generation;
 }
 
+/* A view of before a refund may have what a Redis that lost state does not; not so one of
+ * before a reset. */
 static bool item_may_raise(const struct script_item *item, uint32_t generation)
 {
 	return item->generation > generation ||
-	       (item->generation == generation && (item->flags & SCRIPT_RESTORE));
+	       (item->generation / RESET == generation / RESET && (item->flags & SCRIPT_RESTORE));
+}
+
+static uint32_t next_generation(uint32_t generation, bool reset)
+{
+	uint64_t next = reset ? ((uint64_t)generation / RESET + 1) * RESET : generation + 1ull;
+
+	return next < UINT32_MAX ? (uint32_t)next : UINT32_MAX;
 }
 
 /* What the charges, the cap and the collection make of a tat. */
@@ -320,8 +331,7 @@ static enum script_error item_apply(const struct context *context, const struct 
 		charge_ns = 0;
 	}
 	if ((item->flags & SCRIPT_RESET) || charge_ns < 0) {
-		if (to_generation < UINT32_MAX)
-			to_generation++;
+		to_generation = next_generation(to_generation, item->flags & SCRIPT_RESET);
 		write = true;
 	}
 

@@ -108,6 +108,8 @@ START_TEST(test_same_name_twice)
 }
 END_TEST
 
+#define RESET 4096u      /* a reset begins a generation that is a multiple of it */
+
 START_TEST(test_refund_begins_a_generation)
 {
 	struct peer a = peer("a"), b = peer("b");
@@ -125,7 +127,6 @@ START_TEST(test_refund_begins_a_generation)
 	/* b's older view raises nothing, and its charge still counts. */
 	old.view = script_duration(4 * SECOND_NS);
 	old.charge = script_duration(5);
-	old.flags = SCRIPT_RESTORE;
 	result = peer_send_item(&b, old);
 	ck_assert_int_eq(script_ns(result.debt), 2 * SECOND_NS + 4);
 	ck_assert_uint_eq(result.generation, 1);
@@ -153,12 +154,12 @@ START_TEST(test_reset_leaves_what_came_after)
 	reset.flags = SCRIPT_RESET;
 	result = peer_send_item(&a, reset);
 	ck_assert_int_eq(script_ns(result.debt), 0);
-	ck_assert_uint_eq(result.generation, 1);
-	reset.generation = 1;
+	ck_assert_uint_eq(result.generation, RESET);
+	reset.generation = RESET;
 	reset.empty = script_duration(30 * MS_NS);
 	result = peer_send_item(&a, reset);
 	ck_assert_int_eq(script_ns(result.debt), 30 * MS_NS);
-	ck_assert_uint_eq(result.generation, 2);
+	ck_assert_uint_eq(result.generation, 2 * RESET);
 
 	/* Redis forgets all; whoever comes first, b's view of before the reset does not return. */
 	for (int first = 0; first < 2; first++) {
@@ -170,17 +171,47 @@ START_TEST(test_reset_leaves_what_came_after)
 		if (first)
 			peer_send_item(&b, view);
 		view.view = script_duration(-SECOND_NS);
-		view.generation = 2;
+		view.generation = 2 * RESET;
 		view.flags = SCRIPT_RESTORE;
 		result = peer_send_item(&a, view);
-		ck_assert_uint_eq(result.generation, 2);
+		ck_assert_uint_eq(result.generation, 2 * RESET);
 		ck_assert_int_eq(script_ns(result.debt), -SECOND_NS);
 		view.view = script_duration(45 * SECOND_NS);
 		view.generation = 0;
 		result = peer_send_item(&b, view);
-		ck_assert_uint_eq(result.generation, 2);
+		ck_assert_uint_eq(result.generation, 2 * RESET);
 		ck_assert_int_eq(script_ns(result.debt), -SECOND_NS);
 	}
+}
+END_TEST
+
+/* Redis forgets all, and the first that comes is a refund of a host that knew of less than the
+ * others: what they know is no less for it. */
+START_TEST(test_refund_after_a_loss)
+{
+	struct peer a = peer("a"), b = peer("b");
+	struct script_item view = item("k", -SECOND_NS);
+	struct script_result result;
+
+	peer_fence(&a);
+	peer_fence(&b);
+	view.view = script_duration(2 * SECOND_NS);
+	view.flags = SCRIPT_RESTORE;
+	result = peer_send_item(&a, view);
+	ck_assert_uint_eq(result.generation, 1);
+	ck_assert_int_eq(script_ns(result.debt), SECOND_NS);
+	view = item("k", 10 * SECOND_NS);
+	view.view = script_duration(60 * SECOND_NS);
+	view.flags = SCRIPT_RESTORE;
+	result = peer_send_item(&b, view);
+	ck_assert_uint_eq(result.generation, 1);
+	ck_assert_int_eq(script_ns(result.debt), 70 * SECOND_NS);
+
+	/* Where nothing was lost, the refund is what counts. */
+	view.charge = script_duration(0);
+	view.view = script_duration(90 * SECOND_NS);
+	view.flags = 0;
+	ck_assert_int_eq(script_ns(peer_send_item(&b, view).debt), 70 * SECOND_NS);
 }
 END_TEST
 
@@ -591,6 +622,7 @@ int main(void)
 	script_add(suite, "same name twice", test_same_name_twice, 10);
 	script_add(suite, "refund", test_refund_begins_a_generation, 10);
 	script_add(suite, "reset", test_reset_leaves_what_came_after, 10);
+	script_add(suite, "refund after a loss", test_refund_after_a_loss, 10);
 	script_add(suite, "forgotten generation", test_forgotten_generation, 10);
 	script_add(suite, "cap", test_cap, 10);
 	script_add(suite, "ninety of a hundred", test_ninety_of_a_hundred, 10);
