@@ -70,8 +70,8 @@ static const struct {
 	  REDIS_ERROR_NOPERM, "SCRIPT LOAD was refused (noperm: NOPERM" },
 	{ "weir:wrong-secret@", "weir on >wrong-secret +@all -select ~*", "?db=2",
 	  REDIS_ERROR_NOPERM, "SELECT was refused (noperm: NOPERM" },
-	{ "", "weir on", "?db=2000000", REDIS_ERROR_OTHER,
-	  "SELECT was refused (other: ERR DB index is out of range)" },
+	{ "", "weir on", "?db=2000000", REDIS_ERROR_DATABASE,
+	  "SELECT was refused (database: ERR DB index is out of range)" },
 };
 
 START_TEST(is_refused)
