@@ -42,7 +42,8 @@
  *
  * Crash.  After any store the slot is live, dead or tentative, as above.
  *
- * Ordering.  E1: publish -> the identity loads of find, slot_load and group_read_own.
+ * Ordering.  E1: publish -> the identity loads of find, slot_load and group_read_own,
+ * which goes by group_may_have first.
  * E2: seal, confirm and every charge -> the state loads; who sees a seal sees
  * taken_ns.  E3: publish, a full barrier, before group_read_own's loads: store-load,
  * both claimers alike.
@@ -82,10 +83,10 @@ struct own_slots {
 	bool others;                    /* are there more of these? */
 };
 
-/* What a newcomer chooses by, group by group. */
+/* What a newcomer chooses by. */
 struct choice {
-	uint32_t free[2];       /* of weight 0; bit I is slot I in probe order */
-	unsigned least;         /* the first of the lightest slots, */
+	uint32_t free[2];       /* of weight 0; bit I is slot I of the group */
+	struct slot *least;     /* the first of the lightest slots, */
 	uint64_t least_weight;  /* and what it weighs */
 };
 
@@ -222,10 +223,12 @@ static inline __attribute__((always_inline)) bool
 group_read_own(const struct table_window *window, unsigned g, struct fingerprint fingerprint,
 	       struct own_slots *own)
 {
+	/* E3: behind the publication of the slot that the caller may confirm. */
+	if (__builtin_expect(!group_may_have(window->groups[g], fingerprint.low), 1))
+		return true;
 	for (unsigned i = 0; i < GROUP_SLOTS; i++) {
 		struct slot *slot = &window->groups[g][window->position ^ i];
 
-		/* E3: behind the publication of the slot that the caller may confirm. */
 		if (__builtin_expect(atomic_load_acquire(&slot->identity.first) == /* E1 */
 					     fingerprint.low, 0) &&
 		    !slot_read_own(slot, fingerprint, own))
@@ -234,35 +237,32 @@ group_read_own(const struct table_window *window, unsigned g, struct fingerprint
 	return true;
 }
 
-/* The same, and weigh all slots of the group. */
-static bool group_read(const struct table_window *window, unsigned g,
-		       struct fingerprint fingerprint, uint64_t now_ns, struct own_slots *own,
-		       struct choice *choice)
+/* Weigh all slots of group G.  Relaxed, and word by word: whoever chooses by it looks at
+ * his slot again (take()). */
+static inline __attribute__((always_inline)) void
+group_weigh(const struct table_window *window, unsigned g, uint64_t now_ns, struct choice *choice)
 {
-	struct slot *group = window->groups[g];
 	uint64_t least_weight = choice->least_weight;
-	unsigned least = choice->least;
+	struct slot *least = choice->least;
 	uint32_t free = 0;
 
 #pragma GCC unroll 8
 	for (unsigned i = 0; i < GROUP_SLOTS; i++) {
-		struct slot *slot = &group[window->position ^ i];
-		struct word_pair identity, state;
-		uint64_t weight;
+		struct slot *slot = &window->groups[g][i];
+		struct word_pair state = {
+			.first = atomic_load_relaxed(&slot->state.first),
+			.second = atomic_load_relaxed(&slot->state.second),
+		};
+		uint64_t weight = weight_of(slot, atomic_load_relaxed(&slot->identity.second),
+					    state, now_ns);
 
-		if (!slot_load(slot, &identity, &state))
-			return false;
-		if (__builtin_expect(slot_is(identity, fingerprint), 0))
-			own_add(own, slot, identity, state);
-		weight = weight_of(slot, identity.second, state, now_ns);
-		least = weight < least_weight ? g * GROUP_SLOTS + i : least;
+		least = weight < least_weight ? slot : least;
 		least_weight = weight < least_weight ? weight : least_weight;
 		free |= (uint32_t)(weight == 0) << i;
 	}
 	choice->free[g] = free;
 	choice->least = least;
 	choice->least_weight = least_weight;
-	return true;
 }
 
 static bool window_read_own(const struct table_window *window, struct fingerprint fingerprint,
@@ -283,41 +283,44 @@ static bool is_first_preferred(const struct choice *choice)
 	return choice->free[0] && GROUP_SLOTS - count_free(choice, 0) < GROUP_PREFERRED;
 }
 
-/* The slots of the key's, and what there is to choose.  False if one of the slots did not
- * stand still. */
-static bool window_read(const struct table_window *window, struct fingerprint fingerprint,
-			uint64_t now_ns, struct own_slots *own, struct choice *choice)
+/* What there is to choose of. */
+static void window_weigh(const struct table_window *window, uint64_t now_ns,
+			 struct choice *choice)
 {
-	choice->least = 0;
+	choice->least = NULL;
 	choice->least_weight = UINT64_MAX;
-	if (!group_read(window, 0, fingerprint, now_ns, own, choice))
-		return false;
-	return is_first_preferred(choice) ?
-		       group_read_own(window, 1, fingerprint, own) :
-		       group_read(window, 1, fingerprint, now_ns, own, choice);
+	group_weigh(window, 0, now_ns, choice);
+	if (!is_first_preferred(choice))
+		group_weigh(window, 1, now_ns, choice);
 }
 
-/* Of the free slots of group G, a live one only if there is no other: what it consumed
- * stays known meanwhile. */
-static unsigned first_free(const struct table_window *window, const struct choice *choice,
-			   unsigned g)
+/* Of the free slots of group G, the first in probe order; a live one only if there is no
+ * other: what it consumed stays known meanwhile. */
+static struct slot *first_free(const struct table_window *window, const struct choice *choice,
+			       unsigned g)
 {
-	for (uint32_t left = choice->free[g]; left != 0; left &= left - 1) {
-		unsigned i = g * GROUP_SLOTS + (unsigned)__builtin_ctz(left);
-		const struct slot *slot = table_window_slot(window, i);
+	struct slot *first = NULL;
 
+	for (unsigned i = 0; i < GROUP_SLOTS; i++) {
+		unsigned position = window->position ^ i;
+		struct slot *slot = &window->groups[g][position];
+
+		if (!(choice->free[g] >> position & 1))
+			continue;
 		/* Relaxed: take() reads the slot again. */
 		if (slot_status(atomic_load_relaxed(&slot->identity.second),
 				atomic_load_relaxed(&slot->state.second)) != SLOT_LIVE)
-			return i;
+			return slot;
+		if (!first)
+			first = slot;
 	}
-	return g * GROUP_SLOTS + (unsigned)__builtin_ctz(choice->free[g]);
+	return first;
 }
 
 /* The slot to take: a free one, else another key's tentative one (its claimer
  * is at work or dead), else the one with the least debt; one with charges that
  * are not merged only where there is no other. */
-static unsigned choose_victim(const struct table_window *window, const struct choice *choice)
+static struct slot *choose_victim(const struct table_window *window, const struct choice *choice)
 {
 	if (is_first_preferred(choice) ||
 	    (choice->free[0] && count_free(choice, 0) >= count_free(choice, 1)))
@@ -412,10 +415,9 @@ static enum table_claim take(const struct table *table, const struct table_windo
 			     uint64_t newcomer_debt_ns, const struct choice *choice, bool patient,
 			     struct bucket_ref *candidate, struct claim_report *report)
 {
-	unsigned victim = choose_victim(window, choice);
 	struct window_slot read, *seen = &read;
 
-	if (!slot_read(table_window_slot(window, victim), fingerprint, now_ns, seen))
+	if (!slot_read(choose_victim(window, choice), fingerprint, now_ns, seen))
 		return CLAIM_CONTENDED;
 	/* By now it may weigh more, or be the key's. */
 	if (seen->weight > choice->least_weight ||
@@ -449,9 +451,11 @@ enum table_claim table_claim(const struct table *table, struct fingerprint finge
 		struct own_slots own = { .others = false };
 		struct choice choice;
 
-		if (!(candidate.slot ?
-			      window_read_own(&window, fingerprint, &own) :
-			      window_read(&window, fingerprint, now_ns, &own, &choice)))
+		/* Before the look for the key's own: then what another claimer of it publishes
+		 * meanwhile is seen there, or by take(). */
+		if (!candidate.slot)
+			window_weigh(&window, now_ns, &choice);
+		if (!window_read_own(&window, fingerprint, &own))
 			continue;
 		if (own.live.slot) {
 			*ref = own.live;

@@ -168,6 +168,25 @@ static inline bool table_is_there(struct slot *slot, struct fingerprint fingerpr
 	return true;
 }
 
+/* May one of GROUP be the bucket of a fingerprint that has LOW?  In the order of the lines,
+ * with two instructions for each: for who has asked for all of them. */
+static inline bool group_may_have(const struct slot *group, uint64_t low)
+{
+#pragma GCC unroll 8
+	for (unsigned i = 0; i < GROUP_SLOTS; i++) {
+		uint64_t first = atomic_load_acquire(&group[i].identity.first); /* E1, E3 */
+
+		if (__builtin_expect(first == low, 0))
+			return true;
+	}
+	return false;
+}
+
+static inline bool window_may_have(const struct table_window *window, uint64_t low)
+{
+	return group_may_have(window->groups[0], low) || group_may_have(window->groups[1], low);
+}
+
 /* Find the live bucket of FINGERPRINT. */
 static inline bool table_find(const struct table *table, struct fingerprint fingerprint,
 			      struct bucket_ref *ref)

@@ -167,10 +167,12 @@ static void plain_prefetch_rest(const struct segment *segment, const struct tabl
 		note_prefetch_group(segment, window->groups[0]);
 		note_prefetch_group(segment, window->groups[1]);
 	}
-	for (unsigned i = 1; i < GROUP_SLOTS; i++)
-		prefetch_line(&window->groups[0][window->position ^ i]);
-	for (unsigned i = 1; i < GROUP_SLOTS; i++)
-		prefetch_line(&window->groups[1][window->position ^ i]);
+#pragma GCC unroll 8
+	for (unsigned i = 0; i < GROUP_SLOTS; i++)
+		prefetch_line(&window->groups[0][i]);
+#pragma GCC unroll 8
+	for (unsigned i = 0; i < GROUP_SLOTS; i++)
+		prefetch_line(&window->groups[1][i]);
 	weir_plain.absent = PLAIN_NOT_ABSENT;
 }
 
@@ -279,6 +281,7 @@ learn_and_decide(const struct segment *segment, weir_policy_id policy, const voi
 	struct fingerprint fingerprint;
 	struct table_window window;
 	struct slot *slot;
+	bool loaded;
 
 	if (!key || key_length - 1 >= WEIR_KEY_MAX ||
 	    (!plain_recall(segment, version, policy) && !plain_learn(segment, version, policy)))
@@ -289,12 +292,15 @@ learn_and_decide(const struct segment *segment, weir_policy_id policy, const voi
 	slot = &window.groups[0][window.position];
 	/* Before the clock is read: see quick.h. */
 	prefetch_line(slot);
-	if (weir_plain.absent != PLAIN_NOT_ABSENT)
+	loaded = weir_plain.absent != PLAIN_NOT_ABSENT;
+	if (loaded)
 		plain_prefetch_rest(segment, &window);
 	if (given_ns == 0 && !read_clock(segment, &now_ns))
 		return plain_otherwise(segment, &call);
 	if (!plain_is_there(slot, fingerprint.low, fingerprint.high, &generation))
-		slot = find_elsewhere(&window, fingerprint, &generation);
+		slot = !loaded || window_may_have(&window, fingerprint.low) ?
+			       find_elsewhere(&window, fingerprint, &generation) :
+			       NULL;
 	if (!slot)
 		return plain_absent(segment, fingerprint, now_ns, &call);
 	return plain_decide(segment, rcu_reader(), plain_place(policy), slot, generation, now_ns,
