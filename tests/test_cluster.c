@@ -277,7 +277,7 @@ int main(void)
 	TCase *tests = tcase_create("cluster");
 
 	redis_server_require();
-	tcase_set_timeout(tests, 40);
+	tcase_set_timeout(tests, 120);
 	tcase_add_test(tests, test_agree);
 	tcase_add_test(tests, test_reshard);
 	tcase_add_test(tests, test_promotion);
