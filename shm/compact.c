@@ -300,7 +300,8 @@ static __attribute__((noinline)) bool empty_others(const struct compact_window *
 	return true;
 }
 
-/* Take the chosen slot for NAME.  CLAIM_TENTATIVE: *CANDIDATE is it; CLAIM_CONTENDED: look again. */
+/* Take the chosen slot for NAME.  CLAIM_TENTATIVE: *CANDIDATE is it; CLAIM_CONTENDED:
+ * look again. */
 static enum table_claim take(const struct compact_table *table,
 			     struct choice choice, uint64_t name, uint64_t now_ns, bool patient,
 			     struct bucket_ref *candidate, struct claim_report *report)

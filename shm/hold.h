@@ -43,7 +43,8 @@ bool hold_release(const struct segment *segment, uint64_t hold);
 void hold_ask(const struct segment *segment, const struct slot *slot);
 
 /* Release the holds of dead processes, and finish releases that were begun: in
- * the bucket of SLOT, or all if SLOT is NULL.  Returns how many.  Any number of processes may do this at once. */
+ * the bucket of SLOT, or all if SLOT is NULL.  Returns how many.  Any number of processes may
+ * do this at once. */
 unsigned holds_reap(const struct segment *segment, const struct slot *slot);
 
 #endif

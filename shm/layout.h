@@ -211,7 +211,8 @@ struct shard_record {
 };
 _Static_assert(sizeof(struct shard_record) == 2 * CACHE_LINE, "");
 
-/* What the leader tells people about policies and about Redis, for any process to read: report.c. */
+/* What the leader tells people about policies and about Redis, for any process to read:
+ * report.c. */
 struct report_record {
 	uint64_t stamp;                 /* keyed checksum of what follows: one that is half
 	                                 * written is recognised, so it needs no ordering */

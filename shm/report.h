@@ -7,14 +7,22 @@
 
 #define REPORT_TEXT_SIZE sizeof(((struct report_record *)0)->text)
 #define REPORT_PROBLEM 0u       /* what is wrong with policies in Redis; has no policy */
-#define REPORT_TROUBLE 1u       /* what is wrong with Redis: policy is that in a word, host is
-				 * since when, hosts the shards that it is about, a bit each */
+#define REPORT_TROUBLE 1u       /* what is wrong with Redis */
 #define REPORT_FIRST 2u         /* from here on: a policy that another host has otherwise */
 
 struct report {
-	char policy[WEIR_NAME_MAX + 1];
-	uint64_t host;          /* incarnation of the other host's segment */
-	uint64_t hosts;         /* that say the same */
+	union {
+		char policy[WEIR_NAME_MAX + 1];
+		char kind[WEIR_NAME_MAX + 1];   /* of REPORT_TROUBLE: a word */
+	};
+	union {
+		uint64_t host;          /* incarnation of the other host's segment */
+		uint64_t since_ns;      /* of REPORT_TROUBLE: when it began */
+	};
+	union {
+		uint64_t hosts;         /* that say the same */
+		uint64_t shards;        /* of REPORT_TROUBLE: that it is about, a bit each */
+	};
 	char text[REPORT_TEXT_SIZE];
 };
 

@@ -316,7 +316,8 @@ static int map_checked(int fd, const char *path, uint64_t size, void **result,
 	int failed;
 
 	if (size < PAGE_ALIGN)
-		return weir_fail(error, WEIR_ECORRUPT, "%s has %llu bytes, too few for a segment; remove it and create it "
+		return weir_fail(error, WEIR_ECORRUPT,
+				 "%s has %llu bytes, too few for a segment; remove it and create it "
 				 "anew", path, (unsigned long long)size);
 	base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (base == MAP_FAILED)

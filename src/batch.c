@@ -89,6 +89,12 @@ HASH_TARGET static size_t decide_some(const struct segment *segment,
 			      quick_prepare(&quick[i], segment, request->policy, request->key,
 					    request->key_length);
 	}
+	/* With nothing in between: the processor does not go far behind one whose address it
+	 * has to translate. */
+	for (size_t i = 0; i < count; i++) {
+		if (is_quick[i])
+			prefetch_line(quick[i].slot);
+	}
 	for (size_t i = 0; i < count; i++) {
 		if (is_quick[i])
 			look_elsewhere(&quick[i], segment);
@@ -130,6 +136,10 @@ HASH_TARGET static size_t decide_some_compact(const struct segment *segment,
 		is_quick[i] = decide_may_be_quick(segment, request->cost, request->now_ns) &&
 			      compact_quick_prepare(&quick[i], segment, request->policy,
 						    request->key, request->key_length);
+	}
+	for (size_t i = 0; i < count; i++) {
+		if (is_quick[i])
+			prefetch_line(quick[i].line);
 	}
 	for (size_t i = 0; i < count; i++) {
 		const struct weir_request *request = &requests[i];

@@ -133,8 +133,9 @@ static inline bool quick_may_sync(const struct quick *quick, struct quick_outcom
 	       cost <= quick->most && unmerged <= quick->most - cost;
 }
 
-/* Find the policy, fingerprint the key, and start loading the slot.  False if it
- * is not this case. */
+/* Find the policy, and where the key's slot most likely is, which the caller loads ahead:
+ * before the clock is read, since that may wait for what came before it, and hides part of
+ * the miss.  False if it is not this case. */
 QUICK_INLINE bool quick_prepare(struct quick *quick, const struct segment *segment,
 				weir_policy_id policy, const void *key, size_t key_length)
 {
@@ -161,9 +162,6 @@ QUICK_INLINE bool quick_prepare(struct quick *quick, const struct segment *segme
 	if (policy_flags_sync(segment, flags) &&
 	    !quick_prepare_sync(quick, segment, policy_flags_consistency(flags), policy >> 12))
 		return false;
-	/* Before the clock is read: that read may wait for what came before it, and
-	 * hides part of the miss. */
-	prefetch_line(quick->slot);
 	return true;
 }
 

@@ -32,8 +32,7 @@ enum quick_result compact_quick_retry(const struct compact_quick *quick,
 struct compact_slot *compact_quick_find(const struct compact_quick *quick,
 					const struct segment *segment);
 
-/* Find the policy, fingerprint the key, and start loading the line.  False if it is not
- * this case. */
+/* As quick_prepare(). */
 QUICK_INLINE bool compact_quick_prepare(struct compact_quick *quick, const struct segment *segment,
 					weir_policy_id policy, const void *key, size_t key_length)
 {
@@ -53,8 +52,6 @@ QUICK_INLINE bool compact_quick_prepare(struct compact_quick *quick, const struc
 		&segment->hash, policy_word(&quick->limit->key[0]),
 		policy_word(&quick->limit->key[1]), key, key_length);
 	quick->line = compact_first_line(&segment->compact, quick->fingerprint);
-	/* Before the clock is read: see quick.h. */
-	prefetch_line(quick->line);
 	quick->name = compact_name(&segment->compact, quick->fingerprint);
 	return true;
 }

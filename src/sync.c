@@ -256,9 +256,9 @@ static void status_of_redis(const struct segment *segment, struct weir_sync_stat
 	if (status->leader_pid == 0 || status->paused ||
 	    !report_read(segment, REPORT_TROUBLE, &report))
 		return;
-	status->trouble_ns = now > report.host ? now - report.host : 1;
-	status->trouble_shards = report.hosts;
-	snprintf(status->trouble_kind, sizeof(status->trouble_kind), "%.15s", report.policy);
+	status->trouble_ns = now > report.since_ns ? now - report.since_ns : 1;
+	status->trouble_shards = report.shards;
+	snprintf(status->trouble_kind, sizeof(status->trouble_kind), "%.15s", report.kind);
 	memcpy(status->trouble, report.text, sizeof(report.text));
 }
 

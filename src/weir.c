@@ -307,6 +307,7 @@ spend_compact(const struct segment *segment, weir_policy_id policy, const void *
 	if (!decide_may_be_quick(segment, cost, now_ns) ||
 	    !compact_quick_prepare(&quick, segment, policy, key, key_length))
 		return QUICK_NOT;
+	prefetch_line(quick.line);
 	return compact_quick_spend(&quick, segment, now_ns ? now_ns : clock_now_ns(segment), cost,
 				   decision);
 }
@@ -341,12 +342,14 @@ HASH_TARGET static bool spend(const struct segment *segment, weir_policy_id poli
 	struct quick quick;
 
 	if (segment && decide_may_be_quick(segment, cost, now_ns)) {
-		if (quick_prepare(&quick, segment, policy, key, key_length))
+		if (quick_prepare(&quick, segment, policy, key, key_length)) {
+			prefetch_line(quick.slot);
 			result = quick_spend(&quick, segment,
 					     now_ns ? now_ns : clock_now_ns(segment), cost,
 					     decision);
-		else if (now_ns == 0)
+		} else if (now_ns == 0) {
 			result = purse_decide(segment, policy, key, key_length, cost, decision);
+		}
 	}
 	if (result == QUICK_NOT)
 		return spend_generally(segment, policy, key, key_length, cost, now_ns, decision);

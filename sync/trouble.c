@@ -54,9 +54,9 @@ void trouble_tell(struct trouble *trouble, unsigned shards, uint64_t now_ns)
 	if (!trouble->text[0])
 		return;                 /* not known yet, as of a leader that begins */
 	memset(&now, 0, sizeof(now));
-	now.host = told && before.host <= now_ns ? before.host : now_ns;
-	now.hosts = shards;
-	snprintf(now.policy, sizeof(now.policy), "%s", redis_error_name(trouble->kind));
+	now.since_ns = told && before.since_ns <= now_ns ? before.since_ns : now_ns;
+	now.shards = shards;
+	snprintf(now.kind, sizeof(now.kind), "%s", redis_error_name(trouble->kind));
 	snprintf(now.text, sizeof(now.text), "%s", trouble->text);
 	if (!told || memcmp(&before, &now, sizeof(now)) != 0)
 		report_write(trouble->segment, REPORT_TROUBLE, &now);

@@ -13,7 +13,7 @@
 struct trouble {
 	struct segment *segment;
 	pthread_mutex_t mutex;          /* of text */
-	char text[REPORT_TEXT_SIZE];                 /* what was said last; "" if nothing is wrong */
+	char text[REPORT_TEXT_SIZE];    /* what was said last; "" if nothing is wrong */
 	enum redis_error kind;
 };
 

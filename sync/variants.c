@@ -3,7 +3,8 @@
  * variants.c - what this host has, and what others have otherwise.
  *
  * Only what makes a difference to others is told: limits, consistency and which buckets
- * they are.  The fail mode and shadow say what a host answers, not what it counts: hosts may differ in them.
+ * they are.  The fail mode and shadow say what a host answers, not what it counts: hosts may
+ * differ in them.
  *
  * Invariant.  Nothing is believed that does not fit its digest, which is keyed by the
  * cluster's secret.

@@ -36,8 +36,8 @@
 --        -2^31 s where it never ran empty.  Any window turns a tat into max(tat + d, now + E).
 --   V    the tat that the host merged last, or -2^31 s.  It makes an absent entry.  Where flag 1
 --        says that Redis lost state, it raises one of as many resets and replaces one of an
---        older generation.  Without, an older generation is one that Redis had forgotten as nobody was in
---        debt: the entry keeps what was charged since, and V raises it at most.
+--        older generation.  Without, an older generation is one that Redis had forgotten as
+--        nobody was in debt: the entry keeps what was charged since, and V raises it at most.
 --   cap  how far this window may bring the tat, 0: any.  It takes back no debt that was there.
 --   G    the tat that results, of virtual time.  Hosts take the larger of it and their own, but
 --        adopt the one of a new generation, which a refund (d < 0) and a reset begin: a refund
