@@ -287,7 +287,8 @@ static bool is_first_preferred(const struct choice *choice)
 static void window_weigh(const struct table_window *window, uint64_t now_ns,
 			 struct choice *choice)
 {
-	choice->least = NULL;
+	/* What weighs most of all is not less than this. */
+	choice->least = &window->groups[0][window->position];
 	choice->least_weight = UINT64_MAX;
 	group_weigh(window, 0, now_ns, choice);
 	if (!is_first_preferred(choice))

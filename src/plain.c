@@ -274,7 +274,7 @@ static bool read_clock(const struct segment *segment, uint64_t *now_ns)
 
 HASH_TARGET static __attribute__((noinline)) bool
 learn_and_decide(const struct segment *segment, weir_policy_id policy, const void *key,
-	       size_t key_length, struct weir_decision *decision, uint64_t given_ns)
+		 size_t key_length, struct weir_decision *decision, uint64_t given_ns)
 {
 	struct plain_call call = { policy, key, key_length, decision, 1, given_ns };
 	uint64_t version = policy_version(segment), now_ns = given_ns, generation;

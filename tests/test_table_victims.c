@@ -211,6 +211,27 @@ START_TEST(held_bucket_is_no_victim)
 }
 END_TEST
 
+/* Nothing weighs more than units that are held and that no other host knows of: where all
+ * slots have such, the newcomer finds no room. */
+START_TEST(window_of_unmerged_holds_is_full)
+{
+	struct table table = table_make(WINDOW_SLOTS);
+	struct bucket_ref refs[WINDOW_SLOTS], ref;
+	struct claim_report report = { 0 };
+
+	for (unsigned i = 0; i < WINDOW_SLOTS; i++) {
+		refs[i] = insert(&table, in_window(i), MS);
+		refs[i].slot->state.first = TIME_HELD | 1ull << 24;
+		refs[i].slot->owner = OWNER_SYNCS | refs[i].generation;
+	}
+	ck_assert_int_eq(claim(&table, in_window(WINDOW_SLOTS), &ref, &report), CLAIM_FULL);
+	ck_assert_uint_eq(report.evicted_live, 0);
+	for (unsigned i = 0; i < WINDOW_SLOTS; i++)
+		ck_assert_int_eq(status_of(refs[i].slot), SLOT_LIVE);
+	free(table.slots);
+}
+END_TEST
+
 /* ---- Load -------------------------------------------------------------- */
 
 /* Up to 70 % of live keys, all heavy, nobody is evicted or turned away.  The
@@ -322,6 +343,7 @@ int main(void)
 	tcase_add_test(cases, undo_goes_by_the_time_of_the_last_taking);
 	tcase_add_test(cases, foreign_tentative_slot_is_taken);
 	tcase_add_test(cases, held_bucket_is_no_victim);
+	tcase_add_test(cases, window_of_unmerged_holds_is_full);
 	tcase_add_loop_test(cases, load_without_eviction, 0, 4);
 	tcase_add_loop_test(cases, load_with_few_evictions, 0, 3);
 	tcase_add_test(cases, flood_of_light_keys);
