@@ -7,6 +7,8 @@
  *  counted    a bucket counts what is held, at the end
  *  free       without faults, who is denied a unit that is free has one after three
  *             intervals and a few round trips
+ *  closed     with a stale view nothing is acquired; and no view counts as stale before it
+ *             is, by the rounds that were answered
  *
  * No host crashes and Redis forgets nothing here: what was told of a host that is gone
  * counts for 30 s, which is longer than a run.
@@ -61,12 +63,32 @@ static uint64_t units_max(void)
 	return limit + others * (each > 1 ? each : 1);
 }
 
-void hold_acquire_one(struct host *host, unsigned key, uint64_t cost)
+/* How old the view is that HOST has of KEY: its own word is not asked for. */
+static void check_closed(const struct host *host, unsigned key, bool stale)
+{
+	int64_t age_ns = world.now_ns - host->told_ns[slot_shard(host->fingerprints[key].low)];
+	int64_t staleness_ns = world.scenario.staleness_ns, drift_ns = staleness_ns / 1000 + 1;
+
+	if (!stale && age_ns > staleness_ns + drift_ns)
+		sim_fail("host %u key %u: a view of %lld ms ago decides, and is stale after %lld ms",
+			 host->number, key, (long long)(age_ns / MS),
+			 (long long)(staleness_ns / MS));
+	/* Before, a leader may be held up between an answer and what it makes of it. */
+	if (world.quiet && stale && age_ns < staleness_ns - drift_ns)
+		sim_fail("host %u key %u: a view of %lld ms ago counts as stale, and is so after "
+			 "%lld ms",
+			 host->number, key, (long long)(age_ns / MS),
+			 (long long)(staleness_ns / MS));
+}
+
+enum weir_reason hold_acquire_one(struct host *host, unsigned key, uint64_t cost)
 {
 	struct held *held = free_held ? free_held : &all_held[begun_held];
 	struct weir_request request = request_of(host, key, cost);
-	bool acquired = weir_acquire(host->weir, &request, &held->hold, NULL);
+	struct weir_decision decision;
+	bool acquired = weir_acquire(host->weir, &request, &held->hold, &decision);
 
+	check_closed(host, key, decision.reason == WEIR_REASON_STALE);
 	if (acquired) {
 		if (held == free_held)
 			free_held = held->next;
@@ -87,9 +109,13 @@ void hold_acquire_one(struct host *host, unsigned key, uint64_t cost)
 				 (unsigned long long)units_max());
 		events_add(world.now_ns + 1 + sim_exponential_ns(STREAM_REQUESTS, (double)HELD_NS),
 			   EVENT_RELEASE, 0, 0, held);
+	} else {
+		sim_trace("host %u key %u: denied, reason %s, %llu are held", host->number, key,
+			  weir_reason_name(decision.reason), (unsigned long long)units_of(key));
 	}
 	check_host(host);
 	host_bell(host);
+	return decision.reason;
 }
 
 void hold_release_one(void *subject)
@@ -105,26 +131,49 @@ void hold_release_one(void *subject)
 	host_bell(held->host);
 }
 
-/* A host that is denied asks: then it is told, and has what is free. */
-static bool has_a_free_unit(struct host *host, unsigned key)
+/* A host that is denied asks: then it is told, and has what is free; so where it MUST.
+ * False: its view is stale, so that it may not have any, and asks nobody. */
+static bool ask_for_unit(struct host *host, unsigned key, bool must)
 {
 	uint64_t before = units_of(key);
 
 	if (before >= world.limit.limit)
 		return true;
-	hold_acquire_one(host, key, 1);
-	return units_of(key) > before;
+	if (hold_acquire_one(host, key, 1) == WEIR_REASON_STALE)
+		return false;
+	if (must && units_of(key) == before)
+		sim_fail("host %u key %u: %llu units are held, %llu is the limit, and it gets none",
+			 host->number, key, (unsigned long long)before,
+			 (unsigned long long)world.limit.limit);
+	return true;
+}
+
+/* Where calls are slow and max_staleness is short, a view is stale now and then, till the
+ * answer to the next call. */
+static void ask_with_next_view(struct host *host, unsigned key, bool must)
+{
+	int64_t until_ns = world.now_ns + SECOND;
+
+	while (!world.failed && !ask_for_unit(host, key, must)) {
+		if (world.now_ns >= until_ns)
+			sim_fail("host %u key %u: its view stays stale", host->number, key);
+		sim_run_until(world.now_ns + MS);
+	}
 }
 
 void check_holds_free(unsigned turn)
 {
-	for (unsigned key = 0; key < world.scenario.keys && !world.failed; key++) {
-		for (unsigned i = 0; i < world.scenario.hosts; i++) {
-			if (!has_a_free_unit(&world.hosts[i], key) && turn > 0)
-				sim_fail("host %u key %u: %llu units are held, %llu is the limit, and "
-					 "it gets none", i, key,
-					 (unsigned long long)units_of(key),
-					 (unsigned long long)world.limit.limit);
+	bool stale[SIM_KEYS][SIM_HOSTS] = { 0 };
+
+	/* Nobody has more time because another's view is stale. */
+	for (unsigned key = 0; key < world.scenario.keys; key++) {
+		for (unsigned i = 0; i < world.scenario.hosts && !world.failed; i++)
+			stale[key][i] = !ask_for_unit(&world.hosts[i], key, turn > 0);
+	}
+	for (unsigned key = 0; key < world.scenario.keys; key++) {
+		for (unsigned i = 0; i < world.scenario.hosts && !world.failed; i++) {
+			if (stale[key][i])
+				ask_with_next_view(&world.hosts[i], key, turn > 0);
 		}
 	}
 }

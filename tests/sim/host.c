@@ -151,6 +151,8 @@ void host_begin_life(struct host *host)
 	host->bell = 0;
 	host->cut_until_ns = 0;
 	memset(host->heard, 0, sizeof(host->heard));
+	for (unsigned shard = 0; shard < SYNC_SHARDS; shard++)
+		host->told_ns[shard] = INT64_MIN / 2;
 	/* Its clock starts somewhere, too. */
 	host->base_ns = HOST_BASE_NS + sim_below(STREAM_REQUESTS, 1000000000000u);
 	participant_leave(host->segment);

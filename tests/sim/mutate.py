@@ -199,6 +199,13 @@ MUTANTS = {
             "\tpack(collector, round, item);",
         )],
     },
+    # What others held counts for ever, whatever they released.
+    "kept-others": {
+        "holds.c": [(
+            "if (others < known && !all_have_told(segment, round))",
+            "if (others < known)",
+        )],
+    },
     # Mode strict: a Redis that has forgotten, or is another, grants at once.
     "no-quarantine": {
         "lease_model.c": [(

@@ -321,6 +321,8 @@ static void note_heard(struct host *host, const struct message *message)
 		    sent->script.seq == 0 || sent->head.code != SCRIPT_DONE)
 			continue;
 		host->heard[sent->shard] = message->parts[redis_node(sent->shard)].forgotten;
+		if (message->taken_ns > host->told_ns[sent->shard])
+			host->told_ns[sent->shard] = message->taken_ns;
 		for (unsigned item = 0; item < sent->script.count; item++)
 			check_answered(host, sent->keys[item], sent->used[item]);
 	}

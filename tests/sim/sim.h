@@ -210,7 +210,8 @@ struct host {
 	uint32_t terms[SYNC_SHARDS];    /* the highest of a call that was sent */
 	uint64_t next_id;
 	uint64_t bell;                  /* rings that were heard */
-	unsigned heard[SYNC_SHARDS];    /* world.forgotten, at its last round that was answered */
+	unsigned heard[SYNC_SHARDS];    /* world.forgotten, at its last round that was answered, */
+	int64_t told_ns[SYNC_SHARDS];   /* and when the latest one of these was taken, true time */
 	struct process processes[SIM_PROCESSES];
 	struct fingerprint fingerprints[SIM_KEYS];
 };
@@ -303,6 +304,8 @@ static inline bool sim_has(unsigned fault)
 
 /* Run SCENARIO from beginning to end.  False if a check failed: see world.message. */
 bool sim_run(const struct scenario *scenario);
+/* Let all go on till then. */
+void sim_run_until(int64_t until_ns);
 
 /* ---- host.c ------------------------------------------------------------ */
 
@@ -473,12 +476,13 @@ void check_windows_agree(unsigned key);
 /* How long a hold lasts, on average. */
 #define HELD_NS (200 * MS)
 
-/* Take COST units of KEY, and give them back later. */
-void hold_acquire_one(struct host *host, unsigned key, uint64_t cost);
+/* Take COST units of KEY, and give them back later.  Returns why that was decided so. */
+enum weir_reason hold_acquire_one(struct host *host, unsigned key, uint64_t cost);
 void hold_release_one(void *hold);
 /* The end of a run: forget what was never released. */
 void holds_begin(void);
-/* All hosts ask for a unit of each key; in later turns they get one, if one is free. */
+/* All hosts ask for a unit of each key, with fresh views; in later turns they get one, if one
+ * is free. */
 void check_holds_free(unsigned turn);
 void check_holds_counted(void);
 

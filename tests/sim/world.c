@@ -278,7 +278,7 @@ static void handle(const struct event *event)
 	}
 }
 
-static void run_until(int64_t until_ns)
+void sim_run_until(int64_t until_ns)
 {
 	struct event event;
 
@@ -331,7 +331,7 @@ static void await_window(unsigned key, int64_t long_ns)
 	int64_t step_ns = (int64_t)world.limit.period_ns / 64;
 
 	for (unsigned i = 0; i < 256 && !world.failed && !window_lasts(key, long_ns); i++)
-		run_until(world.now_ns + step_ns);
+		sim_run_until(world.now_ns + step_ns);
 }
 
 /* Of what is charged now, Redis hears within an interval, and the other hosts within the
@@ -366,9 +366,9 @@ static void ask_all_hosts(unsigned key, uint64_t cost)
 static void converge(int64_t ask_ns)
 {
 	world.round_trip_max_ns = 0;
-	run_until(world.now_ns + ask_ns);
-	run_until(world.now_ns + (world.round_trip_max_ns < SLOW_NS / 2 ?
-					  2 * world.round_trip_max_ns : SLOW_NS));
+	sim_run_until(world.now_ns + ask_ns);
+	sim_run_until(world.now_ns + (world.round_trip_max_ns < SLOW_NS / 2 ?
+					      2 * world.round_trip_max_ns : SLOW_NS));
 }
 
 /* Each host is asked once more, and sees what Redis has. */
@@ -399,7 +399,7 @@ static void reset_all(void)
 
 		weir_reset(world.hosts[0].weir, &request, NULL);
 	}
-	run_until(world.now_ns + 3 * world.scenario.interval_ns + 100 * MS);
+	sim_run_until(world.now_ns + 3 * world.scenario.interval_ns + 100 * MS);
 	for (unsigned key = 0; key < world.scenario.keys; key++) {
 		uint64_t index;
 
@@ -441,11 +441,11 @@ static void run_quiet(void)
 	/* A call that is very late may be the last one of a host that died long ago: what it
 	 * tells is news for all. */
 	settled_ns = world.now_ns + settle_ns + check_scrub_ns();
-	run_until(settled_ns > world.arrival_last_ns ? settled_ns : world.arrival_last_ns);
+	sim_run_until(settled_ns > world.arrival_last_ns ? settled_ns : world.arrival_last_ns);
 	if (scenario->holds) {
 		check_holds_counted();
 		check_holds_free(0);
-		run_until(world.now_ns + ask_ns);
+		sim_run_until(world.now_ns + ask_ns);
 		check_holds_free(1);
 		return;
 	}
@@ -457,7 +457,7 @@ static void run_quiet(void)
 bool sim_run(const struct scenario *scenario)
 {
 	world_begin(scenario);
-	run_until(scenario->busy_ns);
+	sim_run_until(scenario->busy_ns);
 	if (!world.failed && !scenario->windows && !scenario->holds)
 		check_busy_end();
 	if (!world.failed && !scenario->measure)
