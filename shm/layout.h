@@ -78,8 +78,10 @@ struct slot {
 	};
 	union {
 		uint64_t share_ns;      /* sync, token bucket: when the share of a stale
-		                         * view is whole again; else PURSE_MARK: purses may
-		                         * have tokens of it */
+		                         * view is whole again */
+		uint64_t purses;        /* of a policy that leases: PURSES_TAG; 0 PURSES_MARK:
+		                         * purses may have tokens of it; 1-55 how often it was
+		                         * lowered, and not by these */
 		uint64_t foreign;       /* sync, else: what other hosts have (window.h); of
 		                         * a concurrency limit: of window HELD_WINDOW */
 	};
@@ -244,7 +246,9 @@ struct limit_record {
 	uint64_t limit;
 	uint64_t period_ns;
 	uint64_t kind;                  /* 0-7 algorithm, 8-15 action */
-	uint64_t reserved[4];
+	uint64_t lease;                 /* the change of the policies since which the policy
+	                                 * leases at this rate; 0: it does not */
+	uint64_t reserved[3];
 };
 _Static_assert(sizeof(struct limit_record) == 2 * CACHE_LINE, "");
 
@@ -314,14 +318,19 @@ struct purse {
 	                                 * sequence, 48-63 index of the purse; second: the
 	                                 * slot's index << 16 | generation */
 	struct word_pair terms;         /* first: until when they count; second: 0-23 of the
-	                                 * sequence, 24-63 of the rate that they were taken at */
+	                                 * sequence, 24-63 of the lease that they were taken by */
 	uint64_t opened_ns;             /* when the word was last given to a thread: a hint */
 	uint64_t reserved[3];
 } __attribute__((aligned(CACHE_LINE)));
 _Static_assert(sizeof(struct purse) == CACHE_LINE, "a line of the thread's own");
 
 #define PURSES_MAX 65536u               /* an index has 16 bits */
-#define PURSE_MARK 1ull                 /* in share_ns: no time of any stale view */
+
+/* In bits 56-63 of a slot's word purses: no time, and nothing that other hosts have. */
+#define PURSES_TAG (0x80ull << 56)
+#define PURSES_TAG_MASK (0xffull << 56)
+#define PURSES_MARK 1ull
+#define PURSES_LOWERED_UNIT 2ull
 
 /* ---- Counters ---------------------------------------------------------- */
 

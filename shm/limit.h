@@ -24,6 +24,7 @@ struct limit {
 	uint64_t parts;
 	uint64_t tolerance_ns;
 	uint64_t tolerance_part;
+	uint64_t lease;                 /* 0: the policy does not */
 	int64_t aligned_offset_ns;      /* windows: aligned time - now */
 	int64_t stored_offset_ns;       /* windows: aligned time - stored time */
 };

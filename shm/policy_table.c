@@ -247,6 +247,25 @@ static void compile_policy(const struct segment *segment, const struct weir_poli
 		record->limits[0].plain_id = policy_id(serial, index);
 }
 
+/* Tokens that threads took ahead come back to a bucket only if it has known of them ever
+ * since: not if the policy did not lease meanwhile, or had another rate.  BEFORE is what the
+ * policy was, and CHANGE, which no other change has, numbers this one. */
+static void begin_lease(const struct policy_record *before, uint64_t change,
+			struct policy_record *record)
+{
+	struct limit_record *limit = &record->limits[0];
+	const struct limit_record *old = &before->limits[0];
+
+	if (!(record->flags & POLICY_LEASE))
+		return;
+	limit->lease = change;
+	if (policy_word(&before->serial) == record->serial && policy_word(&old->lease) != 0 &&
+	    policy_word(&old->token_ns) == limit->token_ns &&
+	    policy_word(&old->token_part) == limit->token_part &&
+	    policy_word(&old->parts) == limit->parts)
+		limit->lease = policy_word(&old->lease);
+}
+
 /* ---- Writing ----------------------------------------------------------- */
 
 static void record_store(struct policy_record *to, const struct policy_record *from)
@@ -323,6 +342,7 @@ static int set_in_bank(struct segment *segment, uint64_t bank,
 			counter_clear_policy(segment, index);
 		}
 		compile_policy(segment, &policies[i], serial, index, &record);
+		begin_lease(policy_record_at(segment, bank, index), (bank >> 1) + 1, &record);
 		record_store(policy_record_at(segment, bank, index), &record);
 	}
 	/* Before the switch: a serial is never given out twice. */

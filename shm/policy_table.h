@@ -136,6 +136,7 @@ static inline void policy_limit_read(const struct limit_record *record, struct l
 	limit->parts = policy_word(&record->parts);
 	limit->tolerance_ns = policy_word(&record->tolerance_ns);
 	limit->tolerance_part = policy_word(&record->tolerance_part);
+	limit->lease = policy_word(&record->lease);
 	limit->aligned_offset_ns = 0;
 	limit->stored_offset_ns = 0;
 	make_computable(limit);

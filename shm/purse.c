@@ -49,8 +49,13 @@
  * have ended by then do not go back, nor do those that were found at an earlier attempt
  * and have ended since.
  *
- * A reset that comes between two attempts of somebody who has emptied purses makes what he
- * has found worthless.  It moves the state's epoch, which the queue has no use for here.
+ * A refund or a reset of others that comes between two attempts of somebody who has emptied
+ * purses lowers TAT though (1) has something to say, of what he has found: that is worth
+ * nothing then.  So they count up a word of the slot's between their looks at the purses and
+ * their compare-and-swap, and he reads it before his looks and again behind the next state
+ * that he judges (E18).  If his looks came first, theirs found his tokens gone, and he finds
+ * the count moved.  If theirs came first, what he finds was charged behind the state that
+ * they judged, and their compare-and-swap fails.
  *
  * Whose.  A purse belongs to nobody for certain: a thread knows the word that it left
  * there, and each change is a compare-and-swap from it.  A purse that has not been touched
@@ -63,7 +68,9 @@
  *
  * Eviction of a bucket in debt, and a change of the policies, end what purses have of it:
  * the former empties them before it takes the slot, the latter is seen by the thread, which
- * compares the version before it pays.
+ * compares the version before it pays.  What does not lease lowers TAT without a look at
+ * purses: so what was taken comes back only while the policy has leased ever since, at one
+ * rate (limit_record.lease).
  */
 #include "shm/purse.h"
 
@@ -86,7 +93,7 @@ enum purse_state {
 #define ROOM_PART 8                     /* of what a bucket has left, for one thread */
 
 #define TERMS_SEQUENCE_MASK 0xffffffull
-#define TERMS_RATE_SHIFT 24
+#define TERMS_LEASE_SHIFT 24
 
 static enum purse_state state_of(uint64_t word)
 {
@@ -106,13 +113,6 @@ static uint64_t sequence_of(uint64_t word)
 	return word >> PURSE_SEQUENCE_SHIFT & PURSE_SEQUENCE_MASK;
 }
 
-/* Tokens go back at the rate at which they were taken. */
-static uint64_t rate_of(const struct limit *limit)
-{
-	return (limit->token_ns * 0x9e3779b97f4a7c15ull ^ limit->token_part * 0xc2b2ae3d27d4eb4full ^
-		limit->parts * 0x165667b19e3779f9ull) >> TERMS_RATE_SHIFT;
-}
-
 static struct word_pair word_read(const struct purse *purse)
 {
 	struct word_pair word;
@@ -125,22 +125,66 @@ static struct word_pair word_read(const struct purse *purse)
 
 /* ---- Emptying ---------------------------------------------------------- */
 
+/* Purses may have tokens of the bucket in SLOT: before they are charged. */
+static void mark(struct slot *slot)
+{
+	/* Relaxed, but behind the opening of the purse, a full barrier: see empty_all(). */
+	uint64_t word = atomic_load_relaxed(&slot->purses), marked;
+
+	do {
+		marked = (word & PURSES_TAG_MASK) == PURSES_TAG ? word | PURSES_MARK :
+								  PURSES_TAG | PURSES_MARK;
+	} while (word != marked && !atomic_cas_relaxed(&slot->purses, &word, marked));
+}
+
+/* They have none, if the looks at all of them that follow say so. */
+static void unmark(struct slot *slot)
+{
+	/* Relaxed: the compare-and-swap is what counts. */
+	uint64_t word = atomic_load_relaxed(&slot->purses);
+
+	/* One attempt: a mark too many is a look too many. */
+	if ((word & PURSES_TAG_MASK) == PURSES_TAG)
+		atomic_cas_full(&slot->purses, word, word & ~PURSES_MARK);      /* E18 */
+}
+
+/* How often the bucket was lowered, modulo 2^55: to tell two readings apart. */
+static uint64_t lowered_of(const struct slot *slot)
+{
+	uint64_t word = atomic_load_acquire(&slot->purses);             /* E18 */
+
+	return (word & PURSES_TAG_MASK) == PURSES_TAG ? word & ~PURSES_MARK : PURSES_TAG;
+}
+
+/* It is about to be. */
+static void count_lowering(struct slot *slot)
+{
+	uint64_t word, counted;
+
+	do {
+		/* Relaxed: as in unmark(). */
+		word = atomic_load_relaxed(&slot->purses);
+		counted = (word & PURSES_TAG_MASK) == PURSES_TAG ? word : PURSES_TAG;
+		counted = PURSES_TAG | ((counted + PURSES_LOWERED_UNIT) & ~PURSES_TAG_MASK);
+	} while (!atomic_cas_full(&slot->purses, word, counted));       /* E18 */
+}
+
 /* Tokens that were found in purses, on their way into their bucket. */
 struct found {
 	uint64_t tokens;
 	uint64_t ends_ns;               /* when the first of them does */
 	uint64_t since_ns;              /* when they began to be looked for, */
-	uint64_t epoch;                 /* and that of the bucket then */
+	uint64_t lowered;               /* and lowered_of() the bucket then */
 };
 
 /* Of a purse whose word was read as FULL: its terms change no more while that stands. */
-static bool is_of_rate(const struct purse *purse, uint64_t word, const struct limit *limit)
+static bool is_of_lease(const struct purse *purse, uint64_t word, const struct limit *limit)
 {
 	/* Relaxed: as in empty_one(). */
 	uint64_t about = atomic_load_relaxed(&purse->terms.second);
 
 	return limit && ((about ^ sequence_of(word)) & TERMS_SEQUENCE_MASK) == 0 &&
-	       about >> TERMS_RATE_SHIFT == rate_of(limit);
+	       about >> TERMS_LEASE_SHIFT == limit->lease;
 }
 
 static void add_found(uint64_t tokens, uint64_t until_ns, struct found *found)
@@ -165,7 +209,7 @@ static bool empty_one(struct purse *purse, uint64_t place, const struct limit *l
 		/* Relaxed: behind the acquire of the word, and validated by the CAS of it. */
 		until_ns = atomic_load_relaxed(&purse->terms.first);
 		returnable = state == PURSE_FULL && until_ns > now_ns &&
-			     is_of_rate(purse, word.first, limit);
+			     is_of_lease(purse, word.first, limit);
 		empty.first = make_word(word.first >> PURSE_INDEX_SHIFT, sequence_of(word.first),
 					PURSE_EMPTY, 0);
 		empty.second = 0;
@@ -186,7 +230,7 @@ static bool empty_all(const struct purses *purses, struct slot *slot, uint64_t p
 
 	/* Before the purses: who opens one behind that marks the slot again. */
 	if (purses_are_marked(slot))
-		atomic_cas_full(&slot->share_ns, PURSE_MARK, 0);        /* E18 */
+		unmark(slot);
 	for (uint64_t i = 0; i < given && i < purses->count; i++) {
 		if (!empty_one(&purses->all[i], place, limit, now_ns, found))
 			return false;
@@ -234,7 +278,7 @@ enum bucket_result purses_give_back(const struct segment *segment, const struct 
 
 	*returned = 0;
 	for (int attempt = 0; attempt < CHANGE_ATTEMPTS; attempt++) {
-		uint64_t now_ns = request->now_ns, epoch;
+		uint64_t now_ns = request->now_ns, lowered;
 		struct bucket_state before, after;
 		struct word_pair state, changed;
 
@@ -243,11 +287,11 @@ enum bucket_result purses_give_back(const struct segment *segment, const struct 
 		if (segment->clock != WEIR_CLOCK_CALLER)
 			now_ns = later_of(now_ns, later_of(clock_now_ns(segment),
 							   clock_ns(CLOCK_BOOTTIME)));
-		epoch = state.second & STATE_EPOCH_MASK;
+		lowered = lowered_of(ref->slot);
 		/* Found at an earlier attempt, they are as if still in their purses. */
-		if (found.tokens == 0 || epoch != found.epoch || found.ends_ns <= now_ns ||
+		if (found.tokens == 0 || lowered != found.lowered || found.ends_ns <= now_ns ||
 		    now_ns - found.since_ns > CARRY_NS)
-			found = (struct found){ .epoch = epoch, .since_ns = now_ns };
+			found = (struct found){ .lowered = lowered, .since_ns = now_ns };
 		if (!empty_all(&segment->purses, ref->slot, place, limit, now_ns, &found))
 			return BUCKET_CONTENDED;
 		if (!reset && request->cost == 0 && found.tokens == 0)
@@ -256,11 +300,11 @@ enum bucket_result purses_give_back(const struct segment *segment, const struct 
 		judge(limit, &before, request, now_ns, found.tokens, &after);
 		if (atomic_load_acquire(request->version) != request->version_seen)     /* E4 */
 			return BUCKET_POLICY_CHANGED;
-		if (reset)
-			epoch = (epoch + STATE_EPOCH_UNIT) & STATE_EPOCH_MASK;
+		if (reset || request->cost > 0)
+			count_lowering(ref->slot);
 		changed.first = after.time_ns;
-		changed.second = after.used << STATE_USED_SHIFT | epoch |
-				 (state.second & (STATE_QUEUED | STATE_LIVE | GENERATION_MASK));
+		changed.second = after.used << STATE_USED_SHIFT |
+				 (state.second & ((1ull << STATE_USED_SHIFT) - 1));
 		if (!atomic_cas_pair_full(&ref->slot->state, state, changed))   /* E2, E18 */
 			continue;
 		if (!reset)
@@ -368,7 +412,7 @@ static void fill_purse(const struct purses *purses, struct purse_own *own,
 	struct purse *purse = &purses->all[word >> PURSE_INDEX_SHIFT];
 	struct word_pair agreed = {
 		.first = until_ns,
-		.second = rate_of(limit) << TERMS_RATE_SHIFT | (sequence & TERMS_SEQUENCE_MASK),
+		.second = limit->lease << TERMS_LEASE_SHIFT | (sequence & TERMS_SEQUENCE_MASK),
 	};
 	struct word_pair terms;
 
@@ -430,9 +474,7 @@ bool purse_take(const struct segment *segment, struct purse_own *own,
 
 	if (!open_purse(segment, own, wish, place, request->now_ns))
 		return false;
-	/* Relaxed, but behind the opening, a full barrier: see empty_all(). */
-	if (!purses_are_marked(ref->slot))
-		atomic_store_relaxed(&ref->slot->share_ns, PURSE_MARK);
+	mark(ref->slot);
 	for (int attempt = 0; attempt < TAKE_ATTEMPTS; attempt++) {
 		struct word_pair state, charged;
 		struct bucket_state before;

@@ -94,7 +94,8 @@ bool purses_void(const struct purses *purses, struct slot *slot, uint64_t place)
 static inline bool purses_are_marked(const struct slot *slot)
 {
 	/* Relaxed: one word, complete in itself. */
-	return atomic_load_relaxed(&slot->share_ns) == PURSE_MARK;
+	return (atomic_load_relaxed(&slot->purses) & (PURSES_TAG_MASK | PURSES_MARK)) ==
+	       (PURSES_TAG | PURSES_MARK);
 }
 
 #endif

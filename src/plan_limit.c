@@ -111,14 +111,14 @@ static void sign_again(const struct plan *plan, uint32_t i)
 		sign(plan, i);
 }
 
-/* What the last owner left: of the share of a stale view.  Not a mark that purses have
- * tokens of the new bucket, which may be live by now. */
-static void forget_share(struct slot *slot)
+/* What the last owner left: of the share of a stale view, or of purses.  But what purses
+ * have may be of the new bucket, which may be live by now. */
+static void forget_share(const struct plan *plan, struct slot *slot)
 {
 	/* Relaxed: the confirming CAS orders it. */
 	uint64_t share_ns = atomic_load_relaxed(&slot->share_ns);
 
-	if (share_ns != 0 && share_ns != PURSE_MARK)
+	if (share_ns != 0 && !plan->head.lease)
 		atomic_cas_relaxed(&slot->share_ns, &share_ns, 0);
 }
 
@@ -143,7 +143,7 @@ static enum plan_result locate(struct plan *plan, uint32_t i, uint64_t debt_ns)
 		/* Before the first charge, so that whoever finds the bucket live
 		 * finds its owner too. */
 		sign(plan, i);
-		forget_share(step->ref.slot);
+		forget_share(plan, step->ref.slot);
 		note_key(segment, &step->ref, plan->request->key, plan->request->key_length);
 		break;
 	case CLAIM_FOUND:
@@ -344,6 +344,16 @@ void plan_limit_undo(struct plan *plan, uint32_t i)
 	step->charged = false;
 }
 
+/* Does the policy as of VERSION?  Who gives back goes on when the policies change, and there
+ * may be tokens ahead by then. */
+static bool leases_at(const struct plan *plan, uint64_t version)
+{
+	struct policy_head head;
+
+	return policy_head(plan->segment, version, plan->request->policy, &head) ?
+		       head.lease : plan->head.lease;
+}
+
 enum bucket_result plan_limit_give_back(struct plan *plan, uint32_t i,
 					enum bucket_operation operation)
 {
@@ -363,7 +373,7 @@ enum bucket_result plan_limit_give_back(struct plan *plan, uint32_t i,
 		 * twice: a change of the policies does not stop the next ones. */
 		request.version_seen = policy_version(plan->segment);
 		aim(plan, step, &request);
-		if (plan->head.lease)
+		if (leases_at(plan, request.version_seen))
 			result = purses_give_back(plan->segment, &step->ref, &step->limit, &request,
 						  &returned);
 		else

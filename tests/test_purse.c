@@ -291,6 +291,48 @@ START_TEST(another_rate_gives_nothing_back)
 }
 END_TEST
 
+/* What does not lease lowers a bucket without a look at purses: what they have of it is worth
+ * nothing afterwards. */
+START_TEST(another_policy_meanwhile_ends_them)
+{
+	struct scene scene = open_scene("1024/1024s");
+	struct weir_policy plain = lease_policy("1024/1024s");
+	struct weir_request request = { scene.id, KEY, strlen(KEY), 12, EPOCH };
+	struct weir_decision decision;
+	struct purse_own own = { 0 };
+	uint64_t admitted;
+
+	ck_assert(take(&scene, &own, 0, EPOCH, 10, 10 * SECOND));
+	plain.lease = false;
+	ck_assert(weir_policy_set(scene.weir, &plain, 1, NULL) == WEIR_OK);
+	ck_assert((_i ? weir_reset : weir_refund)(scene.weir, &request, &decision));
+	if (_i == 2)
+		ck_assert(weir_policy_remove(scene.weir, "hot", NULL) == WEIR_OK);
+	set(&scene, "1024/1024s");
+	admitted = exhaust(&scene, EPOCH);
+	ck_assert_uint_le(admitted, BURST);
+	/* Of 1 and 10 and 10 s of debt, to make them last, a refund leaves 10. */
+	ck_assert_uint_ge(admitted, BURST - 10);
+	ck_assert_uint_eq(fixture_counter(scene.weir, "purse_tokens_returned"), 0);
+	weir_close(scene.weir);
+}
+END_TEST
+
+/* All else of a policy may change, and they come back. */
+START_TEST(another_burst_leaves_them)
+{
+	struct scene scene = open_scene("1024/1024s");
+	struct purse_own own = { 0 };
+
+	ck_assert(take(&scene, &own, 0, EPOCH, 10, 0));
+	set(&scene, "1024/1024s burst 100");
+	set(&scene, "1024/1024s burst 200");
+	ck_assert_uint_eq(exhaust(&scene, EPOCH), 200 - 2);
+	ck_assert_uint_eq(fixture_counter(scene.weir, "purse_tokens_returned"), 10);
+	weir_close(scene.weir);
+}
+END_TEST
+
 START_TEST(eviction_takes_them)
 {
 	struct scene scene = open_scene("1024/1024s");
@@ -574,6 +616,8 @@ int main(void)
 	tcase_add_test(cases, a_reset_takes_them);
 	tcase_add_test(cases, a_refund_brings_them);
 	tcase_add_test(cases, another_rate_gives_nothing_back);
+	tcase_add_loop_test(cases, another_policy_meanwhile_ends_them, 0, 3);
+	tcase_add_test(cases, another_burst_leaves_them);
 	tcase_add_test(cases, eviction_takes_them);
 	tcase_add_test(cases, forgotten_purses_are_found);
 	tcase_add_test(cases, purses_are_given_in_turn);

@@ -7,6 +7,9 @@
  * All together never get more than the burst.  They get all of it, but for what was taken
  * ahead by the process, if that was halted between charging the bucket and filling its
  * purse, or between emptying it and giving back; and for the request that it was in.
+ *
+ * Or the others refund, once or more often, what was spent, while a stopped process gives
+ * back: then all get the burst once more, and no token more than that.
  */
 #include <stdio.h>
 
@@ -107,6 +110,26 @@ static void at_instruction(struct world *world, pid_t child, uint32_t variant, v
 	test->short_of[granted + 1 < BURST]++;
 }
 
+/* The bucket is full when they go on, and not only less in debt: what the process has in
+ * hand has to be worth nothing. */
+static void at_refund(struct world *world, pid_t child, uint32_t variant, void *context)
+{
+	struct weir_decision decision;
+	unsigned granted;
+
+	(void)context;
+	must(world_ask(world, "hot", KEY, 1, BEGIN_NS, &decision));
+	for (uint32_t i = 0; i <= variant / 2; i++)
+		world_operate(world, variant % 2 ? WORLD_RESET : WORLD_REFUND, "hot", KEY, 5,
+			      BEGIN_NS);
+	granted = world_exhaust(world, "hot", KEY, BEGIN_NS);
+	trace_finish(child);
+	world_check(world, false);
+	granted += world_exhaust(world, "hot", KEY, BEGIN_NS);
+	must_say(granted <= BURST, "%u tokens of %u", granted, BURST);
+	must_say(granted + AHEAD >= BURST, "%u tokens of %u", granted, BURST);
+}
+
 /* ---- Setting out ------------------------------------------------------- */
 
 static void lease(struct world *world)
@@ -147,24 +170,32 @@ static void prepare(struct test *test)
 	world_save(world);
 }
 
+typedef void at_function(struct world *world, pid_t child, uint32_t variant, void *context);
+
+static void halt(struct test *test, const char *name, uint32_t variants, at_function *at)
+{
+	struct traced traced = { .operate = operate, .context = test };
+	struct purse_own own;
+
+	prepare(test);
+	own = test->own;
+	/* What happens at the first call only has happened: see trace.h. */
+	operate(test);
+	test->own = own;
+	world_exhaust(&test->world, "hot", KEY, BEGIN_NS);
+	world_restore(&test->world);
+	traced.lines[0] = test->ref.slot;
+	traced.lines[1] = &test->world.segment->purses.all[0];
+	world_each_instruction(&test->world, name, &traced, variants, 100, at, test);
+}
+
 static void halt_everywhere(int index, bool stopped)
 {
 	struct test test = { .operation = (enum operation)index, .kill = !stopped };
-	struct traced traced = { .operate = operate, .context = &test };
-	struct purse_own own;
 	char name[64];
 
-	prepare(&test);
-	own = test.own;
-	/* What happens at the first call only has happened: see trace.h. */
-	operate(&test);
-	test.own = own;
-	world_exhaust(&test.world, "hot", KEY, BEGIN_NS);
-	world_restore(&test.world);
-	traced.lines[0] = test.ref.slot;
-	traced.lines[1] = &test.world.segment->purses.all[0];
 	snprintf(name, sizeof(name), "%s, %s", names[index], stopped ? "stop" : "kill");
-	world_each_instruction(&test.world, name, &traced, 1, 100, at_instruction, &test);
+	halt(&test, name, 1, at_instruction);
 	printf("%s: all of the burst %u times, less %u times\n", name, test.short_of[0],
 	       test.short_of[1]);
 	ck_assert_uint_gt(test.short_of[0], test.short_of[1] / 2);
@@ -186,10 +217,20 @@ START_TEST(stopped_at_each_instruction)
 }
 END_TEST
 
+START_TEST(stopped_while_others_refund)
+{
+	struct test test = { .operation = GIVE_BACK };
+
+	halt(&test, "give back, others refund", 8, at_refund);
+	world_remove(&test.world);
+}
+END_TEST
+
 static void add(TCase *tests)
 {
 	tcase_add_loop_test(tests, killed_at_each_instruction, 0, OPERATIONS);
 	tcase_add_loop_test(tests, stopped_at_each_instruction, 0, OPERATIONS);
+	tcase_add_test(tests, stopped_while_others_refund);
 }
 
 int main(void)
