@@ -302,7 +302,7 @@ void check_escrow(unsigned key)
 unsigned check_cut_off(unsigned forgotten, unsigned again)
 {
 	/* A failover alone cuts off, as well: whose call it swallows waits for the answer. */
-	return world.scenario.faults & FAULTS_OF_HOSTS ? forgotten : again;
+	return world.scenario.faults & FAULTS_OF_HOSTS || world.scenario.crowds ? forgotten : again;
 }
 
 static void note_forgotten_again(void)
@@ -435,9 +435,9 @@ static uint64_t cap_tokens(void)
 }
 
 /* Theorems 1 and 2, and what is lost with a host and with Redis' memory. */
-static int64_t bound_ns(unsigned shard)
+static int64_t bound_ns(const struct key *all, unsigned shard)
 {
-	int64_t others = world.scenario.hosts - 1, each, lost;
+	int64_t others = world.scenario.hosts - 1, each, lost = 0;
 	uint64_t cap = cap_tokens();
 
 	if (world.scenario.strict)
@@ -447,10 +447,10 @@ static int64_t bound_ns(unsigned shard)
 		       world.token_ns;
 	else
 		each = world.tolerance_ns + world.unmerged_max_ns;
-	/* Who is cut off, or without a leader, when Redis forgets what it was told,
-	 * cannot tell it again: till then all of it may be admitted once more. */
-	lost = check_cut_off(world.forgotten, world.shards[shard].forgotten_again) *
-	       world.tolerance_ns;
+	/* Who is cut off, without a leader or asked for nothing when Redis forgets what it
+	 * was told tells it later: till then it may be admitted once more. */
+	if (check_cut_off(world.forgotten, world.shards[shard].forgotten_again) > 0)
+		lost = all->missing_ns;
 	return each * (others * (1 + world.forgotten) + world.crashes) + lost + world.delay_max_ns +
 	       world.shards[shard].gained_ns + drift_ns() + CLOCK_STEP_NS +
 	       (int64_t)world.lives;
@@ -475,7 +475,7 @@ void check_busy_end(void)
 		unsigned shard = slot_shard(world.hosts[0].fingerprints[key].low);
 		struct key *all = &world.keys[key];
 
-		all->bound_ns = bound_ns(shard);
+		all->bound_ns = bound_ns(all, shard);
 		if (gives_back() || all->stale_admitted > 0 || all->over_ns <= all->bound_ns)
 			continue;
 		/* What was admitted behind a partition is not repaid in full. */

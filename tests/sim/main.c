@@ -3,8 +3,8 @@
  * main.c - run seeds; make a failing one small.
  *
  *	WEIR_SIM_FIRST=S WEIR_SIM_SEEDS=N sim [--must-fail] [--trace]
- *		[--strict | --windows | --holds] [--faults A,B,...] [--hosts N] [--keys N] [--ms N]
- *		[--always A,B,...] [--strike STEPS]
+ *		[--strict | --windows | --holds] [--crowds] [--faults A,B,...] [--hosts N]
+ *		[--keys N] [--ms N] [--always A,B,...] [--strike STEPS]
  *	sim [--seconds N] --table 3,10,100,faults,windows-3,...	(table.c)
  */
 #include <getopt.h>
@@ -18,7 +18,7 @@
 #define SMALLER_SEEDS 40        /* tried for each thing that is taken away */
 
 static struct restriction everything = { UINT32_MAX, 0, SIM_HOSTS, SIM_KEYS, INT64_MAX,
-					SIM_STRIKE_STEPS, false, false, false };
+					SIM_STRIKE_STEPS, false, false, false, false };
 
 static bool run(uint64_t seed, const struct restriction *restriction)
 {
@@ -49,10 +49,11 @@ static void tell_failure(uint64_t seed, const char *message)
 	const struct scenario *scenario = &world.scenario;
 
 	printf("seed %llu: %s\n", (unsigned long long)seed, message);
-	printf("  again: WEIR_SIM_FIRST=%llu WEIR_SIM_SEEDS=1 sim --trace%s%s --hosts %u --keys %u "
+	printf("  again: WEIR_SIM_FIRST=%llu WEIR_SIM_SEEDS=1 sim --trace%s%s%s --hosts %u --keys %u "
 	       "--ms %lld --faults ",
 	       (unsigned long long)seed, scenario->strict ? " --strict" : "",
 	       scenario->windows ? " --windows" : scenario->holds ? " --holds" : "",
+	       scenario->crowds ? " --crowds" : "",
 	       scenario->hosts, scenario->keys,
 	       (long long)((scenario->busy_ns + MS - 1) / MS));
 	tell_faults(scenario->faults);
@@ -129,7 +130,8 @@ static void make_small(uint64_t seed)
 	struct restriction restriction = { world.scenario.faults, 0, world.scenario.hosts,
 					   world.scenario.keys, world.scenario.busy_ns,
 					   world.scenario.strike_steps, world.scenario.strict,
-					   world.scenario.windows, world.scenario.holds };
+					   world.scenario.windows, world.scenario.holds,
+					   world.scenario.crowds };
 	bool less = true;
 
 	for (int turns = 0; less && turns < 100; turns++) {
@@ -261,7 +263,7 @@ int main(int argc, char **argv)
 		{ "strike", required_argument, NULL, 'x' },
 		{ "strict", no_argument, NULL, 's' },
 		{ "windows", no_argument, NULL, 'w' }, { "holds", no_argument, NULL, 'o' },
-		 { NULL, 0, NULL, 0 },
+		{ "crowds", no_argument, NULL, 'c' }, { NULL, 0, NULL, 0 },
 	};
 	struct restriction restriction = everything;
 	bool must_fail = false, restricted = false;
@@ -294,6 +296,9 @@ int main(int argc, char **argv)
 			break;
 		case 'o':
 			restriction.holds = everything.holds = true;
+			break;
+		case 'c':
+			restriction.crowds = everything.crowds = true;
 			break;
 		case 'h':
 			restriction.hosts = (unsigned)strtoul(optarg, NULL, 10);

@@ -200,6 +200,7 @@ void scenario_draw(uint64_t seed, const struct restriction *restriction,
 		scenario->holds = true;
 		draw_holds(scenario);
 	}
+	scenario->crowds = restriction->crowds;
 	scenario->strike_steps = restriction->strike_steps;
 	scenario->faults &= restriction->faults;
 	scenario->always = restriction->always;

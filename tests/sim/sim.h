@@ -95,6 +95,7 @@ struct scenario {
 	bool windows;                   /* fixed or sliding, and hosts whose clocks are wrong */
 	bool holds;                     /* a concurrency limit: requests take units and give
 					 * them back */
+	bool crowds;                    /* all clients are at one host at a time, or at none */
 	int64_t idle_ns;                /* before the first request */
 	bool measure;                   /* for the table: no history is kept, */
 	int64_t disaster_ns;            /* and disasters come when it says: first at this time, */
@@ -113,6 +114,7 @@ struct restriction {
 	bool strict;                    /* mode strict, whatever the seed says */
 	bool windows;                   /* and so on */
 	bool holds;
+	bool crowds;
 };
 
 void scenario_draw(uint64_t seed, const struct restriction *restriction,
@@ -128,6 +130,7 @@ enum sim_stream {
 	STREAM_STEPS,
 	STREAM_FAULTS,          /* + fault */
 	STREAM_IDENTITY = STREAM_FAULTS + FAULT_COUNT,  /* of processes */
+	STREAM_CROWDS,
 	STREAM_COUNT,
 };
 
@@ -246,6 +249,7 @@ struct key {
 	int64_t bound_ns;               /* of over_ns, at the end */
 	int64_t owed_ns;                /* Redis' debt when it was last made to forget, */
 	int64_t owed_at_ns;             /* and when that was */
+	int64_t missing_ns;             /* of its debt, all times that it forgot added up */
 	int64_t window_max_ns;          /* the largest window's charges */
 	uint64_t inexact_to;            /* windows that Redis may have forgotten something of */
 	unsigned window_count;
@@ -273,6 +277,8 @@ struct world {
 	uint64_t trace;                 /* a hash of all that happened */
 	uint64_t steps;                 /* of all processes */
 	uint64_t admitted_costs_max;
+	int64_t crowd_until_ns;         /* till then all clients are at */
+	unsigned crowd_host;            /* this one, or at none */
 	int64_t delay_max_ns;           /* from snapshot to execution, of calls answered */
 	int64_t flight_max_ns;          /* of all calls that Redis executed */
 	int64_t unmerged_max_ns;        /* W */
@@ -434,8 +440,8 @@ void check_answered(const struct host *host, unsigned key, uint64_t used);
 void check_escrow(unsigned key);
 /* Redis has of LIVES what it had THEN, and nothing of others. */
 void check_forgotten(const struct life *then, unsigned lives);
-/* How often so much may be missing as a host without Redis did meanwhile: of FORGOTTEN times,
- * AGAIN were of hosts that had not heard of the time before. */
+/* How often so much may be missing as a host did that Redis does not hear of for a while: of
+ * FORGOTTEN times, AGAIN were of hosts that had not heard of the time before. */
 unsigned check_cut_off(unsigned forgotten, unsigned again);
 void check_restored(void);
 void check_clock(unsigned shard, int64_t virtual_ns);

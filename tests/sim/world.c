@@ -49,6 +49,8 @@ static void hash_in(uint64_t value)
 
 /* ---- Clients ----------------------------------------------------------- */
 
+#define CROWD_NS (200 * MS)     /* how long a crowd stays, on the average */
+
 static void ask(struct host *host, unsigned key, uint64_t cost, bool force)
 {
 	struct weir_request request = request_of(host, key, cost);
@@ -102,25 +104,46 @@ static void next_request(unsigned number, int64_t after_ns)
 		   EVENT_REQUEST, number, 0, NULL);
 }
 
-static void client(unsigned number)
+/* Which host client NUMBER asks; NULL: none. */
+static struct host *host_asked(unsigned number)
 {
-	unsigned key = (unsigned)sim_below(STREAM_REQUESTS, world.scenario.keys);
-	uint64_t cost = 1 + sim_below(STREAM_REQUESTS, world.scenario.cost_max);
+	unsigned hosts = world.scenario.hosts;
 
-	if (world.quiet)
-		return;
+	if (!world.scenario.crowds)
+		return &world.hosts[number];
+	while (world.now_ns >= world.crowd_until_ns) {
+		world.crowd_until_ns += 1 + sim_exponential_ns(STREAM_CROWDS, (double)CROWD_NS);
+		world.crowd_host = (unsigned)sim_below(STREAM_CROWDS, hosts + 1);
+	}
+	return world.crowd_host < hosts ? &world.hosts[world.crowd_host] : NULL;
+}
+
+static void ask_once(struct host *host, unsigned key, uint64_t cost)
+{
 	if (world.scenario.holds) {
-		hold_acquire_one(&world.hosts[number], key, cost);
-		next_request(number, 0);
+		hold_acquire_one(host, key, cost);
 		return;
 	}
 	if (world.scenario.windows)
 		check_window_offered(key, cost);
 	else
 		check_offered(key, cost);
-	ask(&world.hosts[number], key, cost, false);
+	ask(host, key, cost, false);
 	if (sim_has(FAULT_GIVE_BACK) && sim_chance(STREAM_FAULTS + FAULT_GIVE_BACK, 0.03))
-		give_back(&world.hosts[number], key);
+		give_back(host, key);
+}
+
+static void client(unsigned number)
+{
+	unsigned key = (unsigned)sim_below(STREAM_REQUESTS, world.scenario.keys);
+	uint64_t cost = 1 + sim_below(STREAM_REQUESTS, world.scenario.cost_max);
+	struct host *host;
+
+	if (world.quiet)
+		return;
+	host = host_asked(number);
+	if (host)
+		ask_once(host, key, cost);
 	next_request(number, 0);
 }
 
@@ -184,6 +207,16 @@ static void remember_owed(void)
 	}
 }
 
+/* Till then, it is missing.  (A debt of another clock's may also be larger.) */
+static void note_missing(void)
+{
+	for (unsigned key = 0; key < world.scenario.keys; key++) {
+		int64_t missing = world.keys[key].owed_ns - redis_debt_ns(key);
+
+		world.keys[key].missing_ns += missing > 0 ? missing : 0;
+	}
+}
+
 static void await_restored(void)
 {
 	if (world.scenario.measure && !world.scenario.strict)
@@ -205,11 +238,13 @@ static void disaster(unsigned fault)
 	case FAULT_FLUSH:
 		remember_owed();
 		redis_flush();
+		note_missing();
 		await_restored();
 		break;
 	case FAULT_FAILOVER:
 		remember_owed();
 		redis_fail_over();
+		note_missing();
 		await_restored();
 		break;
 	case FAULT_REDIS_CLOCK:
