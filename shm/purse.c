@@ -180,11 +180,21 @@ struct found {
 /* Of a purse whose word was read as FULL: its terms change no more while that stands. */
 static bool is_of_lease(const struct purse *purse, uint64_t word, const struct limit *limit)
 {
-	/* Relaxed: as in empty_one(). */
+	/* Relaxed: as in is_returnable(). */
 	uint64_t about = atomic_load_relaxed(&purse->terms.second);
 
 	return limit && ((about ^ sequence_of(word)) & TERMS_SEQUENCE_MASK) == 0 &&
 	       about >> TERMS_LEASE_SHIFT == limit->lease;
+}
+
+/* Would its tokens, which end at *UNTIL, go back? */
+static bool is_returnable(const struct purse *purse, uint64_t word, const struct limit *limit,
+			  uint64_t now_ns, uint64_t *until_ns)
+{
+	/* Relaxed: behind the acquire of the word, and validated by the CAS of it. */
+	*until_ns = atomic_load_relaxed(&purse->terms.first);
+	return state_of(word) == PURSE_FULL && *until_ns > now_ns &&
+	       is_of_lease(purse, word, limit);
 }
 
 static void add_found(uint64_t tokens, uint64_t until_ns, struct found *found)
@@ -206,10 +216,7 @@ static bool empty_one(struct purse *purse, uint64_t place, const struct limit *l
 		if (word.second != place || state == PURSE_EMPTY ||
 		    (state == PURSE_FULL && purse_tokens(word.first) == 0))
 			return true;
-		/* Relaxed: behind the acquire of the word, and validated by the CAS of it. */
-		until_ns = atomic_load_relaxed(&purse->terms.first);
-		returnable = state == PURSE_FULL && until_ns > now_ns &&
-			     is_of_lease(purse, word.first, limit);
+		returnable = is_returnable(purse, word.first, limit, now_ns, &until_ns);
 		empty.first = make_word(word.first >> PURSE_INDEX_SHIFT, sequence_of(word.first),
 					PURSE_EMPTY, 0);
 		empty.second = 0;
@@ -268,6 +275,14 @@ static void judge(const struct limit *limit, const struct bucket_state *before,
 	gcra_refund(limit, before, now_ns, cost, after);
 }
 
+/* Behind the reading of a state, whose charges went by earlier ones. */
+static uint64_t latest_ns(const struct segment *segment, uint64_t now_ns)
+{
+	if (segment->clock == WEIR_CLOCK_CALLER)
+		return now_ns;
+	return later_of(now_ns, later_of(clock_now_ns(segment), clock_ns(CLOCK_BOOTTIME)));
+}
+
 enum bucket_result purses_give_back(const struct segment *segment, const struct bucket_ref *ref,
 				    const struct limit *limit, const struct bucket_request *request,
 				    uint64_t *returned)
@@ -278,15 +293,13 @@ enum bucket_result purses_give_back(const struct segment *segment, const struct 
 
 	*returned = 0;
 	for (int attempt = 0; attempt < CHANGE_ATTEMPTS; attempt++) {
-		uint64_t now_ns = request->now_ns, lowered;
+		uint64_t now_ns, lowered;
 		struct bucket_state before, after;
 		struct word_pair state, changed;
 
 		if (!bucket_read(ref, &state))
 			return BUCKET_GONE;
-		if (segment->clock != WEIR_CLOCK_CALLER)
-			now_ns = later_of(now_ns, later_of(clock_now_ns(segment),
-							   clock_ns(CLOCK_BOOTTIME)));
+		now_ns = latest_ns(segment, request->now_ns);
 		lowered = lowered_of(ref->slot);
 		/* Found at an earlier attempt, they are as if still in their purses. */
 		if (found.tokens == 0 || lowered != found.lowered || found.ends_ns <= now_ns ||
@@ -314,6 +327,32 @@ enum bucket_result purses_give_back(const struct segment *segment, const struct 
 		return BUCKET_DONE;
 	}
 	return BUCKET_CONTENDED;
+}
+
+void purses_look(const struct segment *segment, const struct bucket_ref *ref,
+		 const struct limit *limit, const struct bucket_request *request,
+		 struct verdict *verdict)
+{
+	uint64_t place = (uint64_t)(ref->slot - segment->table.slots) << 16 | ref->generation;
+	/* Relaxed: as in empty_all(). */
+	uint64_t given = atomic_load_relaxed(segment->purses.next), now_ns, until_ns, tokens = 0;
+	struct bucket_state before, after, unchanged;
+	struct word_pair state;
+
+	if (!bucket_read(ref, &state))
+		return;
+	now_ns = latest_ns(segment, request->now_ns);
+	for (uint64_t i = 0; i < given && i < segment->purses.count; i++) {
+		const struct purse *purse = &segment->purses.all[i];
+		struct word_pair word = word_read(purse);
+
+		if (word.second == place && is_returnable(purse, word.first, limit, now_ns, &until_ns))
+			tokens += purse_tokens(word.first);
+	}
+	before = (struct bucket_state){ state.first, state_used(state), 0 };
+	gcra_refund(limit, &before, now_ns, tokens, &after);
+	*verdict = bucket_judge(limit, &after, request, &unchanged);
+	bucket_add_remaining(limit, &after, request, verdict);
 }
 
 /* Give back what purses have of the bucket at PLACE, whosever it is. */
@@ -363,7 +402,7 @@ bool purses_assign(const struct purses *purses, uint32_t *first)
 /* Has it nothing that its bucket would miss? */
 static bool is_vacant(const struct purse *purse, uint64_t word, uint64_t now_ns)
 {
-	/* Relaxed: as in empty_one(). */
+	/* Relaxed: as in is_returnable(). */
 	uint64_t about = atomic_load_relaxed(&purse->terms.second);
 
 	if (state_of(word) != PURSE_FULL)

@@ -86,6 +86,12 @@ enum bucket_result purses_give_back(const struct segment *segment, const struct 
 				    const struct limit *limit, const struct bucket_request *request,
 				    uint64_t *returned);
 
+/* The verdict on REQUEST, a look, if all that purses have of the bucket were in it: as far as
+ * can be seen, while their threads pay. */
+void purses_look(const struct segment *segment, const struct bucket_ref *ref,
+		 const struct limit *limit, const struct bucket_request *request,
+		 struct verdict *verdict);
+
 /* The bucket at PLACE (slot index << 16 | generation), in SLOT, was read and is about to be
  * taken: what purses have of it goes with it.  False if that cannot be done now. */
 bool purses_void(const struct purses *purses, struct slot *slot, uint64_t place);

@@ -301,6 +301,9 @@ enum plan_result plan_limit_look(struct plan *plan, uint32_t i)
 		aim(plan, step, &request);
 		if (store_apply(plan->segment, step->fingerprint, &step->ref, &step->limit, &request,
 				&step->verdict) == BUCKET_DONE) {
+			if (plan->head.lease && purses_are_marked(step->ref.slot))
+				purses_look(plan->segment, &step->ref, &step->limit, &request,
+					    &step->verdict);
 			ask_others(plan, step);
 			return step->verdict.allowed && take_share(plan, i, BUCKET_PEEK) ?
 				       PLAN_ALLOWED : PLAN_DENIED;

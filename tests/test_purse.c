@@ -213,6 +213,37 @@ START_TEST(come_back_before_a_denial)
 }
 END_TEST
 
+/* A look foretells that they will, and leaves them where they are. */
+START_TEST(a_look_counts_them)
+{
+	struct scene scene = open_scene("1024/1024s");
+	struct weir_request request = { scene.id, KEY, strlen(KEY), 7, EPOCH };
+	struct weir_decision decision;
+	struct purse_own own = { 0 };
+
+	ck_assert(take(&scene, &own, 0, EPOCH, 10, 0));
+	ck_assert(pay(&scene, &own, EPOCH, 3));
+	ck_assert(ask_cost(&scene, EPOCH, BURST - 12));
+	ck_assert(weir_status(scene.weir, &request, &decision));
+	ck_assert_uint_eq(decision.remaining, 7);
+	ck_assert_uint_eq(decision.retry_after_ns, 0);
+	request.cost = 8;
+	ck_assert(!weir_status(scene.weir, &request, &decision));
+	ck_assert_uint_eq(decision.remaining, 7);
+	ck_assert_uint_eq(decision.retry_after_ns, SECOND);
+	/* Those that have ended do not come back. */
+	request.now_ns = EPOCH + SECOND;
+	request.cost = 2;
+	ck_assert(!weir_status(scene.weir, &request, &decision));
+	ck_assert_uint_eq(decision.remaining, 1);
+	ck_assert(pay(&scene, &own, EPOCH, 7));
+	request.now_ns = EPOCH;
+	ck_assert(!weir_status(scene.weir, &request, &decision));
+	ck_assert_uint_eq(decision.remaining, 0);
+	weir_close(scene.weir);
+}
+END_TEST
+
 /* A key of another bucket is left alone. */
 START_TEST(only_of_the_bucket)
 {
@@ -611,6 +642,7 @@ int main(void)
 	tcase_add_test(cases, takes_only_of_plenty);
 	tcase_add_test(cases, refused_by_other_policies);
 	tcase_add_test(cases, come_back_before_a_denial);
+	tcase_add_test(cases, a_look_counts_them);
 	tcase_add_test(cases, only_of_the_bucket);
 	tcase_add_test(cases, ended_tokens_do_not_come_back);
 	tcase_add_test(cases, a_reset_takes_them);
