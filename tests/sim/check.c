@@ -10,7 +10,7 @@
  *  lemma      Redis' time is at or above the ideal one of all that it applied, and
  *             by no more than a window's charges of each host
  *  bound      what all hosts admit exceeds the limit by no more than promised
- *  restored   what Redis forgot it knows again after two rounds
+ *  restored   what Redis forgot it knows again after two rounds, or a heartbeat
  *  agree      without faults, all hosts that are asked agree with Redis, and all that was
  *             taken, less what was given back, is merged
  *  escrow     in mode strict, debt and credit together are within the limit; credit that
@@ -214,9 +214,9 @@ void check_fresh(const struct host *host, unsigned key)
 {
 	const struct scenario *scenario = &world.scenario;
 	unsigned shard = slot_shard(host->fingerprints[key].low);
-	int64_t heartbeat = scenario->staleness_ns / 4 < SECOND ? scenario->staleness_ns / 4 : SECOND;
 	/* A round and a fence that wait for a node, and what the others' then wait for. */
-	int64_t gap = 2 * scenario->timeout_ns + heartbeat + 2 * scenario->interval_ns + 100 * MS;
+	int64_t gap = 2 * scenario->timeout_ns + scenario_heartbeat_ns(scenario) +
+		      2 * scenario->interval_ns + 100 * MS;
 	uint32_t others = 1u << FAULT_NODE | 1u << FAULT_GIVE_BACK;
 
 	if (scenario->nodes == 1 || (scenario->faults & ~others) || gap > scenario->staleness_ns ||

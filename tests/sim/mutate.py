@@ -99,6 +99,13 @@ MUTANTS = {
             "if (0 && applied && acked != sent &&",
         )],
     },
+    # A Redis that has forgotten is told of new charges, and of no others.
+    "no-restore": {
+        "resolve.c": [(
+            "is_owed(segment, slot, ref.generation, now_ns);",
+            "is_owed(segment, slot, ref.generation, now_ns) && 0;",
+        )],
+    },
     # The credit comes back with the acknowledgement, before the view.
     "credit-by-ack": {
         "resolve.c": [(

@@ -121,6 +121,12 @@ void scenario_draw(uint64_t seed, const struct restriction *restriction,
 		   struct scenario *scenario);
 const char *fault_name(unsigned fault);
 
+/* A host that has nothing to tell calls that often. */
+static inline int64_t scenario_heartbeat_ns(const struct scenario *scenario)
+{
+	return scenario->staleness_ns / 4 < SECOND ? scenario->staleness_ns / 4 : SECOND;
+}
+
 /* ---- Random numbers: a stream for each purpose ------------------------- */
 
 enum sim_stream {
