@@ -80,7 +80,8 @@ struct slot {
 		uint64_t share_ns;      /* sync, token bucket: when the share of a stale
 		                         * view is whole again */
 		uint64_t purses;        /* of a policy that leases: PURSES_TAG; 0 PURSES_MARK:
-		                         * purses may have tokens of it; 1-55 how often it was
+		                         * purses may have tokens of it; 1 PURSES_LOOKING:
+		                         * somebody is about to see; 2-55 how often it was
 		                         * lowered, and not by these */
 		uint64_t foreign;       /* sync, else: what other hosts have (window.h); of
 		                         * a concurrency limit: of window HELD_WINDOW */
@@ -330,7 +331,8 @@ _Static_assert(sizeof(struct purse) == CACHE_LINE, "a line of the thread's own")
 #define PURSES_TAG (0x80ull << 56)
 #define PURSES_TAG_MASK (0xffull << 56)
 #define PURSES_MARK 1ull
-#define PURSES_LOWERED_UNIT 2ull
+#define PURSES_LOOKING 2ull
+#define PURSES_LOWERED_UNIT 4ull
 
 /* ---- Counters ---------------------------------------------------------- */
 

@@ -125,56 +125,12 @@ static struct word_pair word_read(const struct purse *purse)
 
 /* ---- Emptying ---------------------------------------------------------- */
 
-/* Purses may have tokens of the bucket in SLOT: before they are charged. */
-static void mark(struct slot *slot)
-{
-	/* Relaxed, but behind the opening of the purse, a full barrier: see empty_all(). */
-	uint64_t word = atomic_load_relaxed(&slot->purses), marked;
-
-	do {
-		marked = (word & PURSES_TAG_MASK) == PURSES_TAG ? word | PURSES_MARK :
-								  PURSES_TAG | PURSES_MARK;
-	} while (word != marked && !atomic_cas_relaxed(&slot->purses, &word, marked));
-}
-
-/* They have none, if the looks at all of them that follow say so. */
-static void unmark(struct slot *slot)
-{
-	/* Relaxed: the compare-and-swap is what counts. */
-	uint64_t word = atomic_load_relaxed(&slot->purses);
-
-	/* One attempt: a mark too many is a look too many. */
-	if ((word & PURSES_TAG_MASK) == PURSES_TAG)
-		atomic_cas_full(&slot->purses, word, word & ~PURSES_MARK);      /* E18 */
-}
-
-/* How often the bucket was lowered, modulo 2^55: to tell two readings apart. */
-static uint64_t lowered_of(const struct slot *slot)
-{
-	uint64_t word = atomic_load_acquire(&slot->purses);             /* E18 */
-
-	return (word & PURSES_TAG_MASK) == PURSES_TAG ? word & ~PURSES_MARK : PURSES_TAG;
-}
-
-/* It is about to be. */
-static void count_lowering(struct slot *slot)
-{
-	uint64_t word, counted;
-
-	do {
-		/* Relaxed: as in unmark(). */
-		word = atomic_load_relaxed(&slot->purses);
-		counted = (word & PURSES_TAG_MASK) == PURSES_TAG ? word : PURSES_TAG;
-		counted = PURSES_TAG | ((counted + PURSES_LOWERED_UNIT) & ~PURSES_TAG_MASK);
-	} while (!atomic_cas_full(&slot->purses, word, counted));       /* E18 */
-}
-
 /* Tokens that were found in purses, on their way into their bucket. */
 struct found {
 	uint64_t tokens;
 	uint64_t ends_ns;               /* when the first of them does */
 	uint64_t since_ns;              /* when they began to be looked for, */
-	uint64_t lowered;               /* and lowered_of() the bucket then */
+	uint64_t lowered;               /* and purses_lowered() then */
 };
 
 /* Of a purse whose word was read as FULL: its terms change no more while that stands. */
@@ -233,15 +189,16 @@ static bool empty_all(const struct purses *purses, struct slot *slot, uint64_t p
 		      const struct limit *limit, uint64_t now_ns, struct found *found)
 {
 	/* Relaxed: whoever sees a charge sees that its purse had been given out. */
-	uint64_t given = atomic_load_relaxed(purses->next);
+	uint64_t given = atomic_load_relaxed(purses->next), looking = 0;
 
 	/* Before the purses: who opens one behind that marks the slot again. */
 	if (purses_are_marked(slot))
-		unmark(slot);
+		looking = purses_unmark(slot);
 	for (uint64_t i = 0; i < given && i < purses->count; i++) {
 		if (!empty_one(&purses->all[i], place, limit, now_ns, found))
 			return false;
 	}
+	purses_end_look(slot, looking);
 	return true;
 }
 
@@ -300,7 +257,7 @@ enum bucket_result purses_give_back(const struct segment *segment, const struct 
 		if (!bucket_read(ref, &state))
 			return BUCKET_GONE;
 		now_ns = latest_ns(segment, request->now_ns);
-		lowered = lowered_of(ref->slot);
+		lowered = purses_lowered(ref->slot);
 		/* Found at an earlier attempt, they are as if still in their purses. */
 		if (found.tokens == 0 || lowered != found.lowered || found.ends_ns <= now_ns ||
 		    now_ns - found.since_ns > CARRY_NS)
@@ -314,7 +271,7 @@ enum bucket_result purses_give_back(const struct segment *segment, const struct 
 		if (atomic_load_acquire(request->version) != request->version_seen)     /* E4 */
 			return BUCKET_POLICY_CHANGED;
 		if (reset || request->cost > 0)
-			count_lowering(ref->slot);
+			purses_count_lowering(ref->slot);
 		changed.first = after.time_ns;
 		changed.second = after.used << STATE_USED_SHIFT |
 				 (state.second & ((1ull << STATE_USED_SHIFT) - 1));
@@ -513,7 +470,7 @@ bool purse_take(const struct segment *segment, struct purse_own *own,
 
 	if (!open_purse(segment, own, wish, place, request->now_ns))
 		return false;
-	mark(ref->slot);
+	purses_mark(ref->slot);
 	for (int attempt = 0; attempt < TAKE_ATTEMPTS; attempt++) {
 		struct word_pair state, charged;
 		struct bucket_state before;

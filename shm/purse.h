@@ -9,6 +9,7 @@
 #include "shm/bucket.h"
 #include "shm/layout.h"
 #include "shm/limit.h"
+#include "shm/purse_mark.h"
 
 struct segment;
 
@@ -95,13 +96,5 @@ void purses_look(const struct segment *segment, const struct bucket_ref *ref,
 /* The bucket at PLACE (slot index << 16 | generation), in SLOT, was read and is about to be
  * taken: what purses have of it goes with it.  False if that cannot be done now. */
 bool purses_void(const struct purses *purses, struct slot *slot, uint64_t place);
-
-/* May purses have tokens of the bucket?  A hint, but for threads that are about to. */
-static inline bool purses_are_marked(const struct slot *slot)
-{
-	/* Relaxed: one word, complete in itself. */
-	return (atomic_load_relaxed(&slot->purses) & (PURSES_TAG_MASK | PURSES_MARK)) ==
-	       (PURSES_TAG | PURSES_MARK);
-}
 
 #endif

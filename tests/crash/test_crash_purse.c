@@ -41,19 +41,25 @@ struct test {
 	struct bucket_ref ref;
 	struct limit limit;
 	struct bucket_request request;
-	unsigned before;		/* tokens that the child was granted before */
+	unsigned before;		/* tokens that were granted before */
+	unsigned ahead;			/* and taken ahead, at most */
 	unsigned short_of[2];		/* how often all of the burst was had, or not */
 };
 
 /* ---- The child --------------------------------------------------------- */
 
-static bool take(struct test *test)
+static bool take_into(struct test *test, uint32_t index, struct purse_own *own)
 {
-	struct purse_wish wish = { .index = 0, .tokens = AHEAD };
+	struct purse_wish wish = { .index = index, .tokens = AHEAD };
 	struct bucket_state after;
 
-	return purse_take(test->world.segment, &test->own, &wish, &test->ref, &test->limit,
+	return purse_take(test->world.segment, own, &wish, &test->ref, &test->limit,
 			  &test->request, &after);
+}
+
+static bool take(struct test *test)
+{
+	return take_into(test, 0, &test->own);
 }
 
 static void pay(struct test *test)
@@ -89,6 +95,17 @@ static void operate(void *context)
 
 /* ---- The others -------------------------------------------------------- */
 
+/* What purses have. */
+static uint64_t count_ahead(const struct world *world)
+{
+	const struct purses *purses = &world->segment->purses;
+	uint64_t tokens = 0;
+
+	for (uint32_t i = 0; i < purses->count; i++)
+		tokens += purse_tokens(purses->all[i].word.first);
+	return tokens;
+}
+
 static void at_instruction(struct world *world, pid_t child, uint32_t variant, void *context)
 {
 	struct test *test = context;
@@ -98,6 +115,8 @@ static void at_instruction(struct world *world, pid_t child, uint32_t variant, v
 	if (test->kill)
 		trace_kill(child);
 	granted = world_exhaust(world, "hot", KEY, BEGIN_NS);
+	/* Who was denied has found all that was there, wherever the process is. */
+	must(test->operation != GIVE_BACK || count_ahead(world) == 0);
 	world_check(world, false);
 	if (!test->kill) {
 		trace_finish(child);
@@ -106,7 +125,7 @@ static void at_instruction(struct world *world, pid_t child, uint32_t variant, v
 	}
 	granted += SPENT + test->before + (unsigned)world->told->status;
 	must_say(granted <= BURST, "%u tokens of %u", granted, BURST);
-	must_say(granted + AHEAD + 1 >= BURST, "%u tokens of %u", granted, BURST);
+	must_say(granted + test->ahead + 1 >= BURST, "%u tokens of %u", granted, BURST);
 	test->short_of[granted + 1 < BURST]++;
 }
 
@@ -114,10 +133,10 @@ static void at_instruction(struct world *world, pid_t child, uint32_t variant, v
  * hand has to be worth nothing. */
 static void at_refund(struct world *world, pid_t child, uint32_t variant, void *context)
 {
+	struct test *test = context;
 	struct weir_decision decision;
 	unsigned granted;
 
-	(void)context;
 	must(world_ask(world, "hot", KEY, 1, BEGIN_NS, &decision));
 	for (uint32_t i = 0; i <= variant / 2; i++)
 		world_operate(world, variant % 2 ? WORLD_RESET : WORLD_REFUND, "hot", KEY, 5,
@@ -127,7 +146,7 @@ static void at_refund(struct world *world, pid_t child, uint32_t variant, void *
 	world_check(world, false);
 	granted += world_exhaust(world, "hot", KEY, BEGIN_NS);
 	must_say(granted <= BURST, "%u tokens of %u", granted, BURST);
-	must_say(granted + AHEAD >= BURST, "%u tokens of %u", granted, BURST);
+	must_say(granted + test->ahead >= BURST, "%u tokens of %u", granted, BURST);
 }
 
 /* ---- Setting out ------------------------------------------------------- */
@@ -167,6 +186,14 @@ static void prepare(struct test *test)
 	if (test->operation != TAKE)
 		must(take(test));
 	test->before = test->operation != TAKE;
+	test->ahead = AHEAD;
+	if (test->operation == GIVE_BACK) {
+		struct purse_own others = { 0 };
+
+		must(take_into(test, 1, &others));
+		test->before++;
+		test->ahead += AHEAD;
+	}
 	world_save(world);
 }
 
