@@ -125,7 +125,9 @@ struct weir_options {
 	                         * does has 4, of 64 bytes */
 	mode_t mode;            /* file mode, default 0600 */
 	gid_t group;            /* group of the file; (gid_t)-1: the process's own */
-	bool huge_pages;        /* try huge pages; falls back (see weir_info) */
+	bool huge_pages;        /* take them from a hugetlbfs at /dev/hugepages, if it has
+	                         * any left (see weir_info).  In a tmpfs, as /dev/shm is,
+	                         * Linux (6.1) gives some without this or any setting */
 	bool sync;              /* room to sync with other hosts: 80 bytes a slot more */
 	enum weir_clock clock;
 	const void *secret;     /* WEIR_SECRET_SIZE bytes that key the fingerprints,
@@ -154,7 +156,7 @@ struct weir_options {
  */
 
 /* Fill in the defaults: 65536 slots, 32 key bytes, 256 policies, 4096 holds, 1024
- * purses, mode 0600, the process's group, no huge pages, CLOCK_BOOTTIME, a random
+ * purses, mode 0600, the process's group, no hugetlbfs, CLOCK_BOOTTIME, a random
  * secret, not compact.  Call it before setting fields, so that fields added later have
  * defaults. */
 void weir_options_init(struct weir_options *options);
@@ -201,7 +203,8 @@ struct weir_info {
 	uint32_t purses;        /* room */
 	uint32_t participants;  /* processes that have it open now */
 	enum weir_clock clock;
-	bool huge_pages;        /* true if the mapping has them */
+	bool huge_pages;        /* all of the segment is in huge pages, but for what does
+	                         * not fill one: less than 2 MiB, in a tmpfs */
 	bool compact;
 };
 

@@ -217,13 +217,13 @@ int main(int argc, char **argv)
 		{ "rounds", required_argument, NULL, 'r' },
 		{ "cpu", required_argument, NULL, 'c' },
 		{ "only", required_argument, NULL, 'o' },
-		{ "huge-pages", no_argument, NULL, 'h' },
+		{ "small-pages", no_argument, NULL, 's' },
 		{ "json", no_argument, NULL, 'j' },
 		{ 0 },
 	};
 	struct state state = { .keys = 1000000, .random = 1 };
 	unsigned rounds = 501, processor = 0;
-	bool json = false, huge_pages = false;
+	bool json = false;
 	char *only = NULL;
 	int option;
 
@@ -241,21 +241,21 @@ int main(int argc, char **argv)
 		case 'o':
 			only = optarg;
 			break;
-		case 'h':
-			huge_pages = true;
+		case 's':
+			small_pages_only();
 			break;
 		case 'j':
 			json = true;
 			break;
 		default:
 			fprintf(stderr, "usage: bench [--keys N] [--rounds N] [--cpu N] "
-					"[--only KERNEL,...] [--huge-pages] [--json]\n");
+					"[--only KERNEL,...] [--small-pages] [--json]\n");
 			return 2;
 		}
 	}
 	choose(only);
 	pin(processor);
-	kernels_prepare(&state, huge_pages);
+	kernels_prepare(&state);
 	measure(&state, rounds, processor);
 	(json ? print_json : print_text)(&state, rounds);
 	weir_close(state.weir);

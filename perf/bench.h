@@ -10,6 +10,7 @@
 #include "perf/rival.h"
 
 #define ROUNDS_MAX 10001u
+#define BATCH 16u                       /* requests that are decided at once */
 
 struct state {
 	uint64_t keys;
@@ -55,18 +56,39 @@ struct kernel {
 extern struct kernel kernels[];
 extern const unsigned kernel_count;
 
+/* The limits of the machine. */
+void run_clock(struct state *state, unsigned operations);
+void run_bare(struct state *state, unsigned operations);
+void run_bare_tsc(struct state *state, unsigned operations);
+void run_miss(struct state *state, unsigned operations);
+void run_miss_tsc(struct state *state, unsigned operations);
+void run_miss_alone(struct state *state, unsigned operations);
+void run_miss_batch(struct state *state, unsigned operations);
+void run_miss_window(struct state *state, unsigned operations);
+
+/* Nothing of the next operation begins before this one has ended: so it is for a
+ * caller that does more than ask. */
+static inline void end_operation(void)
+{
+#ifdef __x86_64__
+	__asm__ volatile("lfence" ::: "memory");
+#else
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+#endif
+}
+
 /* Make the tables that the chosen kernels use. */
-void kernels_prepare(struct state *state, bool huge_pages);
+void kernels_prepare(struct state *state);
 
 /* ---- bench_tables.c ---------------------------------------------------- */
 
 /* Each with all keys, charged once. */
 void prepare_lines(struct state *state);
-void prepare_weir(struct state *state, bool huge_pages);
-void prepare_tsc(struct state *state, bool huge_pages);
-void prepare_compact(struct state *state, bool huge_pages);
-void prepare_dense(struct state *state, bool huge_pages);
-void prepare_lean(struct state *state, bool huge_pages);
+void prepare_weir(struct state *state);
+void prepare_tsc(struct state *state);
+void prepare_compact(struct state *state);
+void prepare_dense(struct state *state);
+void prepare_lean(struct state *state);
 struct rival *prepare_rival(const struct state *state, unsigned mutexes);
 
 /* For KEYS keys, as far as there is room, and without any. */

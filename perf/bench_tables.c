@@ -4,8 +4,6 @@
  */
 #include "perf/bench.h"
 
-#include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #define CHURN_SLOTS_MAX (1ull << 20)    /* 64 MiB of slots: more than most caches */
@@ -14,12 +12,7 @@
 
 void prepare_lines(struct state *state)
 {
-	size_t size = 2 * state->keys * sizeof(*state->lines);
-
-	state->lines = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (state->lines == MAP_FAILED)
-		die("mmap", "no memory for the table of the limit");
-	memset(state->lines, 0, size);
+	state->lines = table_map(2 * state->keys * sizeof(*state->lines));
 }
 
 static weir_policy_id prepare_segment(struct weir **weir, uint64_t keys,
@@ -53,32 +46,31 @@ static weir_policy_id lease_define(struct weir *weir, const char *name, const ch
 }
 
 /* Slots in plenty. */
-static void roomy_options(struct weir_options *options, uint64_t keys, bool huge_pages)
+static void roomy_options(struct weir_options *options, uint64_t keys)
 {
 	weir_options_init(options);
 	options->slots = 64;
 	while (options->slots < 2 * keys)
 		options->slots *= 2;
-	options->huge_pages = huge_pages;
 }
 
-void prepare_weir(struct state *state, bool huge_pages)
+void prepare_weir(struct state *state)
 {
 	struct weir_options options;
 	struct key hot = key_of(0);
 
-	roomy_options(&options, state->keys, huge_pages);
+	roomy_options(&options, state->keys);
 	state->open_policy = prepare_segment(&state->weir, state->keys, &options);
 	state->closed_policy = policy_define(state->weir, "closed", CLOSED_LIMIT, WEIR_FAIL_SHARE);
 	weir_allow(state->weir, state->closed_policy, &hot, sizeof(hot), NULL);
 	state->leased_policy = lease_define(state->weir, "leased", OPEN_LIMIT);
 }
 
-void prepare_tsc(struct state *state, bool huge_pages)
+void prepare_tsc(struct state *state)
 {
 	struct weir_options options;
 
-	roomy_options(&options, state->keys, huge_pages);
+	roomy_options(&options, state->keys);
 	options.clock = WEIR_CLOCK_TSC;
 	state->tsc_policy = prepare_segment(&state->weir_tsc, state->keys, &options);
 	/* A calibration takes three readings, two tenths of a second apart (shm/clock.c). */
@@ -89,37 +81,34 @@ void prepare_tsc(struct state *state, bool huge_pages)
 }
 
 /* Five slots for each three keys, as is advised. */
-void prepare_compact(struct state *state, bool huge_pages)
+void prepare_compact(struct state *state)
 {
 	struct weir_options options;
 
 	weir_options_init(&options);
 	options.slots = state->keys / 3 * 5 + 64;
-	options.huge_pages = huge_pages;
 	options.compact = true;
 	state->compact_policy = prepare_segment(&state->weir_compact, state->keys, &options);
 }
 
 /* 1.3 slots for each key, as is advised. */
-void prepare_dense(struct state *state, bool huge_pages)
+void prepare_dense(struct state *state)
 {
 	struct weir_options options;
 
 	weir_options_init(&options);
 	options.slots = state->keys * 13 / 10;
-	options.huge_pages = huge_pages;
 	state->dense_policy = prepare_segment(&state->weir_dense, state->keys, &options);
 }
 
 /* The least that slots which are not compact can do with: fuller, and nothing of the keys. */
-void prepare_lean(struct state *state, bool huge_pages)
+void prepare_lean(struct state *state)
 {
 	struct weir_options options;
 
 	weir_options_init(&options);
 	options.slots = state->keys * 12 / 10;
 	options.key_bytes = 0;
-	options.huge_pages = huge_pages;
 	state->lean_policy = prepare_segment(&state->weir_lean, state->keys, &options);
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * kernels.c - what bench.c measures: the limits of the machine, and decisions.
+ * kernels.c - what bench.c measures: decisions, beside the limits of the machine (limits.c).
  */
 #include "perf/bench.h"
 
@@ -8,114 +8,8 @@
  * than that disturbs all kernels of a round alike. */
 #define HOT_OPERATIONS 8000u
 #define COLD_OPERATIONS 3200u
-#define BATCH 16u
 
 static volatile uint64_t sink;
-
-/* ---- The limits ---------------------------------------------------------- */
-
-static void run_clock(struct state *state, unsigned operations)
-{
-	(void)state;
-	for (unsigned i = 0; i < operations; i++)
-		sink = now_ns();
-}
-
-/* The least that a shared limiter can do: read the clock, read the bucket,
- * compute, compare-and-swap. */
-static inline void touch(struct line *line, uint64_t now)
-{
-	uint64_t time = __atomic_load_n(&line->words[0], __ATOMIC_ACQUIRE);
-	uint64_t after = (time > now ? time : now) + 1;
-
-	while (!__atomic_compare_exchange_n(&line->words[0], &time, after, false, __ATOMIC_ACQ_REL,
-					    __ATOMIC_ACQUIRE))
-		after = (time > now ? time : now) + 1;
-}
-
-static void run_bare(struct state *state, unsigned operations)
-{
-	for (unsigned i = 0; i < operations; i++)
-		touch(&state->lines[0], now_ns());
-}
-
-/* The same with the processor's counter for a clock: a multiplication makes it ns. */
-static inline uint64_t counter_ns(void)
-{
-#ifdef __x86_64__
-	return (uint64_t)((unsigned __int128)__builtin_ia32_rdtsc() * 0x4000000000000000ull >> 64);
-#else
-	return now_ns();
-#endif
-}
-
-static void run_bare_tsc(struct state *state, unsigned operations)
-{
-	for (unsigned i = 0; i < operations; i++)
-		touch(&state->lines[1], counter_ns());
-}
-
-/* The same where the bucket is not in the cache: one miss, begun before the
- * clock is read. */
-static void run_miss(struct state *state, unsigned operations)
-{
-	for (unsigned i = 0; i < operations; i++) {
-		struct line *line = &state->lines[below(&state->random, 2 * state->keys)];
-
-		__builtin_prefetch(line, 1);
-		touch(line, now_ns());
-	}
-}
-
-static void run_miss_tsc(struct state *state, unsigned operations)
-{
-	for (unsigned i = 0; i < operations; i++) {
-		struct line *line = &state->lines[below(&state->random, 2 * state->keys)];
-
-		__builtin_prefetch(line, 1);
-		touch(line, counter_ns());
-	}
-}
-
-/* Nothing of the next operation begins before this one has ended: so it is for a
- * caller that does more than ask. */
-static inline void end_operation(void)
-{
-#ifdef __x86_64__
-	__asm__ volatile("lfence" ::: "memory");
-#else
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-#endif
-}
-
-static void run_miss_alone(struct state *state, unsigned operations)
-{
-	for (unsigned i = 0; i < operations; i++) {
-		struct line *line = &state->lines[below(&state->random, 2 * state->keys)];
-
-		__builtin_prefetch(line, 1);
-		touch(line, now_ns());
-		end_operation();
-	}
-}
-
-/* The misses of a batch at once, and one clock reading for all of it. */
-static void run_miss_batch(struct state *state, unsigned operations)
-{
-	struct line *lines[BATCH];
-
-	for (unsigned i = 0; i < operations; i += BATCH) {
-		uint64_t now;
-
-		for (unsigned j = 0; j < BATCH; j++) {
-			lines[j] = &state->lines[below(&state->random, 2 * state->keys)];
-			__builtin_prefetch(lines[j], 1);
-		}
-		now = now_ns();
-		for (unsigned j = 0; j < BATCH; j++)
-			touch(lines[j], now);
-	}
-}
 
 /* ---- Decisions ----------------------------------------------------------- */
 
@@ -306,6 +200,14 @@ static void run_churn(struct churn *churn, unsigned operations)
 	}
 }
 
+static void run_churn_alone(struct churn *churn, unsigned operations)
+{
+	for (unsigned i = 0; i < operations; i++) {
+		run_churn(churn, 1);
+		end_operation();
+	}
+}
+
 #define INSERT_LIMIT "1/1h burst 100"   /* lives longer than the run */
 #define EXPIRE_LIMIT "1000000/1s"       /* free again after a microsecond */
 
@@ -348,6 +250,16 @@ static void run_evict(struct state *state, unsigned operations)
 static void run_full(struct state *state, unsigned operations)
 {
 	run_churn(&state->full, operations);
+}
+
+static void run_evict_alone(struct state *state, unsigned operations)
+{
+	run_churn_alone(&state->evict, operations);
+}
+
+static void run_full_alone(struct state *state, unsigned operations)
+{
+	run_churn_alone(&state->full, operations);
 }
 
 /* ---- The rivals ---------------------------------------------------------- */
@@ -397,6 +309,8 @@ struct kernel kernels[] = {
 	{ "keys", "miss", "allow one of many keys", run_keys, COLD },
 	{ "miss_tsc", "miss", "the same with the processor's counter", run_miss_tsc, COLD },
 	{ "miss_batch", "miss", "the limit in batches of 16", run_miss_batch, COLD },
+	{ "miss_window", "miss", "the limit of a new key: two groups of eight lines",
+	  run_miss_window, COLD },
 	{ "miss_alone", NULL, "as miss, each waiting for the one before it", run_miss_alone, COLD },
 	{ "keys_alone", "miss_alone", "as keys, each waiting for the one before it",
 	  run_keys_alone, COLD },
@@ -422,6 +336,10 @@ struct kernel kernels[] = {
 	{ "expire", "keys", "a new key, in place of an expired one", run_expire, COLD },
 	{ "evict", "keys", "a new key, in place of a live one: a flood", run_evict, COLD },
 	{ "full", "keys", "a new key, all slots are heavier: the fail mode", run_full, COLD },
+	{ "evict_alone", "keys_alone", "as evict, each waiting for the one before it",
+	  run_evict_alone, COLD },
+	{ "full_alone", "keys_alone", "as full, each waiting for the one before it",
+	  run_full_alone, COLD },
 	{ "evict_compact", "keys_compact", "a flood, compact segment", run_evict_compact, COLD },
 	{ "full_compact", "keys_compact", "a full table, compact segment", run_full_compact, COLD },
 	{ "striped_hot", "hot", "1,024 process-shared locks, one key", run_striped_hot, HOT },
@@ -456,34 +374,34 @@ static bool chosen(void (*run)(struct state *state, unsigned operations))
 	return false;
 }
 
-void kernels_prepare(struct state *state, bool huge_pages)
+void kernels_prepare(struct state *state)
 {
 	prepare_lines(state);
-	prepare_weir(state, huge_pages);
+	prepare_weir(state);
 	if (chosen(run_hot_tsc) || chosen(run_keys_tsc) || chosen(run_keys_tsc_alone))
-		prepare_tsc(state, huge_pages);
+		prepare_tsc(state);
 	if (chosen(run_striped_hot) || chosen(run_striped_keys))
 		state->striped = prepare_rival(state, STRIPES);
 	if (chosen(run_mutex_keys))
 		state->mutex = prepare_rival(state, 1);
 	if (chosen(run_hot_compact) || chosen(run_keys_compact) || chosen(run_keys_compact_alone) ||
 	    chosen(run_batch_compact))
-		prepare_compact(state, huge_pages);
+		prepare_compact(state);
 	if (chosen(run_keys_dense) || chosen(run_keys_dense_alone))
-		prepare_dense(state, huge_pages);
+		prepare_dense(state);
 	if (chosen(run_keys_lean) || chosen(run_keys_lean_alone))
-		prepare_lean(state, huge_pages);
+		prepare_lean(state);
 	if (chosen(run_insert))
 		churn_open(&state->insert, state->keys, INSERT_LIMIT, false);
 	if (chosen(run_expire)) {
 		churn_open(&state->expire, state->keys, EXPIRE_LIMIT, false);
 		churn_fill(&state->expire, 1);
 	}
-	if (chosen(run_evict)) {
+	if (chosen(run_evict) || chosen(run_evict_alone)) {
 		churn_open(&state->evict, state->keys, INSERT_LIMIT, false);
 		churn_fill(&state->evict, 1);
 	}
-	if (chosen(run_full)) {
+	if (chosen(run_full) || chosen(run_full_alone)) {
 		churn_open(&state->full, state->keys, INSERT_LIMIT, false);
 		churn_fill(&state->full, 50);
 	}

@@ -2,13 +2,18 @@
 #include "perf/measure.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <math.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
 #include <unistd.h>
+
+#include "shm/huge_page.h"
 
 void die(const char *what, const char *message)
 {
@@ -154,6 +159,31 @@ void zipf_fill(uint32_t *samples, size_t count, uint32_t n, uint64_t seed)
 
 		samples[i] = sample < n ? sample : n - 1;
 	}
+}
+
+/* ---- Memory -------------------------------------------------------------- */
+
+void *table_map(size_t size)
+{
+	int fd = memfd_create("table", MFD_CLOEXEC);
+	void *base;
+
+	if (fd < 0 || ftruncate(fd, (off_t)size) != 0)
+		die("memfd_create", strerror(errno));
+	huge_page_fill(fd, size);
+	if (posix_fallocate(fd, 0, (off_t)size) != 0)
+		die("posix_fallocate", "no memory for a table");
+	base = huge_page_map(fd, size);
+	if (base == MAP_FAILED)
+		die("mmap", strerror(errno));
+	close(fd);
+	return base;
+}
+
+void small_pages_only(void)
+{
+	if (prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) != 0)
+		die("prctl", "the kernel cannot do without huge pages");
 }
 
 /* ---- Segments ------------------------------------------------------------ */

@@ -116,6 +116,15 @@ static inline uint64_t below(uint64_t *state, uint64_t n)
  * as often as the first (Zipf). */
 void zipf_fill(uint32_t *samples, size_t count, uint32_t n, uint64_t seed);
 
+/* ---- Memory -------------------------------------------------------------- */
+
+/* SIZE bytes for this process and its children, all zero and in the memory already: in huge
+ * pages where a segment has them, so that no table is slow for the size of its pages. */
+void *table_map(size_t size);
+
+/* All that is mapped from now on has small pages; children inherit it. */
+void small_pages_only(void);
+
 /* ---- Segments ------------------------------------------------------------ */
 
 /* Make a segment and open it; its name is gone at once. */

@@ -2,7 +2,6 @@
 #include "perf/rival.h"
 
 #include <string.h>
-#include <sys/mman.h>
 
 #define SLOTS_LEAST 8192u               /* so that a stripe is never full of few keys */
 #define TOKEN_NS 10u
@@ -16,10 +15,7 @@ struct rival *rival_create(unsigned mutexes, uint64_t keys)
 
 	while (slots < 2 * keys)
 		slots *= 2;
-	rival = mmap(NULL, sizeof(*rival) + slots * sizeof(rival->slots[0]),
-		     PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (rival == MAP_FAILED)
-		die("mmap", "no memory for the table of the rival");
+	rival = table_map(sizeof(*rival) + slots * sizeof(rival->slots[0]));
 	rival->mutexes = mutexes;
 	rival->stripe = slots / mutexes;
 	pthread_mutexattr_init(&attributes);

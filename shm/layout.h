@@ -358,7 +358,8 @@ struct segment_header {
 	uint32_t holds;
 	uint32_t shards;                /* of the counters; a power of two */
 	uint32_t participants;
-	uint16_t clock;
+	uint8_t clock;
+	uint8_t huge_pages;             /* 1: it is in such, but for what does not fill one */
 	uint16_t compact;               /* 1: its slots are compact_slots */
 	uint32_t page_size;
 	uint32_t sync_shards;           /* SYNC_SHARDS, or 0: this segment does not sync */

@@ -11,8 +11,8 @@
  * Crash.  A creator killed at any instruction leaves no segment or a whole one;
  * at worst, without O_TMPFILE, a file named .weir-* that is in nobody's way.
  *
- * The file is allocated with posix_fallocate: a sparse file on a full tmpfs
- * would end in SIGBUS at some decision.
+ * The file is allocated with posix_fallocate, what of it has no huge pages: a sparse
+ * file on a full tmpfs would end in SIGBUS at some decision.
  */
 #include "shm/segment.h"
 
@@ -28,6 +28,7 @@
 #include <unistd.h>
 
 #include "shm/error.h"
+#include "shm/huge_page.h"
 #include "shm/segment_header.h"
 
 #define SHM_DIRECTORY "/dev/shm"
@@ -139,6 +140,7 @@ static int create_in(const char *path, const struct weir_options *options,
 		     struct segment_header *header, uint64_t file_alignment,
 		     struct weir_error *error)
 {
+	bool hugetlbfs = file_alignment > PAGE_ALIGN;
 	char directory[256], temporary[300];
 	const char *slash = strrchr(path, '/');
 	uint64_t size = round_up(header->total_size, file_alignment);
@@ -150,6 +152,7 @@ static int create_in(const char *path, const struct weir_options *options,
 		return weir_fail(error, errno == EACCES ? WEIR_EACCES :
 					errno == ENOENT ? WEIR_ENOENT : WEIR_ESYSTEM,
 				 "cannot make a file in %s: %s", directory, strerror(errno));
+	segment_header_set_huge_pages(header, hugetlbfs || huge_page_fill(fd, size));
 	status = file_prepare(fd, options, size, path, error);
 	if (status == 0 && file_write(fd, header, round_up(sizeof(*header), file_alignment)) != 0)
 		status = weir_fail(error, WEIR_ESYSTEM, "cannot map %s: %s", path, strerror(errno));
@@ -319,7 +322,7 @@ static int map_checked(int fd, const char *path, uint64_t size, void **result,
 		return weir_fail(error, WEIR_ECORRUPT,
 				 "%s has %llu bytes, too few for a segment; remove it and create it "
 				 "anew", path, (unsigned long long)size);
-	base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	base = huge_page_map(fd, size);
 	if (base == MAP_FAILED)
 		return weir_fail(error, WEIR_ESYSTEM, "cannot map %s: %s", path, strerror(errno));
 	memcpy(header, base, sizeof(*header));
@@ -339,13 +342,12 @@ int segment_map(int fd, const char *path, struct segment **result, struct weir_e
 	struct segment *segment = calloc(1, sizeof(*segment));
 	struct segment_header header;
 	struct stat status;
-	struct statfs file_system;
 	void *base = NULL;
 	int failed;
 
 	if (!segment)
 		failed = weir_fail(error, WEIR_ENOMEM, "no memory for a handle");
-	else if (fstat(fd, &status) != 0 || fstatfs(fd, &file_system) != 0)
+	else if (fstat(fd, &status) != 0)
 		failed = weir_fail(error, WEIR_ESYSTEM, "cannot look at %s: %s", path, strerror(errno));
 	else
 		failed = map_checked(fd, path, (uint64_t)status.st_size, &base, &header, error);
@@ -356,7 +358,6 @@ int segment_map(int fd, const char *path, struct segment **result, struct weir_e
 	}
 
 	segment->size = (uint64_t)status.st_size;
-	segment->huge_pages = file_system.f_type == HUGETLBFS_MAGIC;
 	segment->device = status.st_dev;
 	segment->inode = status.st_ino;
 	segment->fd = fd;

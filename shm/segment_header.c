@@ -144,6 +144,7 @@ void segment_place(struct segment *segment, const struct segment_header *header,
 	segment->participants = (struct participant *)(base + header->participants_offset);
 	place_sync(segment, header, base);
 	segment->clock = header->clock;
+	segment->huge_pages = header->huge_pages;
 	segment->has_ticks = header->clock == WEIR_CLOCK_TSC && clock_has_ticks();
 	segment->incarnation = header->incarnation;
 	segment->wall_offset_ns = header->wall_offset_ns;
@@ -278,6 +279,12 @@ int segment_header_make(const struct weir_options *options, struct segment_heade
 	return 0;
 }
 
+void segment_header_set_huge_pages(struct segment_header *header, bool huge_pages)
+{
+	header->huge_pages = huge_pages;
+	header->checksum = header_checksum(header);
+}
+
 /* ---- Checking ---------------------------------------------------------- */
 
 static bool slots_in_range(const struct segment_header *header)
@@ -304,7 +311,7 @@ static bool counts_in_range(const struct segment_header *header)
 	       header->shards >= 2 && header->shards <= SHARDS_MAX &&
 	       (header->shards & (header->shards - 1)) == 0 &&
 	       header->participants == PARTICIPANTS_MAX && header->page_size == PAGE_ALIGN &&
-	       header->clock <= WEIR_CLOCK_TSC &&
+	       header->clock <= WEIR_CLOCK_TSC && header->huge_pages <= 1 &&
 	       (header->sync_shards == 0 || header->sync_shards == SYNC_SHARDS);
 }
 

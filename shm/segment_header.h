@@ -14,6 +14,9 @@ static inline uint64_t round_up(uint64_t offset, uint64_t alignment)
 int segment_header_make(const struct weir_options *options, struct segment_header *header,
 			struct weir_error *error);
 
+/* HEADER says whether the file has huge pages, which its maker learns last. */
+void segment_header_set_huge_pages(struct segment_header *header, bool huge_pages);
+
 /* Sound enough to be mapped?  HEADER is a copy, FILE_SIZE the real length. */
 int segment_header_check(const struct segment_header *header, uint64_t file_size,
 			 struct weir_error *error);

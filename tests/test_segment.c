@@ -7,9 +7,11 @@
 #include <sched.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "shm/huge_page.h"
 #include "src/handle.h"
 #include "tests/segment_file.h"
 
@@ -265,6 +267,103 @@ START_TEST(one_of_many_creators_wins)
 }
 END_TEST
 
+/* ---- Huge pages -------------------------------------------------------- */
+
+#define HUGE_PAGE (2ull << 20)
+#define LARGE_SLOTS 100000u     /* some 9 MiB */
+
+/* Make a segment in /dev/shm that is large enough for huge pages. */
+static struct weir *open_large(void)
+{
+	char large[64];
+	struct weir *weir;
+
+	snprintf(large, sizeof(large), "weir-test-huge-%ld", (long)getpid());
+	options.slots = LARGE_SLOTS;
+	ck_assert_msg(weir_create(large, &options, &error) == 0, "%s", error.message);
+	ck_assert_msg(weir_open(large, &weir, &error) == 0, "%s", error.message);
+	ck_assert_int_eq(weir_remove(large, &error), 0);
+	return weir;
+}
+
+/* Has this machine huge pages to give, for a file of SIZE bytes like a segment's? */
+static bool machine_has_huge_pages(uint64_t size)
+{
+	int fd = open("/dev/shm", O_TMPFILE | O_RDWR, 0600);
+	bool has;
+
+	ck_assert_int_ge(fd, 0);
+	has = huge_page_fill(fd, size);
+	close(fd);
+	return has;
+}
+
+/* The bytes of the mapping at ADDRESS that the kernel has mapped by huge pages. */
+static uint64_t bytes_in_huge_pages(const void *address)
+{
+	FILE *maps = fopen("/proc/self/smaps", "r");
+	unsigned long long begin, end, kilobytes, found = 0;
+	bool inside = false;
+	char line[512];
+
+	ck_assert_ptr_nonnull(maps);
+	while (fgets(line, sizeof(line), maps)) {
+		if (sscanf(line, "%llx-%llx ", &begin, &end) == 2)
+			inside = (uintptr_t)address >= begin && (uintptr_t)address < end;
+		else if (inside && sscanf(line, "ShmemPmdMapped: %llu kB", &kilobytes) == 1)
+			found = kilobytes * 1024;
+	}
+	fclose(maps);
+	return found;
+}
+
+START_TEST(large_segments_have_huge_pages)
+{
+	struct weir *weir = open_large();
+	const volatile char *base = (const volatile char *)weir->segment->header;
+	struct weir_info info;
+
+	weir_info(weir, &info);
+	/* All of it is there: nothing of a sparse file would end in SIGBUS. */
+	for (uint64_t offset = 0; offset < info.size_bytes; offset += 4096)
+		(void)base[offset];
+	if (info.huge_pages)
+		ck_assert_uint_eq(bytes_in_huge_pages((const void *)base),
+				  info.size_bytes / HUGE_PAGE * HUGE_PAGE);
+	else
+		ck_assert(!machine_has_huge_pages(info.size_bytes));
+	weir_close(weir);
+}
+END_TEST
+
+/* A process without huge pages makes and opens segments as well. */
+static void open_in_small_pages(void)
+{
+	struct weir_policy policy = support_policy("p", "1/1d", NULL);
+	struct weir_info info;
+	struct weir *weir;
+
+	must(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0);
+	weir = open_large();
+	weir_info(weir, &info);
+	must(!info.huge_pages);
+	support_define(weir, &policy);
+	must(weir_allow(weir, weir_policy_find(weir, "p"), "key", 3, NULL));
+	must(bytes_in_huge_pages(weir->segment->header) == 0);
+	weir_close(weir);
+	_exit(0);
+}
+
+START_TEST(small_pages_do)
+{
+	pid_t worker = support_fork();
+
+	if (worker == 0)
+		open_in_small_pages();
+	support_join(worker);
+}
+END_TEST
+
 /* ---- Open handles ------------------------------------------------------ */
 
 static bool take(struct weir *weir)
@@ -335,10 +434,12 @@ int main(void)
 		create_goes_on_after_signals,
 	};
 	const TTest *const handles[] = { handles_share_one_mapping, removed_while_open };
+	const TTest *const pages[] = { large_segments_have_huge_pages, small_pages_do };
 	Suite *suite = suite_create("segment");
 	TCase *tcase = segment_file_add(suite, "create", create, LENGTH(create));
 
 	tcase_add_loop_test(tcase, create_checks_its_options, 0, 12);
+	segment_file_add(suite, "huge_pages", pages, LENGTH(pages));
 	segment_file_add(suite, "handles", handles, LENGTH(handles));
 	return support_main(suite);
 }

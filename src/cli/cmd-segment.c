@@ -103,7 +103,7 @@ int cmd_create(struct cli *cli, int argc, char **argv)
 		  &purses, 0, UINT32_MAX },
 		{ "mode", "OCTAL", "file mode (default 0600)", CLI_STRING, &mode },
 		{ "group", "NAME", "group of the file", CLI_STRING, &group },
-		{ "huge-pages", NULL, "try huge pages", CLI_FLAG, &segment_options.huge_pages },
+		{ "huge-pages", NULL, "in a hugetlbfs, if it has room", CLI_FLAG, &segment_options.huge_pages },
 		{ "compact", NULL, "16 bytes a slot: no keys, token buckets only", CLI_FLAG,
 		  &segment_options.compact },
 		{ "sync", NULL, "room to sync with other hosts", CLI_FLAG, &segment_options.sync },
