@@ -133,7 +133,8 @@ struct note {
 	                         * needs no ordering */
 	uint64_t first;         /* the key's first 8 bytes; if none are kept, the denials */
 	uint64_t rest[];        /* if any are: the denials, sampled: 0-15 generation, 16-63
-	                         * count; then the key's bytes from 8 to key_bytes */
+	                         * count; then the key's bytes from 8 to key_bytes, whole
+	                         * words of them; what is behind the key's end is left as it was */
 };
 
 /* ---- Compact slots ----------------------------------------------------- */

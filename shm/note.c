@@ -10,6 +10,9 @@
  * The denials are elsewhere, if they can be: many threads that deny one key read its slot,
  * and one that stores there takes the line from all others.
  *
+ * Crash.  A claimer that is killed between its first charge and the note of a key of more than
+ * 8 bytes leaves a bucket that counts, and whose key is not known.
+ *
  * Invariant.  A note proves itself: it has a keyed checksum of the owner's
  * generation, the length and the bytes.  One that is half written, or of another
  * owner (a claimer that was stopped in here and woke up later), does not match but by a
@@ -87,7 +90,7 @@ static uint64_t about_of(const struct note_sum *sum, size_t length)
 	return (sum->sum & ~ABOUT_LENGTH_MASK) | (length - 1);
 }
 
-/* Word I of a key of LENGTH bytes, filled up with zeros. */
+/* Word I of a key of LENGTH bytes, which has some of it; filled up with zeros. */
 static uint64_t word_of(const unsigned char *key, size_t length, uint32_t i)
 {
 	size_t from = (size_t)i * sizeof(uint64_t);
@@ -95,9 +98,17 @@ static uint64_t word_of(const unsigned char *key, size_t length, uint32_t i)
 
 	if (from + sizeof(word) <= length)
 		memcpy(&word, key + from, sizeof(word));
-	else if (from < length)
+	else
 		memcpy(&word, key + from, length - from);
 	return word;
+}
+
+/* The words that are kept of a key of LENGTH bytes. */
+static uint32_t words_kept(const struct segment *segment, size_t length)
+{
+	size_t words = (length + 7) / 8;
+
+	return words < segment->key_bytes / 8 ? (uint32_t)words : segment->key_bytes / 8;
 }
 
 void note_key(const struct segment *segment, const struct bucket_ref *ref, const void *key,
@@ -105,8 +116,9 @@ void note_key(const struct segment *segment, const struct bucket_ref *ref, const
 {
 	struct note_words words = words_of(segment, ref->slot);
 	struct note_sum sum = note_sum_of(segment, ref->generation, length);
+	uint32_t count = words_kept(segment, length);
 
-	for (uint32_t i = 0; i < segment->key_bytes / 8; i++) {
+	for (uint32_t i = 0; i < count; i++) {
 		uint64_t word = word_of(key, length, i);
 
 		atomic_store_relaxed(key_word(&words, i), word);
@@ -119,13 +131,14 @@ bool note_read_key(const struct segment *segment, const struct bucket_ref *ref, 
 		   uint32_t *length, uint32_t *stored)
 {
 	struct note_words words = words_of(segment, ref->slot);
-	uint32_t count = segment->key_bytes / 8;
 	uint64_t about = atomic_load_relaxed(words.about);
 	uint64_t kept[KEY_WORDS_MAX];
 	struct note_sum sum;
+	uint32_t count;
 
 	*length = (uint32_t)(about & ABOUT_LENGTH_MASK) + 1;
 	*stored = *length < segment->key_bytes ? *length : segment->key_bytes;
+	count = words_kept(segment, *length);
 	sum = note_sum_of(segment, ref->generation, *length);
 	for (uint32_t i = 0; i < count; i++) {
 		kept[i] = atomic_load_relaxed(key_word(&words, i));

@@ -9,6 +9,9 @@
 
 #include "shm/segment.h"
 
+/* Keys of so many bytes are noted in the slot itself, unless the segment syncs. */
+#define NOTE_BYTES_AT_HAND 8u
+
 /* Note the key of the bucket that was just claimed. */
 void note_key(const struct segment *segment, const struct bucket_ref *ref, const void *key,
 	      size_t length);
@@ -23,20 +26,6 @@ static inline void note_prefetch(const struct segment *segment, const struct slo
 		return;
 	prefetch_line(note);
 	prefetch_line(note + segment->note_size - 1);
-}
-
-/* The same of all slots of a group, of which FIRST is the first; if that is much, only the
- * beginning, with the page's address. */
-static inline void note_prefetch_group(const struct segment *segment, const struct slot *first)
-{
-	uint64_t index = (uint64_t)(first - segment->table.slots);
-	const unsigned char *notes = segment->notes + index * segment->note_size;
-	uint32_t size = GROUP_SLOTS * segment->note_size;
-
-	if (size > 4 * CACHE_LINE)
-		size = CACHE_LINE;
-	for (uint32_t i = 0; i < size; i += CACHE_LINE)
-		prefetch_line(notes + i);
 }
 
 /* Count a denial of a slot's owner, one of 2^NOTE_SAMPLE_BITS on average. */

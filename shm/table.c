@@ -43,7 +43,7 @@
  * Crash.  After any store the slot is live, dead or tentative, as above.
  *
  * Ordering.  E1: publish -> the identity loads of find, slot_load and group_read_own,
- * which goes by group_may_have first.
+ * which goes by group_candidates first.
  * E2: seal, confirm and every charge -> the state loads; who sees a seal sees
  * taken_ns.  E3: publish, a full barrier, before group_read_own's loads: store-load,
  * both claimers alike.
@@ -218,20 +218,40 @@ static __attribute__((noinline)) bool slot_read_own(struct slot *slot,
 	return true;
 }
 
+/* Which slots of GROUP may have a fingerprint of LOW: bit I is slot I.  In the order of the
+ * lines, without a branch. */
+static inline __attribute__((always_inline)) unsigned
+group_candidates(const struct slot *group, uint64_t low)
+{
+	unsigned candidates = 0;
+
+#pragma GCC unroll 8
+	for (unsigned i = 0; i < GROUP_SLOTS; i++) {
+		uint64_t first = atomic_load_acquire(&group[i].identity.first); /* E1, E3 */
+
+		candidates |= (unsigned)(first == low) << i;
+	}
+	return candidates;
+}
+
 /* Look in group G for slots of the key's.  False if one of them did not stand still. */
 static inline __attribute__((always_inline)) bool
 group_read_own(const struct table_window *window, unsigned g, struct fingerprint fingerprint,
 	       struct own_slots *own)
 {
 	/* E3: behind the publication of the slot that the caller may confirm. */
-	if (__builtin_expect(!group_may_have(window->groups[g], fingerprint.low), 1))
-		return true;
-	for (unsigned i = 0; i < GROUP_SLOTS; i++) {
-		struct slot *slot = &window->groups[g][window->position ^ i];
+	unsigned candidates = group_candidates(window->groups[g], fingerprint.low);
 
-		if (__builtin_expect(atomic_load_acquire(&slot->identity.first) == /* E1 */
-					     fingerprint.low, 0) &&
-		    !slot_read_own(slot, fingerprint, own))
+	/* One at most, but for claimers that meet: where it is could not be predicted. */
+	if (__builtin_expect((candidates & (candidates - 1)) == 0, 1))
+		return candidates == 0 ||
+		       slot_read_own(&window->groups[g][__builtin_ctz(candidates)], fingerprint,
+				     own);
+	for (unsigned i = 0; i < GROUP_SLOTS; i++) {
+		unsigned position = window->position ^ i;
+
+		if ((candidates >> position & 1) &&
+		    !slot_read_own(&window->groups[g][position], fingerprint, own))
 			return false;
 	}
 	return true;
@@ -456,7 +476,8 @@ enum table_claim table_claim(const struct table *table, struct fingerprint finge
 		 * meanwhile is seen there, or by take(). */
 		if (!candidate.slot)
 			window_weigh(&window, now_ns, &choice);
-		if (!window_read_own(&window, fingerprint, &own))
+		if ((candidate.slot || window_may_have(&window, fingerprint.low)) &&
+		    !window_read_own(&window, fingerprint, &own))
 			continue;
 		if (own.live.slot) {
 			*ref = own.live;

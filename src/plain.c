@@ -108,17 +108,24 @@ static bool confirm(const struct segment *segment, const struct bucket_ref *ref,
 		    const struct plain_policy *known, uint64_t now_ns,
 		    const struct plain_call *call)
 {
+	/* The note of a longer key has a line of its own, for which the charge's compare-and-swap
+	 * would wait, as it is not asked for before the slot is chosen.  If this process is killed
+	 * in between, such a key is not known to those who list the bucket. */
+	bool note_first = call->key_length <= NOTE_BYTES_AT_HAND;
 	struct bucket_state first = { .used = 1 };
 
-	/* Before the charge, so that whoever finds the bucket live finds its owner and its
-	 * key, too, also if this process is killed in between. */
+	/* Before the charge, so that whoever finds the bucket live finds its owner, too, also
+	 * if this process is killed in between. */
 	table_set_owner(ref, policy_index(call->policy), call->policy >> 12, 0, false);
 	/* The last owner's.  Relaxed: the confirming CAS orders it. */
 	atomic_store_relaxed(&ref->slot->share_ns, 0);
-	note_key(segment, ref, call->key, call->key_length);
+	if (note_first)
+		note_key(segment, ref, call->key, call->key_length);
 	first.time_ns = table_time_ns(segment->table.taken_ns, now_ns) + known->token_ns;
 	if (!bucket_begin(ref, &first, &segment->header->policy.version, known->version))
 		return false;
+	if (!note_first)
+		note_key(segment, ref, call->key, call->key_length);
 	counter_add(segment, policy_index(call->policy), COUNTER_ALLOWED, 1);
 	if (call->decision)
 		plain_describe(call->decision, known->token_ns, known->tolerance_ns, true, 0);
@@ -159,13 +166,14 @@ static bool plain_absent(const struct segment *segment, struct fingerprint finge
 }
 
 /* In both groups at once, and first of all in each page: a translation of an address that
- * is missing costs as much as a line. */
+ * is missing costs as much as a line.  Which slot's note will be written is known later; that
+ * of another one in its group is in the same page. */
 static void plain_prefetch_rest(const struct segment *segment, const struct table_window *window)
 {
 	prefetch_line(&window->groups[1][window->position]);
 	if (weir_plain.absent == PLAIN_CLAIMED) {
-		note_prefetch_group(segment, window->groups[0]);
-		note_prefetch_group(segment, window->groups[1]);
+		note_prefetch(segment, window->groups[0]);
+		note_prefetch(segment, window->groups[1]);
 	}
 #pragma GCC unroll 8
 	for (unsigned i = 0; i < GROUP_SLOTS; i++)
