@@ -15,19 +15,23 @@ void prepare_lines(struct state *state)
 	state->lines = table_map(2 * state->keys * sizeof(*state->lines));
 }
 
-static weir_policy_id prepare_segment(struct weir **weir, uint64_t keys,
-				     const struct weir_options *options)
+static weir_policy_id charge_keys(struct weir *weir, uint64_t keys)
 {
-	weir_policy_id policy;
+	weir_policy_id policy = policy_define(weir, "open", OPEN_LIMIT, WEIR_FAIL_SHARE);
 
-	*weir = segment_open_new(options);
-	policy = policy_define(*weir, "open", OPEN_LIMIT, WEIR_FAIL_SHARE);
 	for (uint64_t i = 0; i < keys; i++) {
 		struct key key = key_of(i);
 
-		weir_allow_n(*weir, policy, &key, sizeof(key), OPEN_DEBT, NULL);
+		weir_allow_n(weir, policy, &key, sizeof(key), OPEN_DEBT, NULL);
 	}
 	return policy;
+}
+
+static weir_policy_id prepare_segment(struct weir **weir, uint64_t keys,
+				     const struct weir_options *options)
+{
+	*weir = segment_open_new(options);
+	return charge_keys(*weir, keys);
 }
 
 static weir_policy_id lease_define(struct weir *weir, const char *name, const char *limit)
@@ -60,10 +64,13 @@ void prepare_weir(struct state *state)
 	struct key hot = key_of(0);
 
 	roomy_options(&options, state->keys);
-	state->open_policy = prepare_segment(&state->weir, state->keys, &options);
+	state->weir = segment_open_new(&options);
+	/* Before the many: so hot keys have the first slots of their windows, whoever asks. */
 	state->closed_policy = policy_define(state->weir, "closed", CLOSED_LIMIT, WEIR_FAIL_SHARE);
 	weir_allow(state->weir, state->closed_policy, &hot, sizeof(hot), NULL);
 	state->leased_policy = lease_define(state->weir, "leased", OPEN_LIMIT);
+	weir_allow(state->weir, state->leased_policy, &hot, sizeof(hot), NULL);
+	state->open_policy = charge_keys(state->weir, state->keys);
 }
 
 void prepare_tsc(struct state *state)

