@@ -243,8 +243,8 @@ QUICK_INLINE bool plain_allow(const struct segment *segment, struct urcu_bp_read
 	/* Before the clock is read: see quick.h. */
 	prefetch_line(slot);
 	if (clock == PLAIN_KERNEL) {
-		/* And its neighbour, where the next most keys are, an eighth: the kernel's clock
-		 * hides what that takes. */
+		/* And its neighbour, where an eighth of the keys are: the kernel's clock hides
+		 * what that takes. */
 		prefetch_line((const void *)((uintptr_t)slot ^ CACHE_LINE));
 		now_ns = clock_ns(CLOCK_BOOTTIME);
 	}

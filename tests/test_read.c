@@ -261,6 +261,37 @@ START_TEST(late_note)
 }
 END_TEST
 
+/* The next owner of a slot may have a shorter key: nothing is left of the longer one. */
+START_TEST(note_of_a_shorter_key)
+{
+	struct weir *own = open_keeping(_i);
+	const struct segment *segment = own->segment;
+	weir_policy_id id = fixture_set(own, "p", "10/1h");
+	struct weir_request request = { id, "a key of twenty-six bytes.", 26, 3, EPOCH };
+	const struct weir_bucket *bucket;
+	struct bucket_ref ref = { 0 };
+	static const char *const keys[] = { "shorter", "8 bytes.", "ten bytes." };
+
+	ck_assert(weir_decide(own, &request, NULL));
+	for (uint64_t i = 0; i < segment->slots; i++) {
+		if (segment->table.slots[i].state.second & STATE_LIVE)
+			ref.slot = &segment->table.slots[i];
+	}
+	ck_assert_ptr_nonnull(ref.slot);
+	ref.generation = ref.slot->identity.second & GENERATION_MASK;
+	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+		size_t length = strlen(keys[i]);
+
+		note_key(segment, &ref, keys[i], length);
+		bucket = &list_at(own, EPOCH, 0)->buckets[0];
+		ck_assert_uint_eq(bucket->key_length, length);
+		ck_assert_uint_le(bucket->key_stored, length);
+		ck_assert_mem_eq(bucket->key, keys[i], bucket->key_stored);
+	}
+	weir_close(own);
+}
+END_TEST
+
 /* The buckets of a policy that is gone are there, without its name; those of a
  * limit that it no longer has as well. */
 START_TEST(buckets_without_a_policy)
@@ -428,6 +459,7 @@ int main(void)
 	tcase_add_loop_test(reading, stored_keys, 0, 2 * (int)LENGTH(key_bytes));
 	tcase_add_loop_test(reading, torn_note, 0, 4);
 	tcase_add_loop_test(reading, late_note, 0, 2 * (int)LENGTH(key_bytes));
+	tcase_add_loop_test(reading, note_of_a_shorter_key, 0, 2 * (int)LENGTH(key_bytes));
 	tcase_add_test(reading, buckets_without_a_policy);
 	tcase_add_test(reading, buckets_of_a_policy_that_came_back);
 	tcase_add_test(reading, buckets_of_a_replaced_limit);
