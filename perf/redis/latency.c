@@ -40,6 +40,19 @@ const char *const phase_help[PHASES] = {
 	"Redis is killed (SIGKILL), nothing listens",
 };
 
+const struct load loads[LOADS] = {
+	{ .name = "keys", .help = "allow one of many keys (Zipf 0.99)", .limit = OPEN_LIMIT,
+	  .cost = OPEN_DEBT, .phases = PHASES },
+	{ .name = "deny", .help = "deny one of many keys (Zipf 0.99)", .limit = CLOSED_LIMIT,
+	  .cost = 1, .denied = true, .phases = PHASE_ROUNDS + 1 },
+	{ .name = "expire", .help = "a new key, in place of an expired one",
+	  .limit = "1000000/1s", .cost = 1, .fresh = true, .phases = PHASE_ROUNDS + 1 },
+	{ .name = "evict", .help = "a new key, in place of a live one: a flood",
+	  .limit = "1/1h burst 100", .cost = 1, .fresh = true, .phases = PHASE_ROUNDS + 1 },
+};
+
+#define FIRST_NEW_KEY (1ull << 40)
+
 struct world {
 	const struct plan *plan;
 	struct redis_server *server;
@@ -51,23 +64,28 @@ struct world {
 	uint32_t *samples;
 	double ns_per_tick;
 	bool done;                      /* atomic: the calls of this phase are */
-	uint64_t refused;
+	uint64_t at;                    /* which key is next */
+	uint64_t unexpected;            /* denied or allowed, as they should not have been */
 	struct latency *synced_latency, *alone_latency; /* of this phase and cycle */
 };
 
 /* ---- The calls ----------------------------------------------------------- */
 
 /* Inlined for each side: the same instructions, and no choice between the calls. */
-static unsigned slice(struct world *world, const struct side *side, struct latency *latency,
-		      unsigned at)
+static uint64_t slice(struct world *world, const struct side *side, struct latency *latency,
+		      uint64_t at)
 {
+	const struct load *load = world->plan->load;
 	uint64_t end = ticks() + (uint64_t)(SLICE_NS / world->ns_per_tick), after;
 
 	do {
-		struct key key = key_of(world->samples[at++ % SAMPLES]);
+		struct key key = key_of(load->fresh ? FIRST_NEW_KEY + at :
+						      world->samples[at % SAMPLES]);
 		uint64_t before = ticks(), ns;
 
-		world->refused += !weir_allow(side->weir, side->policy, &key, sizeof(key), NULL);
+		world->unexpected += weir_allow(side->weir, side->policy, &key, sizeof(key),
+						NULL) == load->denied;
+		at++;
 		after = ticks();
 		ns = (uint64_t)((double)(after - before) * world->ns_per_tick);
 		histogram_count(&latency->histogram, ns);
@@ -81,12 +99,13 @@ static void *call(void *context)
 {
 	struct world *world = context;
 	uint64_t end = now_ns() + world->plan->phase_ns;
-	unsigned at = 0;
 
 	pin(processors() - 1);
 	while (now_ns() < end) {
-		slice(world, &world->synced, world->synced_latency, at);
-		at = slice(world, &world->alone, world->alone_latency, at);
+		uint64_t synced = slice(world, &world->synced, world->synced_latency, world->at);
+		uint64_t alone = slice(world, &world->alone, world->alone_latency, world->at);
+
+		world->at = synced > alone ? synced : alone;
 	}
 	__atomic_store_n(&world->done, true, __ATOMIC_RELEASE);
 	return NULL;
@@ -243,17 +262,20 @@ static void run_phase(struct world *world, const struct phase *phase)
 /* Room for the shares of fail mode share, too: another bucket for each key. */
 static void open_side(struct side *side, const struct plan *plan)
 {
+	const struct load *load = plan->load;
 	struct weir_options options;
+	uint64_t first = load->fresh ? FIRST_NEW_KEY / 2 : 0;
+	uint64_t charged = load->fresh ? 2 * (uint64_t)plan->keys : plan->keys;
 
 	weir_options_init(&options);
-	options.slots = 4 * (uint64_t)plan->keys + 64;
+	options.slots = load->fresh ? plan->keys : 4 * (uint64_t)plan->keys + 64;
 	options.sync = true;
 	side->weir = segment_open_new(&options);
-	side->policy = policy_define(side->weir, "open", OPEN_LIMIT, plan->fail_mode);
-	for (uint32_t i = 0; i < plan->keys; i++) {
-		struct key key = key_of(i);
+	side->policy = policy_define(side->weir, load->name, load->limit, plan->fail_mode);
+	for (uint64_t i = 0; i < charged; i++) {
+		struct key key = key_of(first + i);
 
-		weir_allow_n(side->weir, side->policy, &key, sizeof(key), OPEN_DEBT, NULL);
+		weir_allow_n(side->weir, side->policy, &key, sizeof(key), load->cost, NULL);
 	}
 }
 
@@ -283,11 +305,12 @@ static double quantile(const struct latency *latency, unsigned q)
 }
 
 static void sum_up(struct phase_result results[PHASES], const struct latency *synced,
-		   const struct latency *alone, unsigned cycles)
+		   const struct latency *alone, const struct plan *plan)
 {
 	double beside[CYCLES_MAX], healthy[CYCLES_MAX];
+	unsigned cycles = plan->cycles;
 
-	for (unsigned p = 0; p < PHASES; p++) {
+	for (unsigned p = 0; p < plan->load->phases; p++) {
 		for (unsigned q = 0; q < 3; q++) {
 			for (unsigned c = 0; c < cycles; c++) {
 				const struct latency *first = &synced[c * PHASES];
@@ -327,7 +350,7 @@ void latency_measure(struct redis_server *server, const struct plan *plan,
 	start_sync(&world);
 	memset(results, 0, PHASES * sizeof(*results));
 	for (unsigned c = 0; c < plan->cycles; c++) {
-		for (unsigned p = 0; p < PHASES; p++) {
+		for (unsigned p = 0; p < plan->load->phases; p++) {
 			world.synced_latency = &synced[c * PHASES + p];
 			world.alone_latency = &alone[c * PHASES + p];
 			run_phase(&world, &phases[p]);
@@ -335,9 +358,9 @@ void latency_measure(struct redis_server *server, const struct plan *plan,
 			add(&results[p].alone, world.alone_latency);
 		}
 	}
-	if (world.refused && plan->fail_mode != WEIR_FAIL_CLOSED)
-		die("allow", "refused what it should allow");
-	sum_up(results, synced, alone, plan->cycles);
+	if (world.unexpected && plan->fail_mode != WEIR_FAIL_CLOSED)
+		die(plan->load->name, "denied what it should allow, or the reverse");
+	sum_up(results, synced, alone, plan);
 	weir_close(world.synced.weir);
 	weir_close(world.alone.weir);
 	redisFree(world.admin);

@@ -17,13 +17,13 @@
 
 static void print_latency(const struct phase_result *results, const struct plan *plan)
 {
-	printf("allow, %" PRIu32 " keys (Zipf 0.99), rounds every %.0f ms, fail mode %s; ns of a "
-	       "call, its timing included\n\n",
-	       plan->keys, (double)plan->interval_ns / 1e6,
+	printf("%s: %s; %" PRIu32 " keys, rounds every %.0f ms, fail mode %s; ns of a call, its "
+	       "timing included\n\n",
+	       plan->load->name, plan->load->help, plan->keys, (double)plan->interval_ns / 1e6,
 	       weir_fail_mode_name(plan->fail_mode));
 	printf("%-10s %9s %7s %7s %7s %9s | %-20s | %-20s\n", "PHASE", "CALLS", "p50", "p99",
 	       "p99.9", "LONGEST", "/ NO SYNC", "/ ROUNDS");
-	for (unsigned p = 0; p < PHASES; p++) {
+	for (unsigned p = 0; p < plan->load->phases; p++) {
 		const struct latency *synced = &results[p].synced;
 
 		printf("%-10s %9" PRIu64 " %7" PRIu64 " %7" PRIu64 " %7" PRIu64 " %9" PRIu64 " |",
@@ -38,7 +38,7 @@ static void print_latency(const struct phase_result *results, const struct plan 
 			printf(" %6.2f", results[p].to_rounds[q]);
 		printf("\n");
 	}
-	for (unsigned p = 0; p < PHASES; p++)
+	for (unsigned p = 0; p < plan->load->phases; p++)
 		printf("  %-10s %s\n", phase_names[p], phase_help[p]);
 	printf("/ NO SYNC: p50, p99, p99.9 beside a segment that does not sync, at the same time; "
 	       "/ ROUNDS: beside\nthe same segment while Redis answers (medians of %u cycles)\n",
@@ -87,10 +87,11 @@ static void print_ratios_json(const char *name, const double *ratios)
 static void print_json(const struct phase_result *phases, const struct way_result *ways,
 		       const struct plan *plan)
 {
-	printf("{\"keys\": %" PRIu32 ", \"interval_ns\": %" PRIu64 ", \"fail_mode\": \"%s\"",
-	       plan->keys, plan->interval_ns, weir_fail_mode_name(plan->fail_mode));
+	printf("{\"load\": \"%s\", \"keys\": %" PRIu32 ", \"interval_ns\": %" PRIu64
+	       ", \"fail_mode\": \"%s\"", plan->load->name, plan->keys, plan->interval_ns,
+	       weir_fail_mode_name(plan->fail_mode));
 	printf(",\n \"phases\": {");
-	for (unsigned p = 0; phases && p < PHASES; p++) {
+	for (unsigned p = 0; phases && p < plan->load->phases; p++) {
 		printf("%s\n  \"%s\": {\"synced\": ", p ? "," : "", phase_names[p]);
 		print_latency_json(&phases[p].synced);
 		printf(", \"alone\": ");
@@ -129,11 +130,21 @@ static enum weir_fail_mode fail_mode(const char *name)
 	die(name, "is no fail mode; say open, share or closed");
 }
 
+static const struct load *load_named(const char *name)
+{
+	for (unsigned i = 0; i < LOADS; i++) {
+		if (strcmp(loads[i].name, name) == 0)
+			return &loads[i];
+	}
+	die(name, "is no load; say keys, deny, expire or evict");
+}
+
 static void usage(void)
 {
 	fprintf(stderr,
 		"usage: redis [--only latency|cost] [--keys N] [--cycles N] [--phase-ms N]\n"
-		"             [--interval-ms N] [--fail-mode open|share|closed] [--json]\n");
+		"             [--interval-ms N] [--fail-mode open|share|closed]\n"
+		"             [--load keys|deny|expire|evict] [--json]\n");
 }
 
 int main(int argc, char **argv)
@@ -145,6 +156,7 @@ int main(int argc, char **argv)
 		{ "phase-ms", required_argument, NULL, 'p' },
 		{ "interval-ms", required_argument, NULL, 'i' },
 		{ "fail-mode", required_argument, NULL, 'f' },
+		{ "load", required_argument, NULL, 'l' },
 		{ "json", no_argument, NULL, 'j' },
 		{ 0 },
 	};
@@ -153,7 +165,7 @@ int main(int argc, char **argv)
 	};
 	static struct phase_result phases[PHASES];
 	static struct way_result ways[WAYS];
-	struct plan plan = { .keys = 100000, .cycles = 5, .phase_ns = 300000000,
+	struct plan plan = { .keys = 100000, .load = &loads[0], .cycles = 5, .phase_ns = 300000000,
 			     .interval_ns = 10000000, .fail_mode = WEIR_FAIL_OPEN };
 	bool latency = true, cost = true;
 	struct redis_server *server;
@@ -181,6 +193,9 @@ int main(int argc, char **argv)
 			break;
 		case 'f':
 			plan.fail_mode = fail_mode(optarg);
+			break;
+		case 'l':
+			plan.load = load_named(optarg);
 			break;
 		case 'j':
 			plan.json = true;

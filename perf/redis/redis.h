@@ -12,8 +12,23 @@ struct redis_server;
 
 #define CYCLES_MAX 1000u
 
+/* What latency.c asks for. */
+struct load {
+	const char *name;
+	const char *help;
+	const char *limit;
+	uint64_t cost;                  /* that each of the keys is charged before */
+	bool denied;                    /* every call */
+	bool fresh;                     /* every call has a new key; before, all slots have one */
+	unsigned phases;                /* the first ones, which are measured */
+};
+
+#define LOADS 4u
+extern const struct load loads[LOADS];
+
 struct plan {
 	uint32_t keys;
+	const struct load *load;
 	unsigned cycles;                /* of all phases; of all ways to ask Redis */
 	uint64_t phase_ns;
 	uint64_t interval_ns;           /* between rounds */
