@@ -235,6 +235,19 @@ START_TEST(torn_note)
 }
 END_TEST
 
+/* The only one. */
+static struct slot *live_slot(const struct segment *segment)
+{
+	struct slot *slot = NULL;
+
+	for (uint64_t i = 0; i < segment->slots; i++) {
+		if (segment->table.slots[i].state.second & STATE_LIVE)
+			slot = &segment->table.slots[i];
+	}
+	ck_assert_ptr_nonnull(slot);
+	return slot;
+}
+
 /* A claimer that was stopped before it noted its key wakes up when the slot has another
  * owner: neither key is shown as the other's. */
 START_TEST(late_note)
@@ -247,11 +260,7 @@ START_TEST(late_note)
 	struct bucket_ref late = { 0 };
 
 	ck_assert(weir_decide(own, &request, NULL));
-	for (uint64_t i = 0; i < segment->slots; i++) {
-		if (segment->table.slots[i].state.second & STATE_LIVE)
-			late.slot = &segment->table.slots[i];
-	}
-	ck_assert_ptr_nonnull(late.slot);
+	late.slot = live_slot(segment);
 	note_key(segment, &late, "a key that was there before", 27);
 	bucket = &list_at(own, EPOCH, 0)->buckets[0];
 	ck_assert_str_eq(bucket->policy, "p");
@@ -273,11 +282,7 @@ START_TEST(note_of_a_shorter_key)
 	static const char *const keys[] = { "shorter", "8 bytes.", "ten bytes." };
 
 	ck_assert(weir_decide(own, &request, NULL));
-	for (uint64_t i = 0; i < segment->slots; i++) {
-		if (segment->table.slots[i].state.second & STATE_LIVE)
-			ref.slot = &segment->table.slots[i];
-	}
-	ck_assert_ptr_nonnull(ref.slot);
+	ref.slot = live_slot(segment);
 	ref.generation = ref.slot->identity.second & GENERATION_MASK;
 	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
 		size_t length = strlen(keys[i]);
