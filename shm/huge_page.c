@@ -17,6 +17,7 @@
  */
 #include "shm/huge_page.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <sys/mman.h>
@@ -29,6 +30,17 @@
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25                /* Linux's number; glibc has it since 2.37 */
 #endif
+
+#define ALLOCATE_ATTEMPTS 1000          /* that signals may interrupt */
+
+int file_allocate(int fd, uint64_t offset, uint64_t size)
+{
+	int failed = EINTR;
+
+	for (int attempt = 0; attempt < ALLOCATE_ATTEMPTS && failed == EINTR; attempt++)
+		failed = posix_fallocate(fd, (off_t)offset, (off_t)size);
+	return failed;
+}
 
 /* Can FD have huge pages at all, with SIZE bytes?  *STATUS is its file system's. */
 static bool may_have_huge_pages(int fd, uint64_t size, struct statfs *status)
@@ -54,7 +66,7 @@ bool huge_page_fill(int fd, uint64_t size)
 	if (!may_have_huge_pages(fd, size, &status) || !has_room(&status, size))
 		return false;
 	for (uint64_t offset = 0; offset < bytes; offset += HUGE_PAGE) {
-		if (posix_fallocate(fd, (off_t)offset, SMALL_PAGE) != 0)
+		if (file_allocate(fd, offset, SMALL_PAGE) != 0)
 			return false;
 	}
 	base = huge_page_map(fd, bytes);

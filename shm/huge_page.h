@@ -6,6 +6,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* posix_fallocate(), whatever signals interrupt it.  0, or an error number. */
+int file_allocate(int fd, uint64_t offset, uint64_t size);
+
 /* Give the SIZE bytes of FD, which is empty, huge pages as far as they fill whole ones.
  * False if it has none, or not everywhere: the rest is for the caller to allocate. */
 bool huge_page_fill(int fd, uint64_t size);

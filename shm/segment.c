@@ -33,7 +33,6 @@
 
 #define SHM_DIRECTORY "/dev/shm"
 #define HUGE_DIRECTORY "/dev/hugepages"
-#define ALLOCATE_ATTEMPTS 1000          /* that signals may interrupt */
 
 #define LAYOUT_SUFFIX ".weir1"
 _Static_assert(WEIR_LAYOUT_VERSION == 1, "the layout version is part of the file's name");
@@ -86,10 +85,8 @@ static int open_unnamed(const char *directory, char *temporary, size_t size)
 static int file_prepare(int fd, const struct weir_options *options, uint64_t size,
 			const char *path, struct weir_error *error)
 {
-	int failed = EINTR;
+	int failed = file_allocate(fd, 0, size);
 
-	for (int attempt = 0; attempt < ALLOCATE_ATTEMPTS && failed == EINTR; attempt++)
-		failed = posix_fallocate(fd, 0, (off_t)size);
 	if (failed)
 		return weir_fail(error, failed == ENOSPC || failed == EFBIG ? WEIR_ENOSPC : WEIR_ESYSTEM,
 				 "no room for %llu bytes of segment at %s: %s; ask for fewer slots, "
