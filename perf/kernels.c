@@ -4,6 +4,8 @@
  */
 #include "perf/bench.h"
 
+#include <sched.h>
+
 /* Short slices of time, some hundred microseconds: what disturbs the machine longer
  * than that disturbs all kernels of a round alike. */
 #define HOT_OPERATIONS 8000u
@@ -61,6 +63,15 @@ static void run_hot_tsc(struct state *state, unsigned operations)
 static void run_hot_leased(struct state *state, unsigned operations)
 {
 	struct key key = key_of(0);
+
+	for (unsigned i = 0; i < operations; i++)
+		sink = weir_allow(state->weir, state->leased_policy, &key, sizeof(key), NULL);
+}
+
+/* By each thread a key of its own: nothing is shared but what all decisions share. */
+static void run_own_leased(struct state *state, unsigned operations)
+{
+	struct key key = key_of((uint64_t)sched_getcpu());
 
 	for (unsigned i = 0; i < operations; i++)
 		sink = weir_allow(state->weir, state->leased_policy, &key, sizeof(key), NULL);
@@ -350,6 +361,7 @@ struct kernel kernels[] = {
 	{ "two_hot", "hot", "two threads allow one key; a call of one", run_hot, HOT, TWICE },
 	{ "two_hot_leased", "hot", "the same by a policy that leases; a call of one", run_hot_leased,
 	  HOT, TWICE },
+	{ "two_own_leased", "hot", "the same, each its own key", run_own_leased, HOT, TWICE },
 	{ "two_deny", "deny", "two threads deny one key", run_deny, HOT, TWICE },
 	{ "two_miss", "miss", "two threads, the limit out of cache", run_miss, COLD, TWICE },
 	{ "two_miss_tsc", "miss_tsc", "the same with the processor's counter", run_miss_tsc, COLD,
